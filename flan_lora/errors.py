@@ -1,0 +1,42 @@
+"""What a user can fix. Everything else is an assert or a plain exception with its traceback.
+
+An error says where, what, got, expected and the next step; its text is the whole message the CLI prints.
+"""
+
+from __future__ import annotations
+
+
+class FlanLoraError(Exception):
+    """Base of all errors a user can fix; the CLI prints the text alone and exits with code 1."""
+
+
+class RecipeError(FlanLoraError):
+    """A recipe, or a ``--set`` override, is not valid; the text lists every problem of the file."""
+
+
+class DataError(FlanLoraError):
+    """Rows are missing, unreadable, of the wrong shape, or fail the lint."""
+
+
+class BaseModelError(FlanLoraError):
+    """The frozen base cannot be found, loaded or run as asked."""
+
+
+class TrainingError(FlanLoraError):
+    """A run cannot start, resume or finish; the text names the dial to turn."""
+
+
+class AdapterError(FlanLoraError):
+    """Anything wrong with an adapter on disk."""
+
+
+class UnknownAdapterError(AdapterError):
+    """No adapter of that name is published where we looked."""
+
+
+class AdapterCorruptError(AdapterError):
+    """Files are missing, truncated, altered, or of a kind that is never loaded (pickle)."""
+
+
+class AdapterMismatchError(AdapterError):
+    """The adapter was trained on another base, revision, shape or prompt version."""

@@ -1,0 +1,303 @@
+"""What makes one adapter special, as data. Knows YAML and limits; never a dataset, a tokenizer or a tensor.
+
+Defaults live in the schema, the docstring under each field is its help, and the *resolved* recipe (every field
+spelled out) is what a run and a manifest store.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from flan_lora.errors import RecipeError
+from flan_lora.tasks import TASKS
+
+Role = Literal["train", "validation", "test"]
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"
+"""Adapter names become folder names: lower-case letters, digits, dot, dash, underscore; no separators."""
+
+
+class Section(BaseModel):
+    """Frozen, unknown keys refused, help text taken from the docstrings under the fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class BaseSection(Section):
+    """The frozen base."""
+
+    model: str = "google/flan-t5-large"
+    """Hub id or local folder of a T5-family checkpoint, or `mini`, the embedded base."""
+    revision: str | None = None
+    """Commit or tag on the Hub; pin it for runs that must repeat. Ignored for `mini` and folders."""
+    quantization: Literal["int8", "bf16", "fp32"] = "int8"
+    """Weights of the frozen linears: int8 (LLM.int8, arXiv:2208.07339), bf16 or fp32. T5 overflows in fp16."""
+    int8_threshold: float = Field(0.0, ge=0.0)
+    """LLM.int8 outlier threshold. 0 keeps every row independent of its neighbours; 6.0 is the paper's value."""
+
+
+class SplitNames(Section):
+    """Which Hub split plays which role. Roles that name the same split divide it between them by `group_by`."""
+
+    train: str = "train"
+    """Rows the adapter learns from."""
+    validation: str = "validation"
+    """Rows that pick the best checkpoint."""
+    test: str = "test"
+    """Rows that are scored once, at the end."""
+
+
+class DataSection(Section):
+    """Rows and their limits."""
+
+    dataset: str
+    """Hub dataset id; its local copy is <data root>/<owner>__<name>/<config>/<split>.jsonl."""
+    config: str = "default"
+    """Hub config (subset) name."""
+    revision: str | None = None
+    """Commit or branch of the dataset on the Hub, e.g. refs/convert/parquet for script datasets."""
+    splits: SplitNames = SplitNames()
+    """Split names on the Hub, per role."""
+    group_by: str | None = None
+    """Column whose equal values stay together when one split serves several roles (an article's title, say)."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Task column -> the column's name in your file, where they differ."""
+    max_train_rows: int | None = Field(None, ge=1)
+    """Use at most this many training rows (a seeded sample), none = all."""
+    max_validation_rows: int | None = Field(400, ge=1)
+    """Rows of the regular evaluation during training (a seeded sample), none = all."""
+    max_source_tokens: int = Field(512, ge=8, le=4096)
+    """Longest source in tokens; the prompt's body is cut to fit and the cut share is reported."""
+    max_target_tokens: int = Field(64, ge=2, le=1024)
+    """Longest target in tokens, end of sequence included."""
+
+    @field_validator("columns")
+    @classmethod
+    def _no_empty_column(cls, columns: dict[str, str]) -> dict[str, str]:
+        if not all(columns.values()):
+            raise ValueError("a mapped column has an empty name")
+        return columns
+
+
+class LoraSection(Section):
+    """The update h = W0 x + (alpha / rank) B A x (LoRA, arXiv:2106.09685, section 4.1)."""
+
+    rank: int = Field(16, ge=1, le=256)
+    """Rank r of the update B A. Adapter size in bytes grows linearly with it."""
+    alpha: int = Field(32, ge=1)
+    """Numerator of the scale alpha / r on the update."""
+    dropout: float = Field(0.05, ge=0.0, lt=1.0)
+    """Dropout on the input of A, training only."""
+    target_modules: tuple[Literal["q", "k", "v", "o", "wi_0", "wi_1", "wo"], ...] = Field(
+        ("q", "k", "v", "o", "wi_0", "wi_1", "wo"), min_length=1
+    )
+    """T5 linears that get an update, in every layer of encoder and decoder."""
+    use_rslora: bool = False
+    """Scale by alpha / sqrt(r) instead (rsLoRA, arXiv:2312.03732)."""
+    use_dora: bool = False
+    """Weight-decomposed update (DoRA, arXiv:2402.09353); slower, merged exactly when served."""
+
+    @field_validator("target_modules")
+    @classmethod
+    def _each_once(cls, modules: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(modules)) != len(modules):
+            raise ValueError("a module is named twice")
+        return modules
+
+
+class TrainingSection(Section):
+    """Optimiser, schedule and rhythm. AdamW throughout, as in the source project."""
+
+    learning_rate: float = Field(1e-3, gt=0.0, le=1.0)
+    """Peak rate. LoRA's is about ten times that of full fine-tuning (3e-5 in the source project)."""
+    epochs: float = Field(3.0, gt=0.0)
+    """Passes over the training rows."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after this many optimizer steps, overrides epochs."""
+    batch_size: int = Field(16, ge=1)
+    """Examples per optimizer step, over all devices; split into micro batches and accumulated exactly."""
+    micro_batch_size: int | None = Field(None, ge=1)
+    """Examples per forward pass and device; the dial to turn when memory runs out. None = batch_size / devices."""
+    lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Decay after the warm-up."""
+    warmup_share: float = Field(0.03, ge=0.0, lt=1.0)
+    """Share of the steps over which the rate rises from 0."""
+    weight_decay: float = Field(0.0, ge=0.0)
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0.0)
+    """Clip the global gradient norm to this."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Autocast of the forward pass; auto = bf16 where the hardware has it."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: about a third slower, far less memory."""
+    evals_per_epoch: int = Field(2, ge=1)
+    """Generation-based evaluations on validation per epoch; each one is also a checkpoint."""
+    patience: int | None = Field(4, ge=1)
+    """Stop after this many evaluations without a better score; none = never."""
+    seed: int = Field(0, ge=0)
+    """Seeds A, the dropout, the order of the rows and every sample."""
+
+    @model_validator(mode="after")
+    def _micro_divides_batch(self) -> TrainingSection:
+        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size must divide batch_size "
+                f"(got micro_batch_size {self.micro_batch_size}, batch_size {self.batch_size})"
+            )
+        return self
+
+
+class EvaluationSection(Section):
+    """How validation and test are scored."""
+
+    select_on: str | None = None
+    """Score that picks the best checkpoint; none = the task's own."""
+    batch_size: int = Field(32, ge=1)
+    """Sources per generation batch, sorted by length."""
+    num_beams: int = Field(1, ge=1)
+    """Beams; 1 = greedy."""
+    constrained: bool = True
+    """Classification only: decode among the task's labels, so an answer is always a label."""
+    max_test_rows: int | None = Field(None, ge=1)
+    """Score at most this many test rows (a seeded sample), none = all."""
+
+
+class Recipe(Section):
+    """One adapter: which base, which rows, which update, which optimiser."""
+
+    name: str = Field(pattern=NAME_PATTERN, max_length=64)
+    """The adapter's name and its folder under adapters/<base>/."""
+    task: str
+    """Key in flan_lora.tasks.TASKS; fixes prompt, parser and metrics."""
+    base: BaseSection = BaseSection()
+    """The frozen base."""
+    data: DataSection
+    """Rows and their limits."""
+    lora: LoraSection = LoraSection()
+    """The low-rank update."""
+    training: TrainingSection = TrainingSection()
+    """Optimiser, schedule and rhythm."""
+    evaluation: EvaluationSection = EvaluationSection()
+    """How validation and test are scored."""
+
+    @field_validator("task")
+    @classmethod
+    def _task_exists(cls, task: str) -> str:
+        if task not in TASKS:
+            raise ValueError(f"unknown task{_suggestion(task, TASKS)}")
+        return task
+
+    @property
+    def select_on(self) -> str:
+        """The score that picks the best checkpoint."""
+        return self.evaluation.select_on or TASKS[self.task].select_on
+
+    def resolved(self) -> dict[str, Any]:
+        """Every field spelled out, JSON types only, in schema order."""
+        return self.model_dump(mode="json")
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the resolved recipe: equal exactly when two recipes train the same adapter."""
+        canonical = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a YAML recipe, or a recipe by name from the recipes that ship (`emotion`), and apply overrides.
+
+    Args:
+        path: a file, or the bare name of a recipe in ./recipes.
+        overrides: ``key.path=value`` strings; values are YAML (``training.learning_rate=3e-5``).
+
+    Raises:
+        RecipeError: the file is missing or invalid; the text lists every problem of the file.
+    """
+    file = find_recipe(path)
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file} is not readable as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{file} is not a recipe: expected a mapping of sections, got {type(values).__name__}.")
+    return parse_recipe(apply_overrides(values, overrides), where=str(file))
+
+
+def find_recipe(path: str | Path) -> Path:
+    """The file a user means: as given, or ./recipes/<name>.yaml."""
+    given = Path(path)
+    candidates = [given, Path("recipes") / f"{given}.yaml"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    known = sorted(file.stem for file in Path("recipes").glob("*.yaml"))
+    raise RecipeError(
+        f"no recipe at {path}{_suggestion(str(path), known)}.\n"
+        f"  looked at  {', '.join(str(c) for c in candidates)}\n"
+        "Give a YAML file, or run from the folder that holds recipes/."
+    )
+
+
+def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
+    """Validate plain values; ``where`` names their origin in the error text."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        problems = [_problem_line(item) for item in error.errors()]
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        lines = "\n".join(f"  {line}" for line in problems)
+        raise RecipeError(f"{where} is not a valid recipe ({count}):\n{lines}") from error
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of ``values`` with each ``a.b=c`` set; c is read as YAML."""
+    result = json.loads(json.dumps(dict(values)))
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key.strip():
+            raise RecipeError(f"--set {override}: expected key.path=value, e.g. training.learning_rate=3e-5.")
+        *sections, leaf = key.strip().split(".")
+        node = result
+        for section in sections:
+            node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise RecipeError(f"--set {override}: {section!r} is a value, not a section.")
+        node[leaf] = yaml.safe_load(text)
+    return dict(result)
+
+
+def _problem_line(item: Any) -> str:
+    """One line per problem: where, what, got."""
+    location = ".".join(str(part) for part in item["loc"]) or "recipe"
+    if item["type"] == "extra_forbidden":
+        known = _section_at(item["loc"][:-1]).model_fields
+        return f"{location}: unknown key{_suggestion(str(item['loc'][-1]), known)} (got {item['input']!r})"
+    if item["type"] == "missing":
+        return f"{location}: required, but missing"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{location}: {message} (got {item['input']!r})"
+
+
+def _section_at(location: Iterable[Any]) -> type[BaseModel]:
+    """The schema class under a location such as ('lora',)."""
+    section: type[BaseModel] = Recipe
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        section = annotation
+    return section
+
+
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    """', did you mean ...?' when something is close, else the list of what is known."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.8)
+    if close:
+        return f", did you mean {close[0]!r}?"
+    return f" (known: {', '.join(names)})" if names else ""

@@ -1,0 +1,81 @@
+"""What a task is: data, not a class tree. Knows texts and labels; never sees a tokenizer or a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flan_lora.metrics import Scorer
+
+Row = Mapping[str, Any]
+Inputs = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The text the base reads. Only ``body`` may be shortened to fit; ``head`` and ``tail`` always survive."""
+
+    head: str
+    body: str
+    tail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.head}{self.body}{self.tail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training or evaluation item.
+
+    ``target`` is what the base is trained to emit; ``references`` are the answers that ``Task.parse(output)``
+    is scored against. They differ where the model's spelling is not the user's (romanised Hindi, say).
+    """
+
+    key: str
+    """Stable within a split, e.g. the row's id; predictions are saved under it."""
+    prompt: Prompt
+    target: str
+    references: tuple[str, ...]
+    inputs: Inputs
+    """The raw input columns, as a user would give them at inference time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A trivial predictor to stand beside every score (majority, copy, lead-3, random span)."""
+
+    name: str
+    predict: Callable[[Sequence[Example], Sequence[Example]], list[str]]
+    """(training examples, examples to predict) -> one answer each; deterministic."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Everything that makes one task: prompt, parser, metrics and generation limits.
+
+    Raise ``version`` when the prompt, the parser or the labels change: manifests carry it and an adapter
+    trained on another version is refused at load.
+    """
+
+    name: str
+    version: int
+    summary: str
+    """One line for listings."""
+    inputs: tuple[str, ...]
+    """Columns a user gives at inference time; a plain string stands for the first one of a one-input task."""
+    columns: tuple[str, ...]
+    """Columns a row must have for training and evaluation (inputs and answers, the Hub's own names)."""
+    prompt: Callable[[Inputs], Prompt]
+    """Inputs -> what the base reads. The one code path of training and serving."""
+    examples: Callable[[Row], list[Example]]
+    """A row -> zero or more examples (paraphrase: positives only, both directions). Raises DataError."""
+    parse: Callable[[str], str] = str.strip
+    """Decoded output -> answer, total: never raises."""
+    scorers: tuple[Scorer, ...]
+    select_on: str
+    """The score that picks the best checkpoint; higher is better."""
+    max_new_tokens: int
+    labels: tuple[str, ...] = ()
+    """For classification: every answer, as the base spells it; empty for generation."""
+    baselines: tuple[Baseline, ...] = field(default=())
