@@ -1,0 +1,58 @@
+"""Say a sentence in other words (the positive pairs of PAWS). Knows texts; never a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flan_lora.metrics import paraphrase, rouge
+from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
+from flan_lora.tasks.text import label_field, plain, row_key, text_field, untokenise
+
+PAIR_LABELS = ("no", "yes")
+"""In the order of the data set's indices: 1 = paraphrases of each other."""
+
+
+def _prompt(inputs: Inputs) -> Prompt:
+    """The instruction first, so that it survives any cut; PAWS' spaced punctuation becomes ordinary text."""
+    instruction = "Write a paraphrase of this sentence, with the same meaning in different words. Sentence: "
+    return Prompt(instruction, plain(untokenise(inputs["sentence"])), " Paraphrase:")
+
+
+def _examples(row: Row) -> list[Example]:
+    """Positives only, both directions: none for a pair that means different things, else two.
+
+    The Treebank spacing of PAWS is undone in inputs, target and reference alike, so that a copy of the
+    input is a copy to the metrics as well.
+    """
+    pair = [text_field(row, name, "paraphrase") for name in ("sentence1", "sentence2")]
+    if label_field(row, "label", "paraphrase", PAIR_LABELS) == "no":
+        return []
+    first, second = map(untokenise, pair)
+    key = row_key(row)
+    return [_example(f"{key}-0", first, second), _example(f"{key}-1", second, first)]
+
+
+def _example(key: str, source: str, reference: str) -> Example:
+    """One direction of a pair."""
+    inputs = {"sentence": source}
+    return Example(key, _prompt(inputs), plain(reference), (reference,), inputs)
+
+
+def _copy(train: Sequence[Example], examples: Sequence[Example]) -> list[str]:
+    """The input itself: high BLEU, and what iBLEU is there to punish."""
+    return [example.inputs["sentence"] for example in examples]
+
+
+TASK = Task(
+    name="paraphrase",
+    version=1,
+    summary="Say a sentence in other words",
+    inputs=("sentence",),
+    columns=("sentence1", "sentence2", "label"),
+    prompt=_prompt,
+    examples=_examples,
+    scorers=(paraphrase(alpha=0.9), rouge()),
+    select_on="ibleu",
+    max_new_tokens=80,
+    baselines=(Baseline("copy", _copy),),
+)

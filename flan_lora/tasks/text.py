@@ -1,0 +1,116 @@
+"""Text as T5's vocabulary can hold it, and fields of a row with their errors. Knows strings; never a tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flan_lora.errors import DataError
+
+T5_LATIN = frozenset("ÉÎÜßàáâäçèéêîóôöùûüăşţșț")
+"""The accented letters among T5's 32,000 pieces; any other one is ``<unk>``, so it loses its accent."""
+_ASCII = str.maketrans(
+    {"<": "[", ">": "]", "{": "(", "}": ")", "~": "-", "^": "'", "`": "'", "\\": "/", "´": "'"}
+    | {"−": "-", "‑": "-", "‐": "-", "⁄": "/", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D"}
+    | {"ı": "i", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th"}
+)
+_PTB = (
+    (re.compile(r"\s*``\s*"), ' "'),
+    (re.compile(r"\s*''"), '"'),
+    (re.compile(r"\s+([,.;:!?%)\]])(?![\w.])"), r"\1"),
+    (re.compile(r"([(\[])\s+"), r"\1"),
+    (re.compile(r"\s+('(?:s|re|ve|ll|d|m)|n't)\b", re.IGNORECASE), r"\1"),
+)
+
+
+def plain(text: str) -> str:
+    """One line of characters that T5 has pieces for, where a near one exists; idempotent.
+
+    NFKC as T5's own normaliser, white space collapsed, ASCII that T5 lacks (angle brackets, braces, tilde,
+    caret, backtick, backslash) replaced by its nearest neighbour, accents that it lacks dropped. Other scripts and emoji stay as they are.
+    """
+    visible = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    known = "".join(map(_known_letter, visible.translate(_ASCII)))
+    return " ".join(known.split())
+
+
+def untokenise(text: str) -> str:
+    """Undo Penn-Treebank spacing (``a , b .`` becomes ``a, b.``), which PAWS has and users' sentences do not."""
+    for pattern, replacement in _PTB:
+        text = pattern.sub(replacement, text)
+    return " ".join(text.split())
+
+
+def text_field(row: Mapping[str, Any], column: str, task: str) -> str:
+    """A row's text as it stands. Raises DataError when it is missing, not text, or blank."""
+    value = row.get(column)
+    if not isinstance(value, str) or not value.strip():
+        raise field_error(row, column, task, "a text that is not blank")
+    return value
+
+
+def label_field(row: Mapping[str, Any], column: str, task: str, labels: Sequence[str]) -> str:
+    """A row's label as a word; rows may hold the word, in any case, or its index (int, or digits of a CSV)."""
+    value = row.get(column)
+    if isinstance(value, str) and value.strip().lower() in labels:
+        return value.strip().lower()
+    digits = value.strip() if isinstance(value, str) else value
+    if isinstance(digits, (int, float)) or (isinstance(digits, str) and digits.isdecimal()):
+        index = float(digits)
+        if index.is_integer() and 0 <= index < len(labels):
+            return labels[int(index)]
+    raise field_error(row, column, task, f"0..{len(labels) - 1} or one of {', '.join(labels)}")
+
+
+def answers_field(row: Mapping[str, Any], column: str, task: str) -> tuple[str, ...]:
+    """A row's answers, each once, in order: SQuAD's ``{"text": [...]}``, a list of texts, or one text."""
+    value = row.get(column)
+    texts = value.get("text") if isinstance(value, Mapping) else value
+    listed = [texts] if isinstance(texts, str) else texts
+    is_list = isinstance(listed, Sequence) and len(listed) > 0
+    if not is_list or not all(isinstance(text, str) and text.strip() for text in listed or ()):
+        raise field_error(row, column, task, 'a text, a list of texts, or {"text": [...]}, none of them blank')
+    assert listed is not None
+    return tuple(dict.fromkeys(listed))
+
+
+def field_error(row: Mapping[str, Any], column: str, task: str, expected: str) -> DataError:
+    """Where, what, got, expected, next step."""
+    got = f"got {_short(row[column])}" if column in row else f"no such column (it has {', '.join(row) or 'none'})"
+    name = f"row {row['id']!r}" if "id" in row else f"row {_short(dict(row))}"
+    return DataError(
+        f"task {task}, {name}: column {column!r}: {got}.\n"
+        f"  expected  {expected}\n"
+        "Correct or remove the row, or map another column to it (data.columns in the recipe)."
+    )
+
+
+def row_key(row: Mapping[str, Any]) -> str:
+    """The row's id, or a hash of the row where it has none (equal rows then share a key)."""
+    if row.get("id") not in (None, ""):
+        return str(row["id"])
+    canonical = json.dumps(dict(row), sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def options(labels: Sequence[str]) -> str:
+    """FLAN's own way to list the classes; its line breaks are spaces to T5."""
+    return "OPTIONS: " + " ".join(f"- {label}" for label in labels)
+
+
+def _known_letter(character: str) -> str:
+    """Drop the accent of a Latin letter that T5 lacks."""
+    if character.isascii() or character in T5_LATIN:
+        return character
+    base = unicodedata.normalize("NFD", character)[0]
+    return base if base.isascii() else character
+
+
+def _short(value: object) -> str:
+    """A value's repr, at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
