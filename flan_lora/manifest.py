@@ -1,0 +1,278 @@
+"""What a published adapter is, as data: base and fingerprint, recipe, rows, scores, sha256 of every file.
+
+Knows JSON and limits; never a tensor, never where a store lies. A manifest holds no local path and no user name:
+build it from `portable_base_name` and `portable_recipe`, what is left of a path after that is refused.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+from flan_lora.errors import AdapterCorruptError
+from flan_lora.recipe import NAME_PATTERN, Section
+
+FORMAT_VERSION: Literal[1] = 1
+"""Raise it when a reader of the old format would misread the new one."""
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+VERSIONED_PACKAGES = ("flan-lora", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
+
+# A path at the start of a string or behind a space, quote, bracket, comma or '='; and any file: URL.
+_LOCAL_PATH = re.compile(r"""(?:^|[\s'"=(\[,])(?:/[^\s/]|~[/\\]|[A-Za-z]:[\\/]|\\\\)|\bfile:/""")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+Document = TypeVar("Document", bound="Section")
+
+
+class FileRecord(Section):
+    """One published file."""
+
+    sha256: str = Field(pattern=SHA256_PATTERN)
+    """Of the whole file, lower-case hex."""
+    size_bytes: int = Field(ge=0)
+    """Its length; a truncated file is told from an altered one by it."""
+
+
+class ScoreRecord(Section):
+    """A score and its 95 % interval. Reads `metrics.Score` too: ``ScoreRecord.model_validate(score)``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, from_attributes=True)
+
+    value: FiniteFloat
+    """Over all rows."""
+    low: FiniteFloat
+    """Lower end of the 95 % bootstrap interval."""
+    high: FiniteFloat
+    """Upper end."""
+
+
+Scores = dict[str, ScoreRecord]
+
+
+class BaseRecord(Section):
+    """The frozen base that the adapter was trained against, and fits."""
+
+    model: str = Field(min_length=1)
+    """Hub id, `mini`, or the last part of a local folder's name."""
+    revision: str | None = None
+    """Commit or tag on the Hub, as in the recipe."""
+    fingerprint: str = Field(min_length=8)
+    """`base.fingerprint` of the weights; the same for int8, bf16 and fp32 loads."""
+    quantization: Literal["int8", "bf16", "fp32"]
+    """How the base was loaded for training."""
+
+
+class DataRecord(Section):
+    """The rows. The hash tells whether another run used the same ones."""
+
+    kind: Literal["hub", "local", "file", "sample"]
+    """Where rows came from; for `file` and `sample` the recipe's dataset names only their shape."""
+    origin: str
+    """In words, without a local path, e.g. ``dair-ai/emotion split@train``."""
+    content_hash: str
+    """sha256 over the training rows (`data.Split.content_hash`)."""
+    num_train_rows: int = Field(ge=0)
+    """Examples the adapter learned from."""
+    num_validation_rows: int = Field(ge=0)
+    """Examples that picked the checkpoint."""
+    num_test_rows: int = Field(ge=0)
+    """Examples behind the scores."""
+
+
+class TrainingRecord(Section):
+    """How the run went."""
+
+    num_steps: int = Field(ge=0)
+    """Optimizer steps done."""
+    best_step: int = Field(ge=0)
+    """The step whose weights these are."""
+    seconds: float = Field(ge=0.0, allow_inf_nan=False)
+    """Wall clock of the training, evaluations included."""
+    device: str
+    """E.g. ``cpu`` or ``cuda (NVIDIA H200)``."""
+    precision: str
+    """Autocast of the forward pass as it ran: bf16 or fp32."""
+    seed: int = Field(ge=0)
+    """`training.seed` of the recipe."""
+    select_on: str | None = None
+    """The score that picked the checkpoint."""
+    best_score: FiniteFloat | None = None
+    """That score on the validation rows at `best_step`."""
+    num_trainable: int | None = Field(None, ge=1)
+    """Trained parameters."""
+
+
+class Manifest(Section):
+    """``manifest.json``: written last, so a folder without a readable one was never published."""
+
+    format_version: Literal[1] = 1
+    """Of this file."""
+    name: str = Field(pattern=NAME_PATTERN, max_length=64)
+    """The adapter's name, equal to its folder's."""
+    task: str
+    """Key in `tasks.TASKS`."""
+    task_version: int = Field(ge=1)
+    """`Task.version` at training time; another version has another prompt, parser or labels."""
+    base: BaseRecord
+    """The frozen base."""
+    recipe: dict[str, Any]
+    """The resolved recipe (`portable_recipe`)."""
+    recipe_fingerprint: str = Field(pattern=SHA256_PATTERN)
+    """`Recipe.fingerprint()`."""
+    data: DataRecord
+    """The rows."""
+    training: TrainingRecord
+    """How the run went."""
+    scores: Scores
+    """The adapter on the test rows."""
+    base_scores: Scores = Field(default_factory=dict)
+    """The bare base on the same rows."""
+    baseline_scores: dict[str, Scores] = Field(default_factory=dict)
+    """Trivial predictors on the same rows, by name."""
+    versions: dict[str, str]
+    """Python and the packages that shape the result (`installed_versions`)."""
+    created_at: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+    """UTC (`utc_now`)."""
+    files: dict[str, FileRecord] = Field(default_factory=dict)
+    """Every published file but the manifest itself; filled in by `Store.publish`."""
+
+    @model_validator(mode="after")
+    def _no_local_path(self) -> Manifest:
+        for location, text in _strings(self.model_dump(mode="json")):
+            if _LOCAL_PATH.search(text):
+                raise ValueError(f"{location} holds a local path: {text!r}")
+        return self
+
+
+class Metrics(Section):
+    """``metrics.json``: the final evaluation, in full.
+
+    Every score is {"value", "low", "high"} under its metric's own name (accuracy 0..1, rouge_l 0..100)::
+
+        {"format_version": 1, "task": "emotion", "select_on": "macro_f1",
+         "split": "test", "num_rows": 2000, "origin": "dair-ai/emotion split@test", "seconds": 12.3,
+         "adapter": {"accuracy": {"value": 0.91, "low": 0.90, "high": 0.92}, ...},
+         "base": {"accuracy": {...}, ...},
+         "baselines": {"majority": {"accuracy": {...}, ...}, ...}}
+    """
+
+    format_version: Literal[1] = 1
+    """Of this file."""
+    task: str
+    """Key in `tasks.TASKS`."""
+    select_on: str
+    """The score to read first; the key of it is in every block."""
+    split: str
+    """Role or Hub name of the scored split."""
+    num_rows: int = Field(ge=1)
+    """Scored examples."""
+    origin: str
+    """Where the rows came from, in words, without a local path."""
+    seconds: float = Field(ge=0.0, allow_inf_nan=False)
+    """Wall clock of the adapter's own evaluation."""
+    adapter: Scores = Field(min_length=1)
+    """The adapter."""
+    base: Scores = Field(default_factory=dict)
+    """The bare base; empty when it was not run."""
+    baselines: dict[str, Scores] = Field(default_factory=dict)
+    """Trivial predictors by name."""
+
+
+def dump(document: Manifest | Metrics) -> str:
+    """Canonical JSON: sorted keys, two spaces, UTF-8, trailing newline; equal documents give equal bytes."""
+    values = document.model_dump(mode="json")
+    return json.dumps(values, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def load(path: Path) -> Manifest:
+    """Read a ``manifest.json``.
+
+    Raises:
+        AdapterCorruptError: the file is missing, not JSON, of another format version, or not of the schema;
+            the text lists every problem.
+    """
+    return _load(path, Manifest)
+
+
+def load_metrics(path: Path) -> Metrics:
+    """Read a ``metrics.json``; raises like `load`."""
+    return _load(path, Metrics)
+
+
+def portable_base_name(model: str) -> str:
+    """What may be published of `base.model`: a Hub id as it is, of a local folder the last part of its name."""
+    if model == "mini" or (_HUB_ID.fullmatch(model) and not Path(model).exists()):
+        return model
+    return Path(model).expanduser().resolve().name or "local"
+
+
+def portable_recipe(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `Recipe.resolved()` whose base is named as `portable_base_name` does."""
+    base = dict(resolved["base"])
+    return {**resolved, "base": {**base, "model": portable_base_name(base["model"])}}
+
+
+def installed_versions() -> dict[str, str]:
+    """Python and the packages of `VERSIONED_PACKAGES` that are installed; imports none of them."""
+    versions = {"python": platform.python_version()}
+    for package in VERSIONED_PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def utc_now() -> str:
+    """The time for `created_at`, to the second."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _load(path: Path, schema: type[Document]) -> Document:
+    """Parse, check the version before the fields (a newer file has other fields), then the fields."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise AdapterCorruptError(f"{path} is missing. {_REPAIR}") from error
+    except (OSError, ValueError) as error:
+        raise AdapterCorruptError(f"{path} is not readable as JSON: {error}. {_REPAIR}") from error
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if version != FORMAT_VERSION:
+        raise AdapterCorruptError(
+            f"{path} has format_version {version!r}, expected {FORMAT_VERSION}. "
+            "It is damaged, or was written by another version of flan_lora: use that version, or publish again."
+        )
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        lines = "\n".join(f"  {_where(item['loc'])}: {item['msg']}" for item in error.errors())
+        raise AdapterCorruptError(f"{path} does not follow the format:\n{lines}\n{_REPAIR}") from error
+
+
+_REPAIR = "Restore the folder from its origin, or train and publish again."
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "the whole"
+
+
+def _strings(value: Any, location: str = "") -> Iterator[tuple[str, str]]:
+    """Every string below a JSON value with its dotted location, keys of mappings included."""
+    if isinstance(value, str):
+        yield location or "the whole", value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            below = f"{location}.{key}" if location else str(key)
+            yield below, str(key)
+            yield from _strings(item, below)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _strings(item, f"{location}[{index}]")
