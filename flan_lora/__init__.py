@@ -1,0 +1,70 @@
+"""The LoRA adapter factory for FLAN-T5: one frozen 8-bit base, one adapter per task.
+
+The public names, on one screen. They load on first use, so ``import flan_lora`` costs milliseconds and
+``flan-lora --help`` never waits for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flan_lora.base import Base, open_base
+    from flan_lora.data import load_split, open_source
+    from flan_lora.errors import FlanLoraError
+    from flan_lora.factory import build_adapter
+    from flan_lora.manifest import Manifest
+    from flan_lora.recipe import Recipe, load_recipe
+    from flan_lora.store import Store
+    from flan_lora.tasks import TASKS, Example, Prompt, Task, get_task
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Base": "base",
+    "open_base": "base",
+    "load_split": "data",
+    "open_source": "data",
+    "FlanLoraError": "errors",
+    "build_adapter": "factory",
+    "Manifest": "manifest",
+    "Recipe": "recipe",
+    "load_recipe": "recipe",
+    "Store": "store",
+    "TASKS": "tasks",
+    "Example": "tasks",
+    "Prompt": "tasks",
+    "Task": "tasks",
+    "get_task": "tasks",
+}
+
+__all__ = [
+    "TASKS",
+    "Base",
+    "Example",
+    "FlanLoraError",
+    "Manifest",
+    "Prompt",
+    "Recipe",
+    "Store",
+    "Task",
+    "__version__",
+    "build_adapter",
+    "get_task",
+    "load_recipe",
+    "load_split",
+    "open_base",
+    "open_source",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's module the first time the name is used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'flan_lora' has no attribute {name!r}")
+    return getattr(import_module(f"flan_lora.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
