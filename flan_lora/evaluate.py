@@ -1,0 +1,347 @@
+"""Generate answers for examples and score them: an adapter, the bare base, or a trivial baseline.
+
+Knows a model, its tokenizer, a task and rows; never trains, never reads or publishes an adapter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from flan_lora.encode import Collator, encode_sources, encode_targets
+from flan_lora.errors import BaseModelError, DataError
+from flan_lora.metrics import Score, bootstrap
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import Tensor
+    from transformers import GenerationConfig, PreTrainedTokenizerBase, T5ForConditionalGeneration
+
+    from flan_lora.data import Split
+    from flan_lora.recipe import EvaluationSection
+    from flan_lora.tasks.task import Example, Task
+
+MAX_LABEL_TOKENS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One row of an evaluation, as it is saved."""
+
+    key: str
+    source: str
+    """The example's first input, raw."""
+    prediction: str
+    """The parsed answer that is scored."""
+    references: tuple[str, ...]
+    raw: str
+    """What the model wrote, before ``Task.parse``."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one predictor on one split, with the answers behind them."""
+
+    name: str
+    """The adapter, ``base`` or the baseline."""
+    task: str
+    split: str
+    """The split's role: validation or test."""
+    num_rows: int
+    scores: dict[str, Score]
+    predictions: tuple[Prediction, ...]
+    seconds: float
+    """Wall time of the predictions, without the scoring."""
+
+
+@dataclass(frozen=True)
+class LabelConstraint:
+    """A LogitsProcessor that leaves only tokens on the way to a label, and eos exactly where a label ends."""
+
+    next_ids: Mapping[tuple[int, ...], list[int]]
+    """Generated ids so far -> ids that may follow."""
+    labels: Mapping[tuple[int, ...], str]
+    """A label's ids, eos included -> the label."""
+    eos_id: int
+    pad_id: int
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Tokens of the longest label, eos included."""
+        return max(map(len, self.labels))
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Shapes: input_ids (B * beams, T) with the start token first, scores (B * beams, V)."""
+        masked = torch.full_like(scores, -torch.inf)
+        for row, (_, *ids) in enumerate(input_ids.tolist()):
+            allowed = self.allowed(tuple(ids))
+            masked[row, allowed] = scores[row, allowed]
+        return masked
+
+    def allowed(self, ids: tuple[int, ...]) -> list[int]:
+        """What may follow; padding once a label has ended."""
+        if self.eos_id in ids:
+            return [self.pad_id]
+        # With more beams than labels, the spare beams carry dead prefixes at -inf: let them end.
+        return self.next_ids.get(ids, [self.eos_id])
+
+
+def predict(
+    model: PeftModel | T5ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    examples: Sequence[Example],
+    *,
+    evaluation: EvaluationSection,
+    max_source_tokens: int,
+    progress: bool = False,
+) -> list[str]:
+    """The task's answer to each example, in the order given, from greedy or beam search.
+
+    ``model`` is a PeftModel or a bare T5 on any device and keeps its modes; with ``evaluation.constrained`` every
+    answer to a task with labels is one of them. An answer does not depend on its neighbours in the batch, beyond
+    float noise. ``progress`` shows a bar when stderr is a terminal.
+
+    Raises:
+        DataError: a prompt does not fit, or the tokenizer cannot spell the labels.
+        BaseModelError: out of memory; the text names the dial.
+    """
+    outputs = _generate(model, tokenizer, task, examples, evaluation, max_source_tokens, progress)
+    return [task.parse(output) for output in outputs]
+
+
+def evaluate(
+    model: PeftModel | T5ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    split: Split,
+    *,
+    evaluation: EvaluationSection,
+    max_source_tokens: int,
+    name: str,
+    progress: bool = False,
+) -> Evaluation:
+    """Predict a split and score it, each score with its 95 % bootstrap interval over rows.
+
+    ``name`` says whose answers these are. Raises what ``predict`` raises, and DataError for an empty split.
+    """
+    _check_not_empty(split)
+    start = time.perf_counter()
+    outputs = _generate(model, tokenizer, task, split.examples, evaluation, max_source_tokens, progress)
+    seconds = time.perf_counter() - start
+    return _scored(name, task, split, [task.parse(output) for output in outputs], outputs, seconds)
+
+
+def evaluate_baselines(task: Task, train: Split, split: Split) -> dict[str, Evaluation]:
+    """The task's trivial baselines by name, scored as a model is. They answer in the references' own spelling.
+
+    Raises:
+        DataError: an empty split.
+    """
+    _check_not_empty(split)
+    evaluations = {}
+    for baseline in task.baselines:
+        start = time.perf_counter()
+        answers = baseline.predict(train.examples, split.examples)
+        seconds = time.perf_counter() - start
+        evaluations[baseline.name] = _scored(baseline.name, task, split, answers, answers, seconds)
+    return evaluations
+
+
+def write_predictions(path: Path, evaluation: Evaluation) -> None:
+    """Save the answers as JSONL, one Prediction a line, UTF-8; a crash leaves the old file or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fields = Prediction.__slots__
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            for prediction in evaluation.predictions:
+                row = {field: getattr(prediction, field) for field in fields}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def label_constraint(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> LabelConstraint:
+    """The constraint that makes every answer one of ``labels``.
+
+    Raises:
+        DataError: the tokenizer cannot spell a label, or spells two alike; the text names them.
+    """
+    eos_id = int(tokenizer.eos_token_id)
+    spelt: dict[tuple[int, ...], str] = {}
+    next_ids: dict[tuple[int, ...], list[int]] = {}
+    for label, encoded in zip(labels, encode_targets(tokenizer, labels, MAX_LABEL_TOKENS), strict=True):
+        ids = tuple(encoded.input_ids)
+        _check_label(tokenizer, label, ids, cut=encoded.num_dropped_tokens > 0, twin=spelt.get(ids))
+        spelt[ids] = label
+        for end, token in enumerate(ids):
+            following = next_ids.setdefault(ids[:end], [])
+            if token not in following:
+                following.append(token)
+    return LabelConstraint(next_ids, spelt, eos_id, int(tokenizer.pad_token_id))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA's and the CPU allocator's ways of saying it."""
+    text = str(error).lower()
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError)
+        and any(words in text for words in ("out of memory", "can't allocate memory", "not enough memory"))
+    )
+
+
+def _check_label(
+    tokenizer: PreTrainedTokenizerBase, label: str, ids: tuple[int, ...], *, cut: bool, twin: str | None
+) -> None:
+    if tokenizer.unk_token_id in ids or len(ids) < 2:  # eos alone: nothing of the label is left
+        tokens = " ".join(tokenizer.convert_ids_to_tokens(list(ids)))
+        raise DataError(
+            f"this base cannot spell the label {label!r}: its tokens are {tokens}.\n"
+            "Name the label in characters that the base's vocabulary has (Latin letters, for T5)."
+        )
+    if cut:
+        raise DataError(f"the label {label!r} is too long: more than {MAX_LABEL_TOKENS} tokens. Shorten it.")
+    if twin is not None:
+        raise DataError(f"the labels {twin!r} and {label!r} are the same to this base's tokenizer. Rename one.")
+
+
+def _check_not_empty(split: Split) -> None:
+    if not split.examples:
+        raise DataError(
+            f"the {split.role} split has no examples to score ({split.num_rows} rows from {split.origin}).\n"
+            "Give rows that the task can use, or another split."
+        )
+
+
+def _generate(
+    model: PeftModel | T5ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    examples: Sequence[Example],
+    evaluation: EvaluationSection,
+    max_source_tokens: int,
+    progress: bool,
+) -> list[str]:
+    """The text that the model writes for each example, before the task parses it."""
+    constraint = label_constraint(tokenizer, task.labels) if task.labels and evaluation.constrained else None
+    encoded = encode_sources(tokenizer, [example.prompt for example in examples], max_source_tokens)
+    sources = [{"input_ids": source.input_ids} for source in encoded]
+    # longest first: memory runs out in the first batch or never, and the bar's estimate errs on the safe side
+    order = sorted(range(len(sources)), key=lambda row: (-len(sources[row]["input_ids"]), row))
+    collate = Collator(int(tokenizer.pad_token_id), int(model.config.decoder_start_token_id))
+    config = _generation_config(model, tokenizer, task, evaluation, constraint)
+    texts = [""] * len(examples)
+    with _eval_mode(model), torch.inference_mode(), _bar(len(order), task.name, progress) as bar:
+        for start in range(0, len(order), evaluation.batch_size):
+            rows = order[start : start + evaluation.batch_size]
+            batch = collate([sources[row] for row in rows])
+            for row, ids in zip(rows, _generate_batch(model, batch, config, constraint), strict=True):
+                texts[row] = _text(tokenizer, ids, constraint)
+            bar.update(len(rows))
+    return texts
+
+
+def _generate_batch(
+    model: PeftModel | T5ForConditionalGeneration,
+    batch: Mapping[str, Tensor],
+    config: GenerationConfig,
+    constraint: LabelConstraint | None,
+) -> list[list[int]]:
+    """Ids of each row without the start token."""
+    device = next(model.parameters()).device
+    inputs = {name: tensor.to(device) for name, tensor in batch.items()}
+    try:
+        ids = model.generate(
+            **inputs, generation_config=config, logits_processor=[constraint] if constraint else None
+        )
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        num_rows, num_tokens = batch["input_ids"].shape
+        raise BaseModelError(
+            f"out of memory while generating for {num_rows} sources of up to {num_tokens} tokens, "
+            f"{config.num_beams} beam{'s' if config.num_beams > 1 else ''}.\n"
+            f"  --set evaluation.batch_size={max(num_rows // 2, 1)}   same answers, half the memory"
+        ) from error
+    return [row[1:] for row in ids.tolist()]
+
+
+def _generation_config(
+    model: PeftModel | T5ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    evaluation: EvaluationSection,
+    constraint: LabelConstraint | None,
+) -> GenerationConfig:
+    """Every value that shapes an answer: what is left out would come from the checkpoint's own file."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        max_new_tokens=constraint.max_new_tokens if constraint else task.max_new_tokens,
+        min_length=0,
+        num_beams=evaluation.num_beams,
+        num_return_sequences=1,
+        do_sample=False,
+        early_stopping=False,
+        length_penalty=1.0,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        use_cache=True,
+        decoder_start_token_id=model.config.decoder_start_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int], constraint: LabelConstraint | None) -> str:
+    """The answer's text; a label comes back as it was given, whatever the tokenizer does to spaces."""
+    if constraint is not None and constraint.eos_id in ids:
+        return constraint.labels[tuple(ids[: ids.index(constraint.eos_id) + 1])]
+    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _scored(
+    name: str, task: Task, split: Split, answers: Sequence[str], outputs: Sequence[str], seconds: float
+) -> Evaluation:
+    examples = split.examples
+    sources = [example.inputs[task.inputs[0]] for example in examples]
+    references = [example.references for example in examples]
+    scores = bootstrap(task.scorers, answers, references, sources)
+    predictions = tuple(
+        Prediction(example.key, source, answer, example.references, output)
+        for example, source, answer, output in zip(examples, sources, answers, outputs, strict=True)
+    )
+    return Evaluation(name, task.name, split.role, len(examples), scores, predictions, seconds)
+
+
+@contextmanager
+def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode, then each module's own mode again: a frozen base may mix them on purpose."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in modes:
+            module.training = was_training
+
+
+def _bar(total: int, name: str, progress: bool) -> Any:
+    from tqdm import tqdm
+
+    visible = progress and sys.stderr.isatty()
+    return tqdm(total=total, desc=name, unit="row", disable=not visible, leave=False)
