@@ -1,0 +1,77 @@
+# Every job in one word; bare `make` lists them. Set-up is part of every job and runs once.
+#
+#   PYTHON   the interpreter that makes the virtual environment (3.10 or newer)
+#   BASE     mini, a Hub id or a folder; default: the recipe's, google/flan-t5-large
+#   DATA     sample, hub, a data folder or your own file; default: FLAN_LORA_DATA, else the Hub
+#   ARGS     anything else for flan-lora, e.g. ARGS="--set training.epochs=5 --report-to tensorboard"
+
+PYTHON ?= python3
+VENV ?= .venv
+BASE ?=
+DATA ?=
+ARGS ?=
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+TASKS := emotion qa question-generation paraphrase summarization similarity
+BIN := $(VENV)/bin
+FLAN_LORA := $(BIN)/flan-lora
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+OPTIONS = $(if $(BASE),--base $(BASE)) $(if $(DATA),--data $(DATA)) $(ARGS)
+DEMO := runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow train-all check bench docs clean
+.PHONY: $(addprefix train-,$(TASKS)) $(addprefix eval-,$(TASKS))
+
+help: ## list the jobs
+	@sed -n 's/^\([a-z<>-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-32s %s\n", $$1, $$2}'
+	@echo
+	@echo "  <task> is one of: $(TASKS)"
+	@echo "  BASE=mini trains on the small embedded base, DATA=sample on the bundled rows; see the top of the Makefile."
+
+setup: $(VENV)/.installed ## make .venv and install everything into it
+
+# torch goes first and alone. Without an NVIDIA driver the CPU build is enough, and a tenth of the download.
+$(VENV)/.installed: pyproject.toml .ci/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "flan_lora needs Python 3.10 or newer; try make PYTHON=python3.11")'
+	@echo "Setting up $(VENV) (once; a few minutes, mostly torch)"
+	@$(PYTHON) -m venv $(VENV)
+	@if command -v nvidia-smi >/dev/null 2>&1; then index=; \
+	elif $(BIN)/python -c 'import urllib.request as r; r.urlopen("$(TORCH_CPU_INDEX)/torch/", timeout=5)' 2>/dev/null; \
+	then index="--extra-index-url $(TORCH_CPU_INDEX)"; else index=; fi; \
+	$(PIP) install -c .ci/constraints.txt $$index torch
+	@$(PIP) install -c .ci/constraints.txt -e '.[dev]'
+	@touch $@
+
+test: setup ## run the default tests: unit, parity, one small main job
+	@$(BIN)/python -m pytest -q
+
+test-slow: setup ## run the slow tests too: killed processes, real data, a fresh clone
+	@$(BIN)/python -m pytest -q -m "not gpu"
+
+$(addprefix train-,$(TASKS)): train-%: setup
+	@$(FLAN_LORA) train $* $(OPTIONS)
+train-<task>: ## train and publish one adapter, on FLAN-T5-large unless BASE says otherwise
+
+train-all: $(addprefix train-,$(TASKS)) ## train all six, one after the other
+
+$(addprefix eval-,$(TASKS)): eval-%: setup
+	@$(FLAN_LORA) eval $* $(OPTIONS)
+eval-<task>: ## score a published adapter again, with 95 % intervals
+
+check: setup ## what must pass before a commit: format, lint, types, tests, README
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python docs/refresh.py --check
+	@$(BIN)/python -m pytest -q
+
+bench: setup ## measure: each benchmark prints a table and one JSON line
+	@for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+docs: setup ## write the generated parts of README and docs/ again
+	@$(BIN)/python docs/refresh.py
+
+clean: ## remove caches, build leftovers and the demo's run; keep .venv, runs and adapters
+	@rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,68 @@
+"""The command line: every command parses its options, calls one function and prints.
+
+Nothing heavy is imported before a command runs, so ``flan-lora --help`` answers at once. The group below is the
+one place where an error becomes a message and an exit code.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from flan_lora import __version__
+from flan_lora.cli.adapter import adapter
+from flan_lora.cli.data import data
+from flan_lora.cli.doctor import doctor
+from flan_lora.cli.evaluate import evaluate
+from flan_lora.cli.generate import generate
+from flan_lora.cli.mini import mini
+from flan_lora.cli.recipe import recipe
+from flan_lora.cli.train import train
+from flan_lora.errors import FlanLoraError
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, what shells expect."""
+
+
+class ErrorBoundary(click.Group):
+    """Turns what a user can fix into one message on stderr and exit code 1.
+
+    Commands are listed in the order of a user's day, not of the alphabet.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FlanLoraError as error:
+            if os.environ.get("FLAN_LORA_DEBUG") == "1":
+                raise
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt as interrupt:
+            click.echo(f"\n{interrupt or 'Interrupted.'}", err=True)
+            ctx.exit(INTERRUPTED)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=ErrorBoundary, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="%(version)s")
+def main() -> None:
+    """The LoRA adapter factory for FLAN-T5: one frozen 8-bit base, one adapter per task.
+
+    \b
+      flan-lora data inspect emotion      look at prompts and lengths first
+      flan-lora train emotion --dry-run   steps, tokens and memory, without weights
+      flan-lora train emotion             train, evaluate, publish under adapters/
+
+    RECIPE is a YAML file or the name of a recipe that ships. `--base mini` runs everything on the small
+    embedded base, on any machine.
+    """
+
+
+for command in (recipe, data, train, evaluate, adapter, generate, doctor, mini):
+    main.add_command(command)

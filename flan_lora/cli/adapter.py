@@ -1,0 +1,175 @@
+"""``flan-lora adapter``: what is published, whether it is whole, and taking it away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flan_lora.cli.options import (
+    adapter_argument,
+    adapters_dir_option,
+    find_store,
+    json_option,
+    store_base_option,
+    stores,
+)
+from flan_lora.cli.output import duration, print_json, print_table, size
+
+if TYPE_CHECKING:
+    from flan_lora.manifest import Manifest, ScoreRecord, Scores
+    from flan_lora.store import StoredAdapter
+
+
+@click.group()
+def adapter() -> None:
+    """The published adapters: list, show, verify, remove."""
+
+
+@adapter.command("list")
+@store_base_option
+@adapters_dir_option
+@json_option
+def list_(base: str | None, adapters_dir: Path, as_json: bool) -> None:
+    """List the published adapters with the score each was selected on, beside the bare base's."""
+    from flan_lora.store import StoredAdapter
+
+    found = [(store.root.name, item) for store in stores(adapters_dir, base) for item in store.list()]
+    whole = [(slug, item) for slug, item in found if isinstance(item, StoredAdapter)]
+    broken = [(slug, item) for slug, item in found if not isinstance(item, StoredAdapter)]
+    if as_json:
+        print_json([item.manifest if isinstance(item, StoredAdapter) else item for _, item in found])
+        return
+    if whole:
+        print_table(
+            ("BASE", "ADAPTER", "TASK", "SCORE", "ADAPTER", "BASE", "RANK", "SIZE", "CREATED"),
+            [_row(slug, item) for slug, item in whole],
+        )
+    for slug, item in broken:
+        click.echo(f"{slug}/{item.name} is damaged: {item.problems[0]}")
+    if not found:
+        click.echo(f"No adapters under {adapters_dir}. Train one: flan-lora train RECIPE")
+
+
+@adapter.command()
+@adapter_argument
+@store_base_option
+@adapters_dir_option
+@json_option
+def show(adapter_name: str, base: str | None, adapters_dir: Path, as_json: bool) -> None:
+    """Print what an adapter is: base, data, training and scores."""
+    store, name = find_store(adapter_name, adapters_dir, base)
+    stored = store.open(name)
+    if as_json:
+        print_json(stored.manifest)
+        return
+    manifest = stored.manifest
+    print_table(("", ""), _facts(stored))
+    click.echo()
+    print_table(*_score_table(manifest))
+
+
+@adapter.command()
+@click.argument("adapter_names", metavar="[ADAPTER]...", nargs=-1)
+@store_base_option
+@adapters_dir_option
+@json_option
+def verify(adapter_names: tuple[str, ...], base: str | None, adapters_dir: Path, as_json: bool) -> None:
+    """Check every file against the manifest; without arguments, of every adapter. Exit code 1 on a problem."""
+    chosen = [find_store(name, adapters_dir, base) for name in adapter_names] or [
+        (store, item.name) for store in stores(adapters_dir, base) for item in store.list()
+    ]
+    problems = {f"{store.root.name}/{name}": store.verify(name) for store, name in chosen}
+    if as_json:
+        print_json(problems)
+    else:
+        for name, lines in problems.items():
+            click.echo(f"{name}: {'whole' if not lines else 'damaged'}")
+            for line in lines:
+                click.echo(f"  {line}")
+    if any(problems.values()):
+        raise click.exceptions.Exit(1)
+
+
+@adapter.command()
+@adapter_argument
+@store_base_option
+@adapters_dir_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def remove(adapter_name: str, base: str | None, adapters_dir: Path, yes: bool) -> None:
+    """Delete a published adapter."""
+    store, name = find_store(adapter_name, adapters_dir, base)
+    if not yes:
+        click.confirm(f"Delete {store.root / name}?", abort=True)
+    store.remove(name)
+    click.echo(f"Removed {store.root / name}")
+
+
+def _row(slug: str, stored: StoredAdapter) -> tuple[object, ...]:
+    """One line of `adapter list`."""
+    manifest = stored.manifest
+    chosen = _selected_on(manifest)
+    return (
+        slug,
+        manifest.name,
+        manifest.task,
+        chosen,
+        _value(manifest.scores, chosen),
+        _value(manifest.base_scores, chosen),
+        manifest.recipe["lora"]["rank"],
+        size(stored.size_bytes),
+        manifest.created_at[:10],
+    )
+
+
+def _facts(stored: StoredAdapter) -> list[tuple[str, str]]:
+    """The upper half of `adapter show`."""
+    manifest = stored.manifest
+    base, training, lora = manifest.base, manifest.training, manifest.recipe["lora"]
+    revision = f", revision {base.revision}" if base.revision else ""
+    return [
+        ("adapter", f"{manifest.name}, task {manifest.task} (prompt version {manifest.task_version})"),
+        ("folder", str(stored.path)),
+        ("base", f"{base.model} @ {base.fingerprint[:8]}, trained in {base.quantization}{revision}"),
+        ("lora", f"rank {lora['rank']}, alpha {lora['alpha']}, {' '.join(lora['target_modules'])}"),
+        ("data", f"{manifest.data.origin}, {manifest.data.num_train_rows:,} examples"),
+        ("training", f"best of {training.num_steps:,} steps at {training.best_step:,}, seed {training.seed}"),
+        ("took", f"{duration(training.seconds)} on {training.device} in {training.precision}"),
+        ("size", size(stored.size_bytes)),
+        ("created", manifest.created_at),
+    ]
+
+
+def _score_table(manifest: Manifest) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Scores of the adapter with their intervals, beside the bare base and the trivial baselines."""
+    baselines = sorted(manifest.baseline_scores)
+    header = ("SCORE", "ADAPTER", "95 % INTERVAL", "BARE BASE", *(name.upper() for name in baselines))
+    return header, [
+        (
+            name,
+            _number(score.value),
+            f"{_number(score.low)} to {_number(score.high)}",
+            _value(manifest.base_scores, name),
+            *(_value(manifest.baseline_scores[baseline], name) for baseline in baselines),
+        )
+        for name, score in manifest.scores.items()
+    ]
+
+
+def _selected_on(manifest: Manifest) -> str:
+    """The score to read first."""
+    from flan_lora.tasks import get_task
+
+    return manifest.training.select_on or get_task(manifest.task).select_on
+
+
+def _value(scores: Scores, name: str) -> str:
+    """One score as text, '-' where it was not measured."""
+    score: ScoreRecord | None = scores.get(name)
+    return "-" if score is None else _number(score.value)
+
+
+def _number(value: float) -> str:
+    """Shares in [0, 1] with three digits, scores up to 100 with one."""
+    return f"{value:.3f}" if abs(value) <= 1 else f"{value:.1f}"

@@ -1,0 +1,59 @@
+"""``flan-lora data``: look at the data as the model will see it, before paying for a run."""
+
+from __future__ import annotations
+
+import click
+
+from flan_lora.cli.options import json_option, open_recipe, recipe_options
+from flan_lora.cli.output import print_json
+
+
+@click.group()
+def data() -> None:
+    """The data: prompts as the model sees them, lengths, problems."""
+
+
+@data.command()
+@recipe_options
+@click.option("-n", "--examples", "num_examples", type=click.IntRange(0), default=3, show_default=True)
+@json_option
+def inspect(
+    recipe_name: str,
+    base: str | None,
+    data_spec: str | None,
+    overrides: tuple[str, ...],
+    num_examples: int,
+    as_json: bool,
+) -> None:
+    """Show prompts, token lengths, truncated shares and the balance of the labels."""
+    from flan_lora.base import open_tokenizer
+    from flan_lora.data import inspect as inspect_data
+    from flan_lora.data import open_source
+
+    recipe = open_recipe(recipe_name, base, overrides)
+    tokenizer = open_tokenizer(recipe.base)
+    inspection = inspect_data(recipe, open_source(data_spec), tokenizer, num_examples=num_examples)
+    if as_json:
+        print_json(inspection)
+    else:
+        click.echo(inspection)
+
+
+@data.command()
+@recipe_options
+@json_option
+def lint(
+    recipe_name: str, base: str | None, data_spec: str | None, overrides: tuple[str, ...], as_json: bool
+) -> None:
+    """Check the data against the limits that training enforces; exit code 1 when one is broken."""
+    from flan_lora.base import open_tokenizer
+    from flan_lora.data import lint as lint_data
+    from flan_lora.data import open_source
+
+    recipe = open_recipe(recipe_name, base, overrides)
+    report = lint_data(recipe, open_source(data_spec), open_tokenizer(recipe.base))
+    if as_json:
+        print_json(report)
+    else:
+        click.echo(report)
+    report.raise_if_errors()

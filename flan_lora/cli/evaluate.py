@@ -1,0 +1,54 @@
+"""``flan-lora eval``: score a published adapter again, or the bare base on its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flan_lora.cli.options import adapter_argument, adapters_dir_option, data_option, find_store, json_option
+from flan_lora.cli.output import duration, print_json, print_table
+
+
+@click.command("eval")
+@adapter_argument
+@click.option("--base", metavar="BASE", help="The base to load; the adapter must fit it. [default: the adapter's]")
+@data_option
+@click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
+@click.option("--base-only", is_flag=True, help="Score the bare base, without the adapter.")
+@click.option(
+    "--predictions",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write every prediction to this JSONL file.",
+)
+@adapters_dir_option
+@json_option
+def evaluate(
+    adapter_name: str,
+    base: str | None,
+    data_spec: str | None,
+    split: str,
+    base_only: bool,
+    predictions: Path | None,
+    adapters_dir: Path,
+    as_json: bool,
+) -> None:
+    """Score ADAPTER on its recipe's data, with 95 % intervals."""
+    from flan_lora.data import open_source
+    from flan_lora.evaluate import write_predictions
+    from flan_lora.factory import reevaluate
+
+    store, name = find_store(adapter_name, adapters_dir, base)
+    evaluation = reevaluate(store.open(name), open_source(data_spec), role=split, base_only=base_only)
+    if predictions is not None:
+        write_predictions(predictions, evaluation)
+    if as_json:
+        print_json({key: value for key, value in vars(evaluation).items() if key != "predictions"})
+        return
+    click.echo(
+        f"{evaluation.task}, {evaluation.num_rows:,} rows of {evaluation.split}, {duration(evaluation.seconds)}"
+    )
+    print_table(
+        ("SCORE", "VALUE", "95 % INTERVAL"),
+        [(key, f"{s.value:.4g}", f"{s.low:.4g} to {s.high:.4g}") for key, s in evaluation.scores.items()],
+    )

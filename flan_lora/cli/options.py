@@ -1,0 +1,126 @@
+"""Options that several commands share, and what they stand for. Knows click and names, imports the rest late."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+import flan_lora
+
+if TYPE_CHECKING:
+    from flan_lora.recipe import Recipe
+    from flan_lora.store import Store
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+recipe_argument = click.argument("recipe_name", metavar="RECIPE")
+adapter_argument = click.argument("adapter_name", metavar="ADAPTER")
+
+base_option = click.option("--base", metavar="BASE", help="`mini`, a Hub id or a folder, not the recipe's base.")
+store_base_option = click.option(
+    "--base", metavar="BASE", help="The base whose adapter is meant, where several have one of that name."
+)
+data_option = click.option(
+    "--data",
+    "data_spec",
+    metavar="DATA",
+    help="`sample`, `hub`, a data folder, or your own CSV/JSONL/Parquet. [default: FLAN_LORA_DATA, else the Hub]",
+)
+set_option = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a field of the recipe, e.g. --set lora.rank=8. Repeatable.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+adapters_dir_option = click.option(
+    "--adapters-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("adapters"),
+    show_default=True,
+    help="Where adapters are published, as <adapters-dir>/<base>/<name>.",
+)
+
+
+def recipe_options(command: Command) -> Command:
+    """RECIPE --base --data --set: what every command over a recipe's data takes."""
+    for decorate in (set_option, data_option, base_option, recipe_argument):
+        command = decorate(command)
+    return command
+
+
+def known_recipes() -> dict[str, Path]:
+    """Recipe name -> file: those that ship with the package, then ./recipes, which wins."""
+    package = Path(flan_lora.__file__).parent
+    folders = (package.parent / "recipes", package / "recipes", Path("recipes"))  # a checkout, a wheel, yours
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
+
+
+def locate_recipe(name: str) -> Path:
+    """The file that RECIPE stands for. `load_recipe` answers for an unknown name, with what is known."""
+    given = Path(name)
+    return given if given.is_file() else known_recipes().get(name, given)
+
+
+def open_recipe(name: str, base: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a recipe and put ``base`` in the place of its base.
+
+    The revision that the recipe pins belongs to the recipe's own base, so another base drops it (``--set
+    base.revision=...`` pins the new one).
+    """
+    from flan_lora.recipe import load_recipe
+
+    file = locate_recipe(name)
+    recipe = load_recipe(file, overrides)
+    if base is None or base == recipe.base.model:
+        return recipe
+    return load_recipe(file, ["base.revision=null", *overrides, f"base.model={json.dumps(base)}"])
+
+
+def stores(adapters_dir: Path, base: str | None = None) -> list[Store]:
+    """The store of every base under ``adapters_dir``, or of one base."""
+    from flan_lora.store import Store
+
+    if base is not None:
+        from flan_lora.base import base_slug
+        from flan_lora.recipe import BaseSection
+
+        return [Store(adapters_dir / base_slug(BaseSection(model=base)))]
+    folders = sorted(adapters_dir.iterdir()) if adapters_dir.is_dir() else []
+    return [Store(folder) for folder in folders if folder.is_dir()]
+
+
+def find_store(name: str, adapters_dir: Path, base: str | None = None) -> tuple[Store, str]:
+    """The store that holds an adapter, and the adapter's name there.
+
+    ``name`` is a name, looked for under every base unless ``base`` says which, or the path of a published folder.
+
+    Raises:
+        UnknownAdapterError: no base has an adapter of that name.
+        AdapterError: several bases have one.
+    """
+    from flan_lora.errors import AdapterError, UnknownAdapterError
+    from flan_lora.store import Store, check_name
+
+    if (Path(name) / "manifest.json").is_file():
+        folder = Path(name).resolve()
+        return Store(folder.parent), folder.name
+    check_name(name)
+    searched = stores(adapters_dir, base)
+    homes = [store for store in searched if (store.root / name).is_dir()]
+    if len(homes) == 1:
+        return homes[0], name
+    if homes:
+        bases = ", ".join(store.root.name for store in homes)
+        raise AdapterError(f"{len(homes)} bases have an adapter {name!r}: {bases}.\nSay which with --base.")
+    known = [f"{store.root.name}/{item.name}" for store in searched for item in store.list()]
+    raise UnknownAdapterError(
+        f"no adapter {name!r}{f' for base {base}' if base else ''} under {adapters_dir}.\n"
+        f"  published  {', '.join(known) or 'none'}\n"
+        "Train one (flan-lora train RECIPE), or say where it lies (--adapters-dir)."
+    )
