@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from flan_lora.encode import Collator, encode_sources, encode_targets
+from flan_lora.decode import LabelConstraint, decode, generation_config, label_constraint
+from flan_lora.encode import Collator, encode_sources
 from flan_lora.errors import BaseModelError, DataError
 from flan_lora.metrics import Score, bootstrap
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from flan_lora.data import Split
     from flan_lora.recipe import EvaluationSection
     from flan_lora.tasks.task import Example, Task
-
-MAX_LABEL_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,38 +60,6 @@ class Evaluation:
     predictions: tuple[Prediction, ...]
     seconds: float
     """Wall time of the predictions, without the scoring."""
-
-
-@dataclass(frozen=True)
-class LabelConstraint:
-    """A LogitsProcessor that leaves only tokens on the way to a label, and eos exactly where a label ends."""
-
-    next_ids: Mapping[tuple[int, ...], list[int]]
-    """Generated ids so far -> ids that may follow."""
-    labels: Mapping[tuple[int, ...], str]
-    """A label's ids, eos included -> the label."""
-    eos_id: int
-    pad_id: int
-
-    @property
-    def max_new_tokens(self) -> int:
-        """Tokens of the longest label, eos included."""
-        return max(map(len, self.labels))
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Shapes: input_ids (B * beams, T) with the start token first, scores (B * beams, V)."""
-        masked = torch.full_like(scores, -torch.inf)
-        for row, (_, *ids) in enumerate(input_ids.tolist()):
-            allowed = self.allowed(tuple(ids))
-            masked[row, allowed] = scores[row, allowed]
-        return masked
-
-    def allowed(self, ids: tuple[int, ...]) -> list[int]:
-        """What may follow; padding once a label has ended."""
-        if self.eos_id in ids:
-            return [self.pad_id]
-        # With more beams than labels, the spare beams carry dead prefixes at -inf: let them end.
-        return self.next_ids.get(ids, [self.eos_id])
 
 
 def predict(
@@ -175,26 +142,6 @@ def write_predictions(path: Path, evaluation: Evaluation) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def label_constraint(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> LabelConstraint:
-    """The constraint that makes every answer one of ``labels``.
-
-    Raises:
-        DataError: the tokenizer cannot spell a label, or spells two alike; the text names them.
-    """
-    eos_id = int(tokenizer.eos_token_id)
-    spelt: dict[tuple[int, ...], str] = {}
-    next_ids: dict[tuple[int, ...], list[int]] = {}
-    for label, encoded in zip(labels, encode_targets(tokenizer, labels, MAX_LABEL_TOKENS), strict=True):
-        ids = tuple(encoded.input_ids)
-        _check_label(tokenizer, label, ids, cut=encoded.num_dropped_tokens > 0, twin=spelt.get(ids))
-        spelt[ids] = label
-        for end, token in enumerate(ids):
-            following = next_ids.setdefault(ids[:end], [])
-            if token not in following:
-                following.append(token)
-    return LabelConstraint(next_ids, spelt, eos_id, int(tokenizer.pad_token_id))
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """CUDA's and the CPU allocator's ways of saying it."""
     text = str(error).lower()
@@ -202,21 +149,6 @@ def is_out_of_memory(error: BaseException) -> bool:
         isinstance(error, RuntimeError)
         and any(words in text for words in ("out of memory", "can't allocate memory", "not enough memory"))
     )
-
-
-def _check_label(
-    tokenizer: PreTrainedTokenizerBase, label: str, ids: tuple[int, ...], *, cut: bool, twin: str | None
-) -> None:
-    if tokenizer.unk_token_id in ids or len(ids) < 2:  # eos alone: nothing of the label is left
-        tokens = " ".join(tokenizer.convert_ids_to_tokens(list(ids)))
-        raise DataError(
-            f"this base cannot spell the label {label!r}: its tokens are {tokens}.\n"
-            "Name the label in characters that the base's vocabulary has (Latin letters, for T5)."
-        )
-    if cut:
-        raise DataError(f"the label {label!r} is too long: more than {MAX_LABEL_TOKENS} tokens. Shorten it.")
-    if twin is not None:
-        raise DataError(f"the labels {twin!r} and {label!r} are the same to this base's tokenizer. Rename one.")
 
 
 def _check_not_empty(split: Split) -> None:
@@ -243,14 +175,17 @@ def _generate(
     # longest first: memory runs out in the first batch or never, and the bar's estimate errs on the safe side
     order = sorted(range(len(sources)), key=lambda row: (-len(sources[row]["input_ids"]), row))
     collate = Collator(int(tokenizer.pad_token_id), int(model.config.decoder_start_token_id))
-    config = _generation_config(model, tokenizer, task, evaluation, constraint)
+    max_new_tokens = constraint.max_new_tokens if constraint else task.max_new_tokens
+    config = generation_config(
+        model.config, tokenizer, max_new_tokens=max_new_tokens, num_beams=evaluation.num_beams
+    )
     texts = [""] * len(examples)
     with _eval_mode(model), torch.inference_mode(), _bar(len(order), task.name, progress) as bar:
         for start in range(0, len(order), evaluation.batch_size):
             rows = order[start : start + evaluation.batch_size]
             batch = collate([sources[row] for row in rows])
             for row, ids in zip(rows, _generate_batch(model, batch, config, constraint), strict=True):
-                texts[row] = _text(tokenizer, ids, constraint)
+                texts[row] = decode(tokenizer, ids, constraint)
             bar.update(len(rows))
     return texts
 
@@ -278,40 +213,6 @@ def _generate_batch(
             f"  --set evaluation.batch_size={max(num_rows // 2, 1)}   same answers, half the memory"
         ) from error
     return [row[1:] for row in ids.tolist()]
-
-
-def _generation_config(
-    model: PeftModel | T5ForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    evaluation: EvaluationSection,
-    constraint: LabelConstraint | None,
-) -> GenerationConfig:
-    """Every value that shapes an answer: what is left out would come from the checkpoint's own file."""
-    from transformers import GenerationConfig
-
-    return GenerationConfig(
-        max_new_tokens=constraint.max_new_tokens if constraint else task.max_new_tokens,
-        min_length=0,
-        num_beams=evaluation.num_beams,
-        num_return_sequences=1,
-        do_sample=False,
-        early_stopping=False,
-        length_penalty=1.0,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        use_cache=True,
-        decoder_start_token_id=model.config.decoder_start_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int], constraint: LabelConstraint | None) -> str:
-    """The answer's text; a label comes back as it was given, whatever the tokenizer does to spaces."""
-    if constraint is not None and constraint.eos_id in ids:
-        return constraint.labels[tuple(ids[: ids.index(constraint.eos_id) + 1])]
-    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def _scored(
