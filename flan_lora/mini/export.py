@@ -1,0 +1,139 @@
+"""From a finished run to the artefact: bf16 weights, tokenizer, loss curve and card in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from flan_lora.mini import corpus
+
+MAX_CURVE_RECORDS = 400
+PACKAGES = ("torch", "transformers", "sentencepiece", "numpy")
+
+
+def export(
+    model: Any, tokenizer: Any, work: Path, out: Path, *, plan: dict[str, Any], data: Path, note: str = ""
+) -> Path:
+    """Write the checkpoint folder `out`, replacing what a former export left there.
+
+    ``model`` keeps its fp32 weights; a bf16 copy is saved. ``work`` gives the log and ``spiece.model``.
+    """
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save_weights(model, partial)
+    tokenizer.save_pretrained(str(partial))
+    shutil.copy(work / "tokenizer" / "spiece.model", partial / "spiece.model")
+    records = [json.loads(line) for line in (work / "log.jsonl").read_text().splitlines()]
+    write_curve(records, partial / "loss.jsonl")
+    card = render_card(records, plan, model, data_digests(data), note)
+    (partial / "README.md").write_text(card, encoding="utf-8")
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(partial, out)
+    return out
+
+
+def save_weights(model: Any, folder: Path) -> None:
+    """Save a bf16 copy with its configs; refuses to write a tied head (transformers 5 ties at many turns)."""
+    import copy
+
+    import torch
+    from transformers import GenerationConfig
+
+    published = copy.deepcopy(model).to(torch.bfloat16)
+    assert published.lm_head.weight.data_ptr() != published.shared.weight.data_ptr()
+    assert published.config.tie_word_embeddings is False
+    published.generation_config = GenerationConfig(pad_token_id=0, eos_token_id=1, decoder_start_token_id=0)
+    published.save_pretrained(str(folder))
+
+
+def write_curve(records: list[dict[str, Any]], path: Path) -> None:
+    """Thin the run's log to a loss curve of bounded size, means over equal runs of records."""
+    width = -(-len(records) // MAX_CURVE_RECORDS)
+    with path.open("w", encoding="utf-8") as file:
+        for start in range(0, len(records), width):
+            group = [r for r in records[start : start + width] if r["stage"] == records[start]["stage"]]
+            mean = sum(r["loss"] for r in group) / len(group)
+            file.write(json.dumps({**group[-1], "loss": round(mean, 4)}) + "\n")
+
+
+def data_digests(root: Path) -> dict[str, str]:
+    """First 12 hex digits of the sha256 of every source: which data the artefact has seen."""
+    digests = {}
+    for entry in corpus.SOURCES:
+        path = root / entry.path
+        digest = hashlib.sha256()
+        for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+            if file.stem not in entry.leave_out:
+                digest.update(file.read_bytes())
+        digests[entry.name] = digest.hexdigest()[:12]
+    return digests
+
+
+def _stage_rows(records: list[dict[str, Any]]) -> list[str]:
+    """One table row per stage: steps, tokens, seconds and the mean loss of its last records."""
+    rows, before = [], {"step": 0, "source_tokens": 0, "target_tokens": 0, "elapsed_s": 0.0}
+    for stage in dict.fromkeys(record["stage"] for record in records):
+        own = [record for record in records if record["stage"] == stage]
+        steps, sources, targets, seconds = (own[-1][key] - value for key, value in before.items())
+        loss = sum(record["loss"] for record in own[-10:]) / len(own[-10:])
+        rows.append(
+            f"| {stage} | {steps:,} | {sources / 1e6:.2f} M | {targets / 1e6:.2f} M "
+            f"| {seconds / 60:.0f} min | {loss:.3f} |"
+        )
+        before = {key: own[-1][key] for key in before}
+    return rows
+
+
+def render_card(
+    records: list[dict[str, Any]], plan: dict[str, Any], model: Any, digests: dict[str, str], note: str
+) -> str:
+    """The README of the checkpoint: what it is, what it saw, how it was made."""
+    c = model.config
+    num_parameters = sum(p.numel() for p in model.parameters())
+    sources = [f"| {s.name} | `{s.path}` | {s.licence} | {digests[s.name]} |" for s in corpus.SOURCES]
+    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    threads = plan["num_threads"]
+    return "\n".join(
+        [
+            "# mini: the embedded base of flan_lora",
+            "",
+            "A small T5 v1.1 (gated GELU, untied head) with its own tokenizer, so that every command runs",
+            "without a GPU and without a hub. It is a base for LoRA adapters, not a good writer by itself.",
+            *([note] if note else []),
+            "",
+            f"Shape: d_model {c.d_model}, d_ff {c.d_ff}, {c.num_layers} + {c.num_decoder_layers} layers, "
+            f"{c.num_heads} heads of {c.d_kv}: {num_parameters:,} parameters, bf16.",
+            "As many decoder as encoder layers: decoder layers cost little, a target is a fifth of a source.",
+            "",
+            "| stage | steps | source tokens | target tokens | wall time | last loss (per target token) |",
+            "|---|---|---|---|---|---|",
+            *_stage_rows(records),
+            "",
+            "Span corruption: 15 %, mean span 3 tokens (arXiv:1910.10683 section 3.1.4), packed, no padding.",
+            "Instruction: several templates per set, our six prompts among them (arXiv:2210.11416), each set",
+            f"capped, with {plan['span_rows']} windows of span corruption beside every batch.",
+            "Muon on the matrices in the blocks, Adam elsewhere; constant rate, linear to zero in stage two.",
+            "",
+            f"Made on a CPU ({platform.machine()}, {threads} threads), bf16 products, seed {plan['seed']}.",
+            f"Versions: {versions}. Loss curve: `loss.jsonl`. Rebuild:",
+            "",
+            f"    flan-lora mini build --data DIR --out DIR --steps {plan['steps']} "
+            f"--instruct-steps {plan['instruct_steps']} --seed {plan['seed']}",
+            "",
+            "## Data",
+            "",
+            "Plain text, train splits and public instruction sets; no row of our validation or test splits.",
+            "QNLI is left out: its validation set repeats SQuAD's development questions.",
+            "",
+            "| source | file | licence | sha256 |",
+            "|---|---|---|---|",
+            *sources,
+            "",
+        ]
+    )

@@ -1,0 +1,322 @@
+"""The embedded base: shipped files keep T5's conventions; a build repeats and resumes exactly."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flan_lora.errors import FlanLoraError
+from flan_lora.mini import MINI_PATH
+
+torch = pytest.importorskip("torch")
+
+MAX_CHECKPOINT_BYTES = 24_000_000
+ASCII = "".join(map(chr, range(33, 127)))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(MINI_PATH), local_files_only=True)
+
+
+@pytest.fixture(scope="module")
+def model():
+    from transformers import T5ForConditionalGeneration
+
+    path = str(MINI_PATH)
+    return T5ForConditionalGeneration.from_pretrained(path, local_files_only=True, dtype=torch.float32)
+
+
+def test_importing_the_path_does_not_import_torch():
+    code = "import sys, flan_lora.mini; assert not {'torch', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": "."})
+
+
+# --- the shipped checkpoint
+
+
+def test_shipped_files_are_small_and_complete():
+    names = {path.name for path in MINI_PATH.iterdir()}
+    assert names >= {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "README.md",
+    }
+    assert sum(path.stat().st_size for path in MINI_PATH.iterdir()) <= MAX_CHECKPOINT_BYTES
+
+
+def test_shipped_head_is_untied_and_says_so(model):
+    assert model.lm_head.weight is not model.shared.weight
+    assert not torch.equal(model.lm_head.weight, model.shared.weight)
+    assert model.encoder.embed_tokens.weight is model.shared.weight
+    config = json.loads((MINI_PATH / "config.json").read_text())
+    assert config["tie_word_embeddings"] is False
+    assert config["scale_decoder_outputs"] is False
+    assert config["feed_forward_proj"] == "gated-gelu"
+    assert config["decoder_start_token_id"] == 0
+
+
+def test_embedding_rows_match_the_tokenizer_and_a_multiple_of_64(model, tokenizer):
+    assert model.shared.num_embeddings == len(tokenizer)
+    assert len(tokenizer) % 64 == 0
+
+
+def test_tokenizer_keeps_t5s_ids(tokenizer):
+    assert tokenizer.convert_tokens_to_ids(["<pad>", "</s>", "<unk>"]) == [0, 1, 2]
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 1, 2)
+    ids = tokenizer.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(100)])
+    assert ids == [len(tokenizer) - 1 - i for i in range(100)]
+
+
+@pytest.mark.parametrize("text", [ASCII, "Don't {panic} <b>: [x] 3.14% ~ a@b.org", "caf\u00e9, na\u00efve"])
+def test_text_survives_the_tokenizer(tokenizer, text):
+    ids = tokenizer(text).input_ids
+    assert ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_tokenizer_agrees_with_its_sentencepiece_file(tokenizer):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(MINI_PATH / "spiece.model"))
+    for text in ("Which emotion is in this message? i feel so happy", "Tim: hi! | Kim: 10 o'clock?"):
+        assert tokenizer(text).input_ids[:-1] == pieces.encode(text)
+
+
+def test_shipped_base_predicts_english_better_than_its_unigrams(model, tokenizer):
+    """A checkpoint of random or damaged weights would stand near ln(8192) = 9.0 per token."""
+    source = "The president said on <extra_id_0> that the government would <extra_id_1> the new law."
+    target = tokenizer("<extra_id_0> Monday<extra_id_1> support", return_tensors="pt").input_ids
+    with torch.no_grad():
+        loss = model.eval()(**tokenizer(source, return_tensors="pt"), labels=target).loss
+    assert loss < 6.0
+
+
+# --- span corruption
+
+
+@pytest.mark.parametrize("length", [2, 3, 7, 20, 285])
+def test_source_and_target_restore_the_window(length):
+    from flan_lora.mini.corrupt import Corruption, corrupt, restore
+
+    rng = np.random.default_rng(length)
+    window = rng.integers(3, 400, length)
+    source, target = corrupt(window, Corruption(), 512, rng)
+    assert restore(source, target, 512).tolist() == window.tolist()
+    assert source[-1] == target[-1] == 1
+    assert (len(source), len(target)) == Corruption().lengths(length)
+
+
+def test_sentinels_appear_once_and_in_order_on_both_sides():
+    from flan_lora.mini.corrupt import Corruption, corrupt
+
+    source, target = corrupt(np.arange(3, 288), Corruption(), 512, np.random.default_rng(0))
+    sentinels = source[source >= 412].tolist()
+    assert sentinels == target[target >= 412].tolist() == [511 - i for i in range(len(sentinels))]
+
+
+def test_windows_fill_the_source_exactly_and_share_the_noise():
+    from flan_lora.mini.corrupt import Corruption
+
+    rule = Corruption(source_tokens=256)
+    num_noise, num_spans = rule.counts(rule.window_tokens)
+    assert rule.lengths(rule.window_tokens)[0] == 256 < rule.lengths(rule.window_tokens + 1)[0]
+    assert num_noise / rule.window_tokens == pytest.approx(0.15, abs=0.01)
+    assert num_noise / num_spans == pytest.approx(3.0, abs=0.2)
+
+
+def test_packing_loses_no_token_but_the_tail():
+    from flan_lora.mini.corrupt import windows
+
+    tokens = np.arange(1003)
+    rows = windows(tokens, 100, offset=2)
+    assert rows.ravel().tolist() == list(range(2, 1002))
+
+
+def test_batches_depend_on_the_step_alone_and_passes_differ():
+    from flan_lora.mini.corrupt import Corruption
+    from flan_lora.mini.pretrain import span_batches
+
+    tokens = np.random.default_rng(0).integers(3, 400, 285 * 9).astype(np.uint16)
+    one, two = (span_batches(tokens, Corruption(), 512, 4, seed=1) for _ in range(2))
+    list(map(one, range(5)))
+    assert torch.equal(one(3)[0].input_ids, two(3)[0].input_ids)
+    assert not torch.equal(one(0)[0].input_ids, one(2)[0].input_ids)
+
+
+# --- the training pass and the optimizer
+
+
+def test_training_pass_equals_transformers_loss_with_and_without_padding():
+    from flan_lora.mini.network import Shape, new_model, relative_buckets, token_losses
+
+    shape = Shape(vocab_size=512, d_model=32, d_ff=48, d_kv=8, num_heads=4)
+    model = new_model(shape, seed=0).eval()
+    input_ids, labels = torch.randint(3, 400, (2, 150)), torch.randint(3, 400, (2, 11))
+    input_ids[1, 90:], labels[1, 6:] = 0, -100
+    buckets = relative_buckets(150, True), relative_buckets(11, False)
+    ours = token_losses(model, input_ids, labels, buckets, torch.float32, padded=True)
+    theirs = model(input_ids=input_ids, attention_mask=(input_ids != 0).long(), labels=labels).loss
+    torch.testing.assert_close(ours.sum() / (labels != -100).sum(), theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 48), (2, 48, 16), (1, 32, 32)])
+def test_orthogonalized_updates_have_singular_values_near_one(shape):
+    from flan_lora.mini.optimizer import orthogonalize
+
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    singular = torch.linalg.svdvals(orthogonalize(matrices))
+    assert 0.5 < singular.min() and singular.max() < 1.4
+
+
+def test_schedule_warms_up_holds_and_ends_near_zero():
+    from flan_lora.mini.pretrain import Schedule
+
+    schedule = Schedule(num_steps=100, decay_from=60, num_warmup_steps=10)
+    assert schedule.scale(0) == 0.1
+    assert schedule.scale(10) == schedule.scale(60) == 1.0
+    assert schedule.scale(99) == pytest.approx(1 / 40)
+
+
+# --- the build, on generated text
+
+
+def _sentences(rng: random.Random, count: int) -> list[str]:
+    syllables = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
+    words = ["".join(rng.choices(syllables, k=rng.randint(1, 3))) for _ in range(300)]
+    return [" ".join(rng.choices(words, k=rng.randint(5, 12))) + "." for _ in range(count)]
+
+
+def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory) -> Path:
+    """A data root in the Hub's shape with every source the build needs, all of it made up here."""
+    from flan_lora.mini import corpus
+
+    root, rng = tmp_path_factory.mktemp("data"), random.Random(0)
+    for entry in corpus.SOURCES:
+        lines = _sentences(rng, 60)
+        path = root / entry.path
+        if not entry.text_columns:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(lzma.compress("\n\n".join(_sentences(rng, 300)).encode()))
+        elif entry.name == "instruct":
+            rows = [{"task": "trec", "input": s, "output": "LOC", "options": ["LOC", "NUM"]} for s in lines]
+            _write_rows(path / "trec.jsonl", rows)
+        else:
+            _write_rows(path, [_row(entry.text_columns, line, index) for index, line in enumerate(lines)])
+    return root
+
+
+def _row(columns: tuple[str, ...], line: str, index: int) -> dict[str, object]:
+    answer = line.split()[1]
+    return {"label": index % 2, "answers": {"text": [answer], "answer_start": [line.index(answer)]}} | {
+        column: f"A: {line}\nB: {answer}" if column == "dialogue" else line for column in columns
+    }
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def _tiny(data_root: Path, out: Path, **options: object) -> str:
+    from flan_lora.mini.build import Plan, build, weights_digest
+    from flan_lora.mini.network import Shape
+
+    plan = Plan(steps=3, instruct_steps=3, batch_rows=2, span_rows=1, num_threads=1)
+    shape = Shape(512, 32, 48, 8, 4, 1, 1)
+    return weights_digest(build(data_root, out, plan=plan, shape=shape, **options))
+
+
+@pytest.fixture(scope="module")
+def digest(data_root, tmp_path_factory) -> tuple[str, Path]:
+    out = tmp_path_factory.mktemp("first")
+    return _tiny(data_root, out), out
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_two_builds_give_bitwise_equal_weights(data_root, digest, tmp_path):
+    assert _tiny(data_root, tmp_path) == digest[0]
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("dies_at", [2, 4], ids=["in stage one", "in stage two"])
+def test_a_killed_build_resumes_to_the_same_weights(data_root, digest, tmp_path, monkeypatch, dies_at):
+    from flan_lora.mini.pretrain import Trainer
+
+    update = Trainer._update
+
+    def dying(self, batches):
+        if self.step == dies_at:
+            raise KeyboardInterrupt
+        return update(self, batches)
+
+    monkeypatch.setattr(Trainer, "_update", dying)
+    with pytest.raises(KeyboardInterrupt):
+        _tiny(data_root, tmp_path, checkpoint_every_s=0.0)
+    monkeypatch.setattr(Trainer, "_update", update)
+    assert _tiny(data_root, tmp_path, resume=True) == digest[0]
+
+
+def test_a_build_writes_a_loadable_checkpoint_with_card_and_curve(digest):
+    from transformers import AutoTokenizer, T5ForConditionalGeneration
+
+    checkpoint = digest[1] / "checkpoint"
+    model = T5ForConditionalGeneration.from_pretrained(str(checkpoint))
+    assert model.lm_head.weight is not model.shared.weight
+    assert len(AutoTokenizer.from_pretrained(str(checkpoint))) == model.config.vocab_size == 512
+    card = (checkpoint / "README.md").read_text()
+    assert "| span corruption | 3 |" in card and "| instruction | 3 |" in card
+    curve = [json.loads(line) for line in (checkpoint / "loss.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in curve] == [3, 6]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_finished_build_is_not_overwritten_nor_resumed_under_another_plan(data_root, digest):
+    from flan_lora.mini.build import Plan, build
+
+    with pytest.raises(FlanLoraError, match="holds a run already"):
+        build(data_root, digest[1])
+    with pytest.raises(FlanLoraError, match=r"(?s)another plan.*there.*asked"):
+        build(data_root, digest[1], plan=Plan(steps=7), resume=True)
+
+
+def test_resuming_nothing_and_missing_data_are_told_apart(data_root, tmp_path):
+    from flan_lora.mini.build import build
+
+    with pytest.raises(FlanLoraError, match="no run to resume"):
+        build(data_root, tmp_path / "none", resume=True)
+    with pytest.raises(FlanLoraError, match=r"(?s)missing.*text/wikinews.txt.xz.*Point --data"):
+        build(tmp_path, tmp_path / "out")
+
+
+def test_the_mixture_holds_the_products_own_prompts_and_no_flood_of_one_answer(data_root):
+    from flan_lora.mini.instruct import build_pairs
+    from flan_lora.tasks import get_task
+
+    pairs = build_pairs(data_root, seed=0)
+    texts = {str(pair.prompt) for pair in pairs}
+    row = {"text": "x", "label": 0}
+    tail = get_task("emotion").examples(row)[0].prompt.tail
+    assert any(text.endswith(tail) for text in texts)
+    assert pairs == build_pairs(data_root, seed=0) != build_pairs(data_root, seed=1)
+    assert sum(pair.target == "LOC" for pair in pairs) <= 1  # the only answer of its set: nothing to learn
