@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from flan_lora.errors import AdapterCorruptError
 from flan_lora.recipe import NAME_PATTERN, Section
@@ -28,6 +28,12 @@ VERSIONED_PACKAGES = ("flan-lora", "torch", "transformers", "peft", "bitsandbyte
 # A path at the start of a string or behind a space, quote, bracket, comma or '='; and any file: URL.
 _LOCAL_PATH = re.compile(r"""(?:^|[\s'"=(\[,])(?:/[^\s/]|~[/\\]|[A-Za-z]:[\\/]|\\\\)|\bfile:/""")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+_RECIPE_FIELDS = {
+    "base": {"model"},
+    "lora": {"rank", "alpha", "target_modules", "use_dora", "use_rslora"},
+}
+"""What checks and cards read of a recipe, whatever version of the schema wrote it."""
 
 Document = TypeVar("Document", bound="Section")
 
@@ -141,8 +147,17 @@ class Manifest(Section):
     """Python and the packages that shape the result (`installed_versions`)."""
     created_at: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
     """UTC (`utc_now`)."""
-    files: dict[str, FileRecord] = Field(default_factory=dict)
+    files: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], FileRecord] = Field(default_factory=dict)
     """Every published file but the manifest itself; filled in by `Store.publish`."""
+
+    @field_validator("recipe")
+    @classmethod
+    def _has_base_and_lora(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        for section, fields in _RECIPE_FIELDS.items():
+            missing = fields - set(recipe.get(section) or ())
+            if missing:
+                raise ValueError(f"the recipe is not resolved: {section} has no {', '.join(sorted(missing))}")
+        return recipe
 
     @model_validator(mode="after")
     def _no_local_path(self) -> Manifest:

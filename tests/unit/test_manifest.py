@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from flan_lora.errors import AdapterCorruptError
 from flan_lora.manifest import (
     Manifest,
-    Metrics,
     ScoreRecord,
     dump,
     installed_versions,
@@ -23,43 +22,8 @@ from flan_lora.manifest import (
     utc_now,
 )
 from flan_lora.metrics import Score
-from flan_lora.recipe import Recipe
-
-HASH = "ab" * 32
-
-
-def values(**changes: Any) -> dict[str, Any]:
-    """A valid manifest as plain values."""
-    score = {"value": 0.9, "low": 0.85, "high": 0.95}
-    recipe = Recipe.model_validate({"name": "emotion", "task": "emotion", "data": {"dataset": "dair-ai/emotion"}})
-    document: dict[str, Any] = {
-        "name": "emotion",
-        "task": "emotion",
-        "task_version": 1,
-        "base": {"model": "google/flan-t5-large", "fingerprint": HASH, "quantization": "int8"},
-        "recipe": recipe.resolved(),
-        "recipe_fingerprint": recipe.fingerprint(),
-        "data": {
-            "kind": "hub",
-            "origin": "dair-ai/emotion split@train",
-            "content_hash": HASH,
-            "num_train_rows": 10,
-            "num_validation_rows": 5,
-            "num_test_rows": 5,
-        },
-        "training": {
-            "num_steps": 4,
-            "best_step": 2,
-            "seconds": 1.5,
-            "device": "cpu",
-            "precision": "fp32",
-            "seed": 0,
-        },
-        "scores": {"accuracy": score},
-        "versions": {"python": "3.12.1"},
-        "created_at": "2026-01-02T03:04:05Z",
-    }
-    return {**document, **changes}
+from tests.published import make_metrics
+from tests.published import manifest_values as values
 
 
 def write(folder: Path, document: Any) -> Path:
@@ -133,7 +97,7 @@ def test_a_local_path_is_refused_anywhere(path: str) -> None:
     for document in (
         values(data={**values()["data"], "origin": path}),
         values(base={**values()["base"], "model": path}),
-        values(recipe={"data": {"columns": [path]}}),
+        values(recipe={**values()["recipe"], "data": {"columns": [path]}}),
         values(versions={path: "1"}),
     ):
         with pytest.raises(ValidationError, match="holds a local path"):
@@ -161,6 +125,24 @@ def test_a_base_folder_is_published_by_its_last_name_only(tmp_path: Path, monkey
     assert recipe["base"] == {"model": "ann/my-t5", "revision": None}
 
 
+@pytest.mark.parametrize(
+    ("recipe", "text"),
+    [
+        ({}, "base has no model"),
+        ({"base": {"model": "mini"}, "lora": {"rank": 4}}, "lora has no alpha, target_modules"),
+    ],
+)
+def test_a_recipe_that_is_not_resolved_is_refused(recipe: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValidationError, match=f"the recipe is not resolved: {text}"):
+        Manifest.model_validate(values(recipe=recipe))
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "/etc/x", "a\\b", ".hidden", ""])
+def test_a_manifest_lists_no_file_outside_its_folder(name: str) -> None:
+    with pytest.raises(ValidationError, match="String should match pattern"):
+        Manifest.model_validate(values(files={name: {"sha256": "ab" * 32, "size_bytes": 1}}))
+
+
 def test_a_score_becomes_a_record_and_a_nan_is_refused() -> None:
     record = ScoreRecord.model_validate(Score(value=0.5, low=0.4, high=0.6))
     assert (record.value, record.low, record.high) == (0.5, 0.4, 0.6)
@@ -169,22 +151,10 @@ def test_a_score_becomes_a_record_and_a_nan_is_refused() -> None:
 
 
 def test_metrics_load_as_dumped_and_unknown_keys_are_refused(tmp_path: Path) -> None:
-    score = {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}
-    plain = {
-        "task": "emotion",
-        "select_on": "accuracy",
-        "split": "test",
-        "num_rows": 3,
-        "origin": "sample",
-        "seconds": 0.5,
-        "adapter": score,
-        "base": score,
-        "baselines": {"majority": score},
-    }
-    metrics = Metrics.model_validate(plain)
+    metrics = make_metrics()
     assert load_metrics(write(tmp_path, dump(metrics))) == metrics
     with pytest.raises(AdapterCorruptError, match="accuracy: Extra inputs are not permitted"):
-        load_metrics(write(tmp_path, {**plain, "format_version": 1, "accuracy": 0.9}))
+        load_metrics(write(tmp_path, {**metrics.model_dump(), "accuracy": 0.9}))
 
 
 def test_the_stamp_and_the_versions_fit_the_schema() -> None:
