@@ -50,6 +50,7 @@ def save_weights(model: Any, folder: Path) -> None:
     assert published.config.tie_word_embeddings is False
     published.generation_config = GenerationConfig(pad_token_id=0, eos_token_id=1, decoder_start_token_id=0)
     published.save_pretrained(str(folder))
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner alone
 
 
 def write_curve(records: list[dict[str, Any]], path: Path) -> None:
