@@ -1,4 +1,4 @@
-"""Files and Hub datasets -> plain rows (dicts). Knows formats and encodings; never a task, a role or a token.
+"""Files -> plain rows (dicts). Knows formats and encodings; never a task, a role or a token.
 
 Every failure is a DataError that names the place (file:line), what was there, and what to do.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -158,59 +156,3 @@ READERS: dict[str, Callable[[Path], list[Row]]] = {
     ".parquet": _read_parquet,
 }
 """File suffix -> reader."""
-
-
-def read_hub_rows(dataset: str, config: str, split: str, revision: str | None) -> tuple[list[Row], str | None]:
-    """All rows of a Hub split, and the commit they came from where ``datasets`` tells it.
-
-    Uses the Hub's cache: a split that was read once is there without a network.
-
-    Raises:
-        DataError: no network and not cached, or the Hub has no such dataset, config, split or revision.
-    """
-    import datasets
-
-    try:
-        loaded = datasets.load_dataset(dataset, config, split=split, revision=revision)
-    except Exception as error:  # a dozen unrelated classes: OSError, ValueError, RuntimeError, hub HTTP errors
-        raise DataError(_hub_failure(dataset, config, split, revision, error)) from error
-    checksums = getattr(loaded.info, "download_checksums", None) or {}
-    commits = {m.group(1) for url in checksums if (m := re.search(r"@([0-9a-f]{40})/", str(url)))}
-    rows: list[Row] = loaded.to_list()
-    return rows, commits.pop() if len(commits) == 1 else None
-
-
-def _hub_failure(dataset: str, config: str, split: str, revision: str | None, error: Exception) -> str:
-    """What went wrong at the Hub and what to do about it."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    lines = [
-        f"cannot read {dataset}/{config}:{split} from the Hub.",
-        f"  revision  {revision or 'main'}",
-        f"  reason    {reason[:300]}",
-        *_hub_advice(error, reason),
-        "Without the Hub: --data sample (bundled rows), or --data DIR with the same rows in "
-        f"DIR/{local_folder(dataset)}/{config}/{split}.jsonl.",
-    ]
-    return "\n".join(lines)
-
-
-def _hub_advice(error: Exception, reason: str) -> list[str]:
-    """The next step for the failures that have one."""
-    if "script" in reason.lower():
-        return ["The dataset is a script, which is no longer run: set data.revision to refs/convert/parquet."]
-    if "BuilderConfig" in reason or "Config name" in reason:
-        return ["Set data.config to one that exists."]
-    if "split" in reason.lower() and isinstance(error, ValueError):
-        return ["Set data.splits to splits that exist."]
-    if type(error).__name__ == "DatasetNotFoundError":
-        return ["Check data.dataset (owner/name) and data.revision; a gated dataset needs `hf auth login`."]
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        return ["HF_HUB_OFFLINE is set and the split is not in the cache: unset it once, and later runs find it."]
-    if isinstance(error, OSError):
-        return ["Check the network. Once read, a split stays in the cache, and HF_HUB_OFFLINE=1 uses only that."]
-    return []
-
-
-def local_folder(dataset: str) -> str:
-    """A Hub id as one folder name: dair-ai/emotion -> dair-ai__emotion."""
-    return dataset.replace("/", "__")

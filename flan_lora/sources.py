@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from flan_lora.errors import DataError
+from flan_lora.hub import local_folder, read_hub_rows
 from flan_lora.recipe import Recipe, Role
-from flan_lora.rows import READERS, Row, local_folder, read_hub_rows, read_rows
+from flan_lora.rows import READERS, Row, read_rows
 from flan_lora.tasks.task import Task
 
 
