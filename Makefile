@@ -14,6 +14,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 TASKS := emotion qa question-generation paraphrase summarization similarity
 BIN := $(VENV)/bin
+READY := $(VENV)/.installed
 FLAN_LORA := $(BIN)/flan-lora
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 OPTIONS = $(if $(BASE),--base $(BASE)) $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -29,10 +30,11 @@ help: ## list the jobs
 	@echo "  <task> is one of: $(TASKS)"
 	@echo "  BASE=mini trains on the small embedded base, DATA=sample on the bundled rows; see the top of the Makefile."
 
-setup: $(VENV)/.installed ## make .venv and install everything into it
+setup: $(READY) ## make .venv and install everything into it
+	@echo "$(VENV) is ready. Next: make demo"
 
 # torch goes first and alone. Without an NVIDIA driver the CPU build is enough, and a tenth of the download.
-$(VENV)/.installed: pyproject.toml .ci/constraints.txt
+$(READY): pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "flan_lora needs Python 3.10 or newer; try make PYTHON=python3.11")'
 	@echo "Setting up $(VENV) (once; a few minutes, mostly torch)"
 	@$(PYTHON) -m venv $(VENV)
@@ -43,33 +45,33 @@ $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 	@$(PIP) install -c .ci/constraints.txt -e '.[dev]'
 	@touch $@
 
-test: setup ## run the default tests: unit, parity, one small main job
+test: $(READY) ## run the default tests: unit, parity, one small main job
 	@$(BIN)/python -m pytest -q
 
-test-slow: setup ## run the slow tests too: killed processes, real data, a fresh clone
+test-slow: $(READY) ## run the slow tests too: killed processes, real data, a fresh clone
 	@$(BIN)/python -m pytest -q -m "not gpu"
 
-$(addprefix train-,$(TASKS)): train-%: setup
+$(addprefix train-,$(TASKS)): train-%: $(READY)
 	@$(FLAN_LORA) train $* $(OPTIONS)
 train-<task>: ## train and publish one adapter, on FLAN-T5-large unless BASE says otherwise
 
 train-all: $(addprefix train-,$(TASKS)) ## train all six, one after the other
 
-$(addprefix eval-,$(TASKS)): eval-%: setup
+$(addprefix eval-,$(TASKS)): eval-%: $(READY)
 	@$(FLAN_LORA) eval $* $(OPTIONS)
 eval-<task>: ## score a published adapter again, with 95 % intervals
 
-check: setup ## what must pass before a commit: format, lint, types, tests, README
+check: $(READY) ## what must pass before a commit: format, lint, types, tests, README
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/python docs/refresh.py --check
 	@$(BIN)/python -m pytest -q
 
-bench: setup ## measure: each benchmark prints a table and one JSON line
+bench: $(READY) ## measure: each benchmark prints a table and one JSON line
 	@for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
 
-docs: setup ## write the generated parts of README and docs/ again
+docs: $(READY) ## write the generated parts of README and docs/ again
 	@$(BIN)/python docs/refresh.py
 
 clean: ## remove caches, build leftovers and the demo's run; keep .venv, runs and adapters

@@ -41,8 +41,8 @@ class ErrorBoundary(click.Group):
             if os.environ.get("FLAN_LORA_DEBUG") == "1":
                 raise
             raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt as interrupt:
-            click.echo(f"\n{interrupt or 'Interrupted.'}", err=True)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
             ctx.exit(INTERRUPTED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

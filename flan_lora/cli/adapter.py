@@ -32,7 +32,10 @@ def adapter() -> None:
 @adapters_dir_option
 @json_option
 def list_(base: str | None, adapters_dir: Path, as_json: bool) -> None:
-    """List the published adapters with the score each was selected on, beside the bare base's."""
+    """List the published adapters and their scores.
+
+    The score is the one that picked the checkpoint, on the test rows, beside the bare base's.
+    """
     from flan_lora.store import StoredAdapter
 
     found = [(store.root.name, item) for store in stores(adapters_dir, base) for item in store.list()]
@@ -76,7 +79,10 @@ def show(adapter_name: str, base: str | None, adapters_dir: Path, as_json: bool)
 @adapters_dir_option
 @json_option
 def verify(adapter_names: tuple[str, ...], base: str | None, adapters_dir: Path, as_json: bool) -> None:
-    """Check every file against the manifest; without arguments, of every adapter. Exit code 1 on a problem."""
+    """Check every file of an adapter against its manifest.
+
+    Without arguments, of every adapter. Exit code 1 when one is damaged.
+    """
     chosen = [find_store(name, adapters_dir, base) for name in adapter_names] or [
         (store, item.name) for store in stores(adapters_dir, base) for item in store.list()
     ]

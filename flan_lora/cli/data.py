@@ -25,10 +25,10 @@ def inspect(
     num_examples: int,
     as_json: bool,
 ) -> None:
-    """Show prompts, token lengths, truncated shares and the balance of the labels."""
+    """Show prompts as the model sees them, lengths and label balance."""
     from flan_lora.base import open_tokenizer
-    from flan_lora.data import inspect as inspect_data
     from flan_lora.data import open_source
+    from flan_lora.inspection import inspect as inspect_data
 
     recipe = open_recipe(recipe_name, base, overrides)
     tokenizer = open_tokenizer(recipe.base)
@@ -45,15 +45,18 @@ def inspect(
 def lint(
     recipe_name: str, base: str | None, data_spec: str | None, overrides: tuple[str, ...], as_json: bool
 ) -> None:
-    """Check the data against the limits that training enforces; exit code 1 when one is broken."""
+    """Check the data against the limits that training enforces.
+
+    Exit code 1 when one is broken, with the remedy.
+    """
     from flan_lora.base import open_tokenizer
-    from flan_lora.data import lint as lint_data
     from flan_lora.data import open_source
+    from flan_lora.lint import lint as lint_data
 
     recipe = open_recipe(recipe_name, base, overrides)
     report = lint_data(recipe, open_source(data_spec), open_tokenizer(recipe.base))
     if as_json:
         print_json(report)
-    else:
-        click.echo(report)
+        raise click.exceptions.Exit(1 if report.errors else 0)
     report.raise_if_errors()
+    click.echo(report)

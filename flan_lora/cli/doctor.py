@@ -11,7 +11,10 @@ from flan_lora.cli.output import print_json, print_table
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Say what this machine can do: versions, device, 8-bit, memory, and time per recipe."""
+    """Say what this machine can do.
+
+    Versions, the device, whether 8-bit works (one small matmul is run), and memory and time per recipe.
+    """
     from flan_lora.doctor import examine
 
     findings = examine()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from flan_lora.cli.options import adapters_dir_option, find_store, json_option
 from flan_lora.cli.output import print_json, print_table, shorten
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import T5ForConditionalGeneration
+
     from flan_lora.tasks import Example, Task
 
 
@@ -39,7 +43,10 @@ def generate(
     adapters_dir: Path,
     as_json: bool,
 ) -> None:
-    """Print the adapter's answer to each TEXT; - reads one text from standard input."""
+    """Print the adapter's answer to each TEXT.
+
+    Without TEXT, or with -, one text is read from standard input.
+    """
     from flan_lora.base import open_base
     from flan_lora.evaluate import predict
     from flan_lora.recipe import Recipe
@@ -52,13 +59,16 @@ def generate(
     examples = read_examples(task, texts, columns)
     recipe = Recipe.model_validate(stored.manifest.recipe)
     loaded = open_base(recipe.base if base is None else recipe.base.model_copy(update={"model": base}))
-    limits = {"evaluation": recipe.evaluation, "max_source_tokens": recipe.data.max_source_tokens}
 
-    answers = {}
-    if compare:  # before the adapter: PEFT puts its layers into the base
-        answers["base"] = predict(loaded.model, loaded.tokenizer, task, examples, **limits)
-    peft_model = load_adapter(loaded.model, stored, fingerprint=loaded.fingerprint)
-    answers["adapter"] = predict(peft_model, loaded.tokenizer, task, examples, **limits)
+    def answer(model: PeftModel | T5ForConditionalGeneration) -> list[str]:
+        limit = recipe.data.max_source_tokens
+        return predict(
+            model, loaded.tokenizer, task, examples, evaluation=recipe.evaluation, max_source_tokens=limit
+        )
+
+    # The bare base first: PEFT puts the adapter's layers into it.
+    answers = {"base": answer(loaded.model)} if compare else {}
+    answers["adapter"] = answer(load_adapter(loaded.model, stored, fingerprint=loaded.fingerprint))
     print_answers(examples, answers, as_json)
 
 
@@ -115,4 +125,4 @@ def _column(task: Task, text: str) -> tuple[str, str]:
 
 def _text(text: str) -> str:
     """A text as given, or standard input for ``-``."""
-    return click.get_text_stream("stdin").read().strip() if text == "-" else text
+    return sys.stdin.read().strip() if text == "-" else text

@@ -74,7 +74,10 @@ def show(recipe_name: str, base: str | None, overrides: tuple[str, ...], resolve
 @recipe.command()
 @click.argument("recipe_names", metavar="[RECIPE]...", nargs=-1)
 def validate(recipe_names: tuple[str, ...]) -> None:
-    """Check recipes and report every problem of every file; without arguments, all that ship."""
+    """Check recipes and report every problem of every file.
+
+    Without arguments, those that ship and those in ./recipes.
+    """
     from flan_lora.errors import RecipeError
     from flan_lora.recipe import load_recipe
 
@@ -91,7 +94,7 @@ def validate(recipe_names: tuple[str, ...]) -> None:
 @recipe.command()
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file instead.")
 def schema(output: Path | None) -> None:
-    """Print the JSON Schema of recipes, for completion and checks in an editor."""
+    """Print the JSON Schema of recipes, for editors."""
     import json
 
     from flan_lora.recipe import Recipe

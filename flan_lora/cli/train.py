@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -48,7 +49,7 @@ def train(
     from flan_lora.factory import build_adapter, plan
 
     if name is not None:
-        overrides = (*overrides, f'name="{name}"')
+        overrides = (*overrides, f"name={json.dumps(name)}")
     recipe = open_recipe(recipe_name, base, overrides)
     source = open_source(data_spec)
     if dry_run:
