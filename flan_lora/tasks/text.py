@@ -1,4 +1,4 @@
-"""Text as T5's vocabulary can hold it, and fields of a row with their errors. Knows strings; never a tokenizer."""
+"""Text as T5's vocabulary can hold it, and a row's fields with their errors. Knows strings; never a tokenizer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from flan_lora.errors import DataError
 T5_LATIN = frozenset("ÉÎÜßàáâäçèéêîóôöùûüăşţșț")
 """The accented letters among T5's 32,000 pieces; any other one is ``<unk>``, so it loses its accent."""
 _ASCII = str.maketrans(
-    {"<": "[", ">": "]", "{": "(", "}": ")", "~": "-", "^": "'", "`": "'", "\\": "/", "´": "'"}
-    | {"−": "-", "‑": "-", "‐": "-", "⁄": "/", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D"}
-    | {"ı": "i", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th"}
+    {"<": "[", ">": "]", "{": "(", "}": ")", "~": "-", "^": "'", "`": "'", "\\": "/", "\u00b4": "'"}
+    | dict.fromkeys("\u2010\u2011\u2212", "-")  # hyphen, no-break hyphen, minus
+    | {"\u2044": "/", "\u0131": "i", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D"}
+    | {"æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th"}
 )
 _PTB = (
     (re.compile(r"\s*``\s*"), ' "'),
@@ -30,8 +31,9 @@ _PTB = (
 def plain(text: str) -> str:
     """One line of characters that T5 has pieces for, where a near one exists; idempotent.
 
-    NFKC as T5's own normaliser, white space collapsed, ASCII that T5 lacks (angle brackets, braces, tilde,
-    caret, backtick, backslash) replaced by its nearest neighbour, accents that it lacks dropped. Other scripts and emoji stay as they are.
+    NFKC as T5's own normaliser, white space collapsed, ASCII that T5 lacks (angle brackets, braces, tilde, caret,
+    backtick, backslash) replaced by its nearest neighbour, accents that it lacks dropped. Other scripts and
+    emoji stay as they are.
     """
     visible = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
     known = "".join(map(_known_letter, visible.translate(_ASCII)))

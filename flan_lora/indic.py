@@ -1,0 +1,192 @@
+"""Devanagari in letters that T5 knows, and back, exactly. Knows strings; never a tokenizer.
+
+T5's vocabulary has no Devanagari: a Hindi word is one ``<unk>``. ``romanise`` spells every Devanagari run of a
+text in ASCII and leaves the rest alone, ``restore`` is its inverse: ``restore(romanise(text)) == text`` for
+every text, composed or not, with marks in any order.
+
+    भारत की राजधानी (New Delhi) है।   ->   # bhaarat ci raajadhaani # (New Delhi) # hai|
+
+How a run is spelt (the letters were chosen for few T5 tokens on Hindi Wikipedia passages, then for the eye):
+    #        opens a run before a space, closes it after one; a run that ends the text is not closed.
+             A run goes on over spaces, digits and most punctuation. ``##`` is a # of the text itself.
+    a        the inherent vowel, written inside a word, not at its end (भारत bhaarat). Consonants without a
+             vowel between them are a cluster (स्त st). At a word's end long and short vowels trade places:
+             final long ones are far more frequent (की ci, कि cee).
+    '        a virama that is not inside a cluster (महान् mahaan'), else only keeps two codes apart.
+    |  ||    danda and double danda.
+    =        a character without letters: its place in the block as two letters of a..p (ॐ =fa), Devanagari
+             digits as digits (१९४७ =1947), the joiners as =zj and =zn.
+"""
+
+from __future__ import annotations
+
+import re
+
+MARK = "#"
+_BLOCK, _DIGIT_ZERO = 0x0900, 0x0966
+_VIRAMA, _NUKTA = "\u094d", "\u093c"
+_JOINERS = {"\u200d": "=zj", "\u200c": "=zn"}
+
+_PLAIN_CONSONANTS = dict(
+    zip(
+        "कखगघङचछजझञटठडढणतथदधनपफबभमयरलळवशषसह",
+        "c k g gh G ch chh j jh w T Th D Dh N t th d dh n p f b bh m y r l L v sh x s h".split(),
+        strict=True,
+    )
+)
+_NUKTA_PAIRS = {"क": "q", "ख": "kk", "ग": "gg", "ज": "z", "ड": "rr", "ढ": "rrh", "फ": "ff", "य": "yy"}
+_COMPOSED = {  # one code point that NFC or NFD may take apart: a pair's code and X
+    "\u0958": "qX", "\u0959": "kkX", "\u095a": "ggX", "\u095b": "zX", "\u095c": "rrX", "\u095d": "rrhX",
+    "\u095e": "ffX", "\u095f": "yyX", "\u0929": "nX", "\u0931": "rX", "\u0934": "LX",
+}  # fmt: skip
+_CONSONANTS = _PLAIN_CONSONANTS | {c + _NUKTA: code for c, code in _NUKTA_PAIRS.items()} | _COMPOSED
+_VOWELS = dict(zip("अआइईउऊऋएऐओऔऑऍ", "a aa i ee u oo R e ai o ou au ea".split(), strict=True))
+_VOWEL_SIGNS = dict(zip("ािीुूृेैोौॉॅ", "आइईउऊऋएऐओऔऑऍ", strict=True))
+_MARKS = {"ं": "ng", "ँ": "M", "\u0903": "H", "।": "|", "॥": "||"}
+_VOWEL_MARKS = ("\u0902", "\u0901", "\u0903")
+_INHERENT, _APART = "a", "'"
+_AT_WORD_END = {"a": "aa", "aa": "a", "i": "ee", "ee": "i", "u": "oo", "oo": "u"}
+
+_CODES = sorted({*_CONSONANTS.values(), *_VOWELS.values(), *_MARKS.values()}, key=len, reverse=True)
+_LONGER = {code: tuple(c for c in _CODES if c != code and c.startswith(code)) for code in _CODES}
+_CONSONANT_OF = {code: consonant for consonant, code in _CONSONANTS.items()}
+_VOWEL_OF = {code: vowel for vowel, code in _VOWELS.items()}
+_SIGN_OF = {vowel: sign for sign, vowel in _VOWEL_SIGNS.items()}
+_MARK_OF = {code: mark for mark, code in _MARKS.items()}
+_JOINER_OF = {code: joiner for joiner, code in _JOINERS.items()}
+
+_SCRIPT = "[\u0900-\u097f\u200c\u200d]"
+# Between the words of a run. Nothing here may turn into a letter or a sign of the code under NFKC.
+_NEUTRAL = r"""[\s0-9!"$%&()*+,\-./:;?@\[\]_–—‘’“”„•…°]"""  # noqa: RUF001
+_RUN = re.compile(rf"{_SCRIPT}+(?:{_NEUTRAL}+{_SCRIPT}+)*(?:{_NEUTRAL}+\Z)?|{MARK}(?![0-9A-Za-z])")
+_UNIT = re.compile(rf"[{''.join(_NUKTA_PAIRS)}]{_NUKTA}|[\u0966-\u096f]+|.", re.DOTALL)
+_ROMAN_RUN = re.compile(rf"{MARK}{MARK}|{MARK}\s+([^{MARK}]*)({MARK}?)")
+_TOKEN = re.compile("|".join(["=[0-9]+", "=z[jn]", "=[a-h][a-p]", *map(re.escape, _CODES), "."]), re.DOTALL)
+
+
+def romanise(text: str) -> str:
+    """Spell the Devanagari runs of a text in ASCII; all else stays, but a lone ``#`` becomes ``##``."""
+    return _RUN.sub(_romanise_run, text)
+
+
+def restore(text: str) -> str:
+    """The inverse of ``romanise``. Total: what no rule explains, in a model's answer say, stays as it is."""
+    return _ROMAN_RUN.sub(_restore_run, text)
+
+
+def _romanise_run(match: re.Match[str]) -> str:
+    run = match.group()
+    if run == MARK:
+        return MARK + MARK
+    if not any(map(_in_block, run)):  # joiners alone, as emoji have them
+        return run
+    closing = "" if match.end() == len(match.string) else f" {MARK}"
+    return f"{MARK} {_join(_codes(_UNIT.findall(run)))}{closing}"
+
+
+def _codes(units: list[str]) -> list[str]:
+    """Units (a consonant with its nukta, digits, any other character) -> codes, not yet kept apart."""
+    codes: list[str] = []
+    position = 0
+    while position < len(units):
+        unit, following, second = (*units[position : position + 3], "", "")[:3]
+        position += 1
+        if unit in _VOWELS:
+            codes.append(_vowel_code(unit, following))
+        elif unit not in _CONSONANTS:
+            codes.append(_MARKS.get(unit) or _escape(unit))
+        elif following in _VOWEL_SIGNS:
+            codes += [_CONSONANTS[unit], _vowel_code(_VOWEL_SIGNS[following], second)]
+            position += 1
+        elif following == _VIRAMA:
+            codes += [_CONSONANTS[unit]] if second in _CONSONANTS else [_CONSONANTS[unit], _APART]
+            position += 1
+        else:
+            needs_vowel = following in _CONSONANTS or following in _VOWELS or following in _VOWEL_MARKS
+            codes += [_CONSONANTS[unit], _INHERENT] if needs_vowel else [_CONSONANTS[unit]]
+    return codes
+
+
+def _vowel_code(vowel: str, following: str) -> str:
+    """A vowel's code, traded for its partner at the end of a word."""
+    code = _VOWELS[vowel]
+    return code if _continues_word(following) else _AT_WORD_END.get(code, code)
+
+
+def _escape(unit: str) -> str:
+    """A unit without letters: digits, joiners, the rest of the block; other characters stand for themselves."""
+    if unit in _JOINERS:
+        return _JOINERS[unit]
+    if not _in_block(unit[0]):
+        return unit
+    if unit.isdecimal():
+        return "=" + "".join(str(ord(digit) - _DIGIT_ZERO) for digit in unit)
+    high, low = divmod(ord(unit) - _BLOCK, 16)
+    return f"={chr(ord('a') + high)}{chr(ord('a') + low)}"
+
+
+def _join(codes: list[str]) -> str:
+    """Codes in one string that longest-match reading takes apart again."""
+    parts: list[str] = []
+    ahead = ""  # the next three characters: no code is longer than four
+    for code in reversed(codes):
+        merges = f"{code}{ahead}".startswith(_LONGER.get(code, ()))
+        merges = merges or (code[0] == "=" and code[1:].isdecimal() and ahead[:1].isdecimal())
+        parts.append(code + _APART if merges else code)
+        ahead = (parts[-1] + ahead)[:3]
+    return "".join(reversed(parts))
+
+
+def _restore_run(match: re.Match[str]) -> str:
+    if match.group(1) is None:
+        return MARK
+    run, closing = match.groups()
+    tokens = _TOKEN.findall(run.rstrip() if closing else run)
+    restored: list[str] = []
+    pending = False  # the last character is a consonant that may still take a vowel or a virama
+    for position, token in enumerate(tokens):
+        consonant, vowel = _CONSONANT_OF.get(token), _vowel_at(tokens, position)
+        if consonant is not None:
+            restored += [_VIRAMA, consonant] if pending else [consonant]
+        elif vowel is not None:
+            is_inherent = pending and token == _INHERENT and vowel == "अ"
+            restored.append("" if is_inherent else _SIGN_OF.get(vowel, vowel) if pending else vowel)
+        elif token == _APART:
+            restored.append(_VIRAMA if pending else "")
+        else:
+            restored.append(_unescape(token))
+        pending = consonant is not None
+    return "".join(restored)
+
+
+def _vowel_at(tokens: list[str], position: int) -> str | None:
+    """The vowel that a token stands for at its place in the word, None for another token."""
+    token = tokens[position]
+    if token not in _VOWEL_OF:
+        return None
+    following = next((t for t in tokens[position + 1 : position + 3] if t != _APART), "")
+    inside = following in _CONSONANT_OF or following in _VOWEL_OF or _continues_word(_unescape(following))
+    return _VOWEL_OF[token if inside else _AT_WORD_END.get(token, token)]
+
+
+def _unescape(token: str) -> str:
+    """A mark or an escaped character; any other token stands for itself."""
+    if token in _MARK_OF:
+        return _MARK_OF[token]
+    if token in _JOINER_OF:
+        return _JOINER_OF[token]
+    if token[:1] != "=" or len(token) == 1:
+        return token
+    if token[1].isdecimal():
+        return "".join(chr(_DIGIT_ZERO + int(digit)) for digit in token[1:])
+    return chr(_BLOCK + 16 * (ord(token[1]) - ord("a")) + ord(token[2]) - ord("a"))
+
+
+def _continues_word(following: str) -> bool:
+    """Whether a word goes on: any of the script but danda, digits and the abbreviation sign."""
+    first = following[:1]
+    return first in _JOINERS or (_in_block(first) and not "\u0964" <= first <= "\u0970")
+
+
+def _in_block(character: str) -> bool:
+    return "\u0900" <= character <= "\u097f"
