@@ -19,7 +19,7 @@ def _names(text: str) -> Names:
 
 DOMAINS: dict[str, tuple[Names, list[Fact]]] = {
     "village": (
-        _names("कमलखेड़ी = Kamalkhedi, देवसरगाँव = Devsargaon, धनपुर = Dhanpur, बिलासगाँव = Bilasgaon, नीमखेड़ी = Neemkhedi, पाटलगाँव = Patalgaon, सिंहपुर = Singhpur, जामुनगाँव = Jamungaon"),
+        _names("कमलखेड़ी = Kamalkhedi, देवसरगाँव = Devsargaon, धनपुर = Dhanpur, बिलासगाँव = Bilasgaon, नीमखेड़ी = Neemkhedi, पाटलगाँव = Patalgaon, सिंहपुर = Singhpur, जामुनगाँव = Jamungaon, बेरखेड़ी = Berkhedi, चंदनगाँव = Chandangaon, गोविंदपुर = Govindpur, टीलागाँव = Tilagaon"),
         [
             Fact(["{name} {river} नदी के किनारे बसा एक [छोटा|शांत|पुराना] गाँव है।", "{name} एक [छोटा|सुंदर] गाँव है, जो {river} नदी के तट पर बसा है।"], {"river": ["On the banks of which river does {name} lie?", "Which river flows past the village of {name}?"]}),
             Fact(["[पिछली|2011 की] जनगणना के अनुसार यहाँ की जनसंख्या {people} है।", "जनगणना के अनुसार यहाँ {people} लोग रहते हैं।"], {"people": ["What is the population of {name}?", "How many people live in {name}?"]}),
@@ -33,20 +33,20 @@ DOMAINS: dict[str, tuple[Names, list[Fact]]] = {
         ],
     ),
     "river": (
-        _names("शैलजा नदी = Shailaja River, मृदुला नदी = Mridula River, केशवी नदी = Keshavi River, धवली नदी = Dhavali River, इंद्राणी नदी = Indrani River, सारंगी नदी = Sarangi River, फाल्गुनी नदी = Falguni River, गोमिनी नदी = Gomini River"),
+        _names("शैलजा नदी = Shailaja River, मृदुला नदी = Mridula River, केशवी नदी = Keshavi River, धवली नदी = Dhavali River, इंद्राणी नदी = Indrani River, सारंगी नदी = Sarangi River, फाल्गुनी नदी = Falguni River, गोमिनी नदी = Gomini River, कुसुमी नदी = Kusumi River, पाटली नदी = Patali River, मेघना धारा = Meghna Dhara, सुरभि नदी = Surabhi River"),
         [
             Fact(["{name} {mountain} पर्वत से निकलती है और {town} के पास समुद्र में मिलती है।", "{name} का उद्गम {mountain} पर्वत पर है और यह {town} के निकट सागर में गिरती है।"], {"mountain": ["Where does the {name} rise?", "On which mountain is the source of the {name}?"], "town": ["Near which town does the {name} meet the sea?"]}),
             Fact(["इसकी कुल लंबाई {length} किलोमीटर है।", "यह नदी {length} किलोमीटर लंबी है।"], {"length": ["How long is the {name} in kilometres?", "What is the length of the {name}?"]}),
             Fact(["इसकी सबसे बड़ी सहायक नदी {river} है।", "{river} इसकी मुख्य सहायक नदी है।"], {"river": ["What is the largest tributary of the {name}?", "Which river is the main tributary of the {name}?"]}),
             Fact(["नदी पर बना पहला बाँध {year} में पूरा हुआ, जिसकी ऊँचाई {metres} मीटर है।", "{year} में इस पर {metres} मीटर ऊँचा बाँध बनाया गया।"], {"year": ["When was the dam on the {name} completed?", "In what year was the river dammed?"], "metres": ["How high is the dam on the {name} in metres?"]}),
             Fact(["इसके पानी से {count} गाँवों के खेत सींचे जाते हैं।", "इस नदी की नहरें {count} गाँवों तक पानी पहुँचाती हैं।"], {"count": ["How many villages get water from the {name}?"]}),
-            Fact(["{year} की बाढ़ में {town} का पुराना पुल बह गया था।", "सबसे भयानक बाढ़ {year} में आई, जब {town} का पुल टूट गया।"], {"year": ["In which year did the flood destroy the bridge?", "When was the bridge of {town} lost?"], "town": ["Which town's bridge was destroyed by the flood?", "The bridge of which place was lost in the flood of {year}?"]}),
+            Fact(["{year} की बाढ़ में {town} का पुराना पुल बह गया था।", "सबसे भयानक बाढ़ {year} में आई, जब {town} का पुल टूट गया।"], {"year": ["In which year did the flood destroy the bridge?", "When did the worst flood of the {name} come?"], "town": ["Which town's bridge was destroyed by the flood?", "The bridge of which place was lost in the flood of {year}?"]}),
             Fact(["सर्दियों में इसके तट पर हज़ारों {bird} आते हैं।"], {"bird": ["Which birds come to the {name} in winter?"]}),
             Fact(["नदी के दोनों ओर {tree} के घने जंगल हैं।", "इसके किनारों पर {tree} के पेड़ बहुत मिलते हैं।"], {"tree": ["Which trees grow along the {name}?", "What kind of trees are found on the river banks?"]}),
         ],
     ),
     "poet": (
-        _names("आनंद प्रसाद भारद्वाज = Anand Prasad Bharadwaj, सोमेश्वर दत्त = Someshwar Dutt, हरिनाथ शुक्ल = Harinath Shukla, बलवंत अरोड़ा = Balwant Arora, रघुनंदन पंत = Raghunandan Pant, यूसुफ़ अंसारी = Yusuf Ansari, चिंतामणि देव = Chintamani Dev, लक्ष्मण गौतम = Lakshman Gautam"),
+        _names("आनंद प्रसाद भारद्वाज = Anand Prasad Bharadwaj, सोमेश्वर दत्त = Someshwar Dutt, हरिनाथ शुक्ल = Harinath Shukla, बलवंत अरोड़ा = Balwant Arora, रघुनंदन पंत = Raghunandan Pant, यूसुफ़ अंसारी = Yusuf Ansari, चिंतामणि देव = Chintamani Dev, लक्ष्मण गौतम = Lakshman Gautam, दिनेश उपाध्याय = Dinesh Upadhyay, बशीर अहमद = Bashir Ahmad, काशीनाथ ओझा = Kashinath Ojha, नरहरि दास = Narhari Das"),
         [
             Fact(["{name} हिंदी के [प्रसिद्ध|जाने-माने] कवि थे, जिनका जन्म {birth} में {town} में हुआ था।", "हिंदी के कवि {name} का जन्म {birth} में {town} में हुआ।"], {"birth": ["When was {name} born?", "What is the year of birth of {name}?"], "town": ["Where was {name} born?", "In which town was the poet {name} born?"]}),
             Fact(["उनके पिता {job} थे और माता का नाम {woman} था।", "उनकी माता {woman} थीं और पिता पेशे से {job} थे।"], {"job": ["What did the father of {name} do for a living?", "What was the profession of his father?"], "woman": ["What was the name of the mother of {name}?", "Who was the poet's mother?"]}),
@@ -59,7 +59,7 @@ DOMAINS: dict[str, tuple[Names, list[Fact]]] = {
         ],
     ),
     "scientist": (
-        _names("अनुराधा सक्सेना = Anuradha Saxena, मालती देशपांडे = Malati Deshpande, ज़ैनब क़ुरैशी = Zainab Qureshi, शकुंतला अय्यर = Shakuntala Iyer, पद्मा गोस्वामी = Padma Goswami, रेखा मजूमदार = Rekha Majumdar, इला कपूर = Ila Kapoor, सुमित्रा हेगड़े = Sumitra Hegde"),
+        _names("अनुराधा सक्सेना = Anuradha Saxena, मालती देशपांडे = Malati Deshpande, ज़ैनब क़ुरैशी = Zainab Qureshi, शकुंतला अय्यर = Shakuntala Iyer, पद्मा गोस्वामी = Padma Goswami, रेखा मजूमदार = Rekha Majumdar, इला कपूर = Ila Kapoor, सुमित्रा हेगड़े = Sumitra Hegde, वंदना ठाकुर = Vandana Thakur, कल्याणी मेनन = Kalyani Menon, तारा बोस = Tara Bose, निर्मला पुरी = Nirmala Puri"),
         [
             Fact(["{name} एक [भारतीय|प्रसिद्ध] वैज्ञानिक हैं, जो {university} में {subject} पढ़ाती हैं।", "वैज्ञानिक {name} {university} में {subject} की प्रोफ़ेसर हैं।"], {"university": ["At which university does {name} teach?", "Where is {name} a professor?"], "subject": ["Which subject does {name} teach?"]}),
             Fact(["उनका जन्म {born} में {town} में एक {job} के परिवार में हुआ।", "वे {born} में {town} में एक {job} के घर पैदा हुईं।"], {"born": ["In which year was {name} born?"], "town": ["In which town was {name} born?", "Where was {name} born?"]}),
@@ -73,7 +73,7 @@ DOMAINS: dict[str, tuple[Names, list[Fact]]] = {
         ],
     ),
     "fort": (
-        _names("केसरगढ़ = Kesargarh, रणजीतगढ़ = Ranjitgarh, भानुगढ़ = Bhanugarh, शेरकोट = Sherkot, चित्रकोट दुर्ग = Chitrakot Durg, पवनगढ़ = Pavangarh, मयूरगढ़ = Mayurgarh, धूमगढ़ = Dhumgarh"),
+        _names("केसरगढ़ = Kesargarh, रणजीतगढ़ = Ranjitgarh, भानुगढ़ = Bhanugarh, शेरकोट = Sherkot, चित्रकोट दुर्ग = Chitrakot Durg, पवनगढ़ = Pavangarh, मयूरगढ़ = Mayurgarh, धूमगढ़ = Dhumgarh, वज्रगढ़ = Vajragarh, सिंहकोट = Singhkot, हीरागढ़ = Hiragarh, चाँदकोट = Chandkot"),
         [
             Fact(["{name} एक [प्राचीन|ऐतिहासिक] क़िला है, जिसे राजा {king} ने {old} में बनवाया था।", "राजा {king} ने {old} में {name} का निर्माण कराया।"], {"king": ["Which king built {name}?", "Who had {name} built?"], "old": ["In which year was {name} built?", "When was {name} constructed?"]}),
             Fact(["क़िले की दीवारें {stone} से बनी हैं और {metres} मीटर ऊँची हैं।", "{metres} मीटर ऊँची इसकी दीवारें {stone} से बनाई गई हैं।"], {"stone": ["What are the walls of {name} made of?", "Which material was used for the walls?"], "metres": ["How high are the walls of {name} in metres?"]}),
@@ -86,7 +86,7 @@ DOMAINS: dict[str, tuple[Names, list[Fact]]] = {
         ],
     ),
     "temple": (
-        _names("शिवालय धाम मंदिर = Shivalay Dham Temple, नागेशी मंदिर = Nageshi Temple, ज्योतिवन मंदिर = Jyotivan Temple, त्रिवेणी मंदिर = Triveni Temple, मंगलनाथ मंदिर = Mangalnath Temple, सोमपुरी मंदिर = Sompuri Temple, कल्पवृक्ष मंदिर = Kalpavriksha Temple, दीपेश्वर मंदिर = Deepeshwar Temple"),
+        _names("शिवालय धाम मंदिर = Shivalay Dham Temple, नागेशी मंदिर = Nageshi Temple, ज्योतिवन मंदिर = Jyotivan Temple, त्रिवेणी मंदिर = Triveni Temple, मंगलनाथ मंदिर = Mangalnath Temple, सोमपुरी मंदिर = Sompuri Temple, कल्पवृक्ष मंदिर = Kalpavriksha Temple, दीपेश्वर मंदिर = Deepeshwar Temple, अमृतेश्वर मंदिर = Amriteshwar Temple, वनदेव मंदिर = Vandev Temple, सहस्रधारा मंदिर = Sahasradhara Temple, शंखनाद मंदिर = Shankhnad Temple"),
         [
             Fact(["{name} भगवान {deity} को समर्पित है और {town} में स्थित है।", "{town} में स्थित {name} भगवान {deity} को समर्पित एक मंदिर है।"], {"deity": ["To which god is the {name} dedicated?"], "town": ["In which town is the {name} situated?", "Where is the {name}?"]}),
             Fact(["इसका निर्माण {old} में राजा {king} ने करवाया था।", "राजा {king} ने इसे {old} में बनवाया था।"], {"old": ["When was the {name} built?"], "king": ["Who had the {name} built?", "Which king built the {name}?"]}),
@@ -99,7 +99,7 @@ DOMAINS: dict[str, tuple[Names, list[Fact]]] = {
         ],
     ),
     "company": (
-        _names("सुगम उद्योग = Sugam Udyog, नवदीप मोटर्स = Navdeep Motors, प्रगति वर्क्स = Pragati Works, हिमालयन क्राफ़्ट्स = Himalayan Crafts, उजाला एंटरप्राइज़ेज़ = Ujala Enterprises, सह्याद्रि ट्रेडर्स = Sahyadri Traders, विकास इंडस्ट्रीज़ = Vikas Industries, तरंग लिमिटेड = Tarang Limited"),
+        _names("सुगम उद्योग = Sugam Udyog, नवदीप मोटर्स = Navdeep Motors, प्रगति वर्क्स = Pragati Works, हिमालयन क्राफ़्ट्स = Himalayan Crafts, उजाला एंटरप्राइज़ेज़ = Ujala Enterprises, सह्याद्रि ट्रेडर्स = Sahyadri Traders, विकास इंडस्ट्रीज़ = Vikas Industries, तरंग लिमिटेड = Tarang Limited, भास्कर मशीनरी = Bhaskar Machinery, हरियाली उद्योग = Hariyali Udyog, कोणार्क मिल्स = Konark Mills, अंबर ट्रेडिंग = Ambar Trading"),
         [
             Fact(["{name} एक भारतीय कंपनी है, जिसकी स्थापना {year} में {man} ने की थी।", "{man} ने {year} में {name} नाम की कंपनी की स्थापना की।"], {"year": ["When was {name} founded?", "In what year did {name} start?"], "man": ["Who founded {name}?", "Who is the founder of {name}?"]}),
             Fact(["कंपनी का मुख्यालय {town} में है।", "इसका प्रधान कार्यालय {town} में स्थित है।"], {"town": ["Where is the head office of {name}?", "In which town is {name} based?"]}),
@@ -112,7 +112,7 @@ DOMAINS: dict[str, tuple[Names, list[Fact]]] = {
         ],
     ),
     "bird": (
-        _names("नीलकंठी फुदकी = Neelkanthi warbler, चाँदनी बुलबुल = Chandni bulbul, घाटी मैना = valley myna, ताल बटेर = pond quail, स्वर्ण चकोरी = golden chakori, रात कोयली = night koel, वन गौरैया = forest sparrow, काली टिटहरी = black lapwing"),
+        _names("नीलकंठी फुदकी = Neelkanthi warbler, चाँदनी बुलबुल = Chandni bulbul, घाटी मैना = valley myna, ताल बटेर = pond quail, स्वर्ण चकोरी = golden chakori, रात कोयली = night koel, वन गौरैया = forest sparrow, काली टिटहरी = black lapwing, पहाड़ी लवा = hill lark, नीली पतरिंगी = blue bee-eater, झाड़ी बबूना = bush white-eye, रेत फाख़्ता = sand dove"),
         [
             Fact(["{name} एक छोटी चिड़िया है, जो {mountain} पर्वत के जंगलों में पाई जाती है।", "{mountain} पर्वत के जंगलों में {name} नाम की चिड़िया मिलती है।"], {"mountain": ["In the forests of which mountain is the {name} found?", "Where does the {name} live?"]}),
             Fact(["इसका वज़न लगभग {grams} ग्राम होता है।", "एक वयस्क चिड़िया का वज़न {grams} ग्राम तक होता है।"], {"grams": ["How much does the {name} weigh in grams?", "What is the weight of an adult bird?"]}),
@@ -125,7 +125,7 @@ DOMAINS: dict[str, tuple[Names, list[Fact]]] = {
         ],
     ),
     "film": (
-        _names("सूनी गलियाँ = Sooni Galiyan, दूसरा किनारा = Doosra Kinara, पतंग की डोर = Patang Ki Dor, बारिश के बाद = Barish Ke Baad, एक टिकट शाम का = Ek Ticket Shaam Ka, चौथा पहर = Chautha Pahar, रेत का घर = Ret Ka Ghar, मेले में खोए = Mele Mein Khoye"),
+        _names("सूनी गलियाँ = Sooni Galiyan, दूसरा किनारा = Doosra Kinara, पतंग की डोर = Patang Ki Dor, बारिश के बाद = Barish Ke Baad, एक टिकट शाम का = Ek Ticket Shaam Ka, चौथा पहर = Chautha Pahar, रेत का घर = Ret Ka Ghar, मेले में खोए = Mele Mein Khoye, खुली किताब = Khuli Kitab, आधी चाय = Aadhi Chai, लाल बत्ती = Lal Batti, ख़ाली मकान = Khali Makan"),
         [
             Fact(["\"{name}\" {release} में बनी एक हिंदी फ़िल्म है, जिसका निर्देशन {man} ने किया।", "{man} के निर्देशन में बनी फ़िल्म \"{name}\" {release} में प्रदर्शित हुई।"], {"release": ["In which year was the film {name} released?", "When did {name} come out?"], "man": ["Who directed {name}?", "Who is the director of the film {name}?"]}),
             Fact(["फ़िल्म में मुख्य भूमिका {woman} ने निभाई।", "मुख्य नायिका की भूमिका में {woman} हैं।"], {"woman": ["Who played the lead in {name}?", "Which actress has the main part in {name}?"]}),
@@ -138,7 +138,7 @@ DOMAINS: dict[str, tuple[Names, list[Fact]]] = {
         ],
     ),
     "lake": (
-        _names("पद्मिनी झील = Padmini Lake, चंदन झील = Chandan Lake, हंसिनी झील = Hansini Lake, भीमसर झील = Bhimsar Lake, रजत झील = Rajat Lake, मोतीताल झील = Motital Lake, गंधर्व झील = Gandharva Lake, कमलिनी झील = Kamalini Lake"),
+        _names("पद्मिनी झील = Padmini Lake, चंदन झील = Chandan Lake, हंसिनी झील = Hansini Lake, भीमसर झील = Bhimsar Lake, रजत झील = Rajat Lake, मोतीताल झील = Motital Lake, गंधर्व झील = Gandharva Lake, कमलिनी झील = Kamalini Lake, सूरजताल झील = Surajtal Lake, मीनाक्षी झील = Meenakshi Lake, वनसर झील = Vansar Lake, तारिणी झील = Tarini Lake"),
         [
             Fact(["{name} {town} के {direction} में स्थित मीठे पानी की झील है।", "मीठे पानी की {name} {town} शहर के {direction} में है।"], {"town": ["Near which town is {name} situated?"], "direction": ["In which direction from the town does {name} lie?"]}),
             Fact(["इसकी अधिकतम गहराई {metres} मीटर है।", "झील {metres} मीटर तक गहरी है।"], {"metres": ["How deep is {name} in metres?", "What is the greatest depth of {name}?"]}),
@@ -151,7 +151,7 @@ DOMAINS: dict[str, tuple[Names, list[Fact]]] = {
         ],
     ),
     "college": (
-        _names("ज्ञानोदय महाविद्यालय = Gyanodaya College, सरस्वती विद्यापीठ = Saraswati Vidyapith, नवभारत महाविद्यालय = Navbharat College, वसंत विद्यालय = Vasant School, आलोक महाविद्यालय = Alok College, गुरुकुल कौशल = Gurukul Kaushal, मानस विद्यापीठ = Manas Vidyapith, श्रम विद्यालय = Shram School"),
+        _names("ज्ञानोदय महाविद्यालय = Gyanodaya College, सरस्वती विद्यापीठ = Saraswati Vidyapith, नवभारत महाविद्यालय = Navbharat College, वसंत विद्यालय = Vasant School, आलोक महाविद्यालय = Alok College, गुरुकुल कौशल = Gurukul Kaushal, मानस विद्यापीठ = Manas Vidyapith, श्रम विद्यालय = Shram School, विवेक महाविद्यालय = Vivek College, संगम विद्यापीठ = Sangam Vidyapith, अरुणोदय विद्यालय = Arunodaya School, कीर्ति महाविद्यालय = Kirti College"),
         [
             Fact(["{name} {town} का सबसे पुराना शिक्षण संस्थान है, जो {year} में खुला।", "{town} में स्थित {name} की शुरुआत {year} में हुई।"], {"town": ["In which town is {name} located?", "Where is {name}?"], "year": ["When was {name} opened?", "In which year did {name} begin?"]}),
             Fact(["इसके पहले प्रधानाचार्य {man} थे।", "{man} इसके पहले प्रधानाचार्य बने।"], {"man": ["Who was the first principal of {name}?", "Who first headed {name}?"]}),
@@ -164,7 +164,7 @@ DOMAINS: dict[str, tuple[Names, list[Fact]]] = {
         ],
     ),
     "bridge": (
-        _names("राजमार्ग सेतु = Rajmarg Setu, विजय सेतु = Vijay Setu, लोहा पुल = Loha Bridge, मैत्री सेतु = Maitri Setu, शताब्दी पुल = Shatabdi Bridge, इंद्रधनुष सेतु = Indradhanush Setu, तीर्थ पुल = Tirtha Bridge, जनता सेतु = Janata Setu"),
+        _names("राजमार्ग सेतु = Rajmarg Setu, विजय सेतु = Vijay Setu, लोहा पुल = Loha Bridge, मैत्री सेतु = Maitri Setu, शताब्दी पुल = Shatabdi Bridge, इंद्रधनुष सेतु = Indradhanush Setu, तीर्थ पुल = Tirtha Bridge, जनता सेतु = Janata Setu, नवयुग सेतु = Navyug Setu, ताज पुल = Taj Bridge, हिमालय सेतु = Himalaya Setu, गाँधी पुल = Gandhi Bridge"),
         [
             Fact(["{name} {river} नदी पर बना एक पुल है, जो {town} को {station} से जोड़ता है।", "{river} नदी पर बना {name} {town} और {station} को जोड़ता है।"], {"river": ["Which river does {name} cross?", "Over which river was {name} built?"]}),
             Fact(["इसका नक़्शा {engineer} ने बनाया था।", "इस पुल के मुख्य इंजीनियर {engineer} थे।"], {"engineer": ["Who designed {name}?", "Who was the engineer of {name}?"]}),
@@ -177,7 +177,7 @@ DOMAINS: dict[str, tuple[Names, list[Fact]]] = {
         ],
     ),
     "club": (
-        _names("नगर वीर क्लब = Nagar Veer Club, तूफ़ान क्लब = Toofan Club, सितारा क्लब = Sitara Club, हिम चीता क्लब = Snow Leopard Club, बिजली क्लब = Bijli Club, सागर क्लब = Sagar Club, केसरी क्लब = Kesari Club, उड़ान क्लब = Udaan Club"),
+        _names("नगर वीर क्लब = Nagar Veer Club, तूफ़ान क्लब = Toofan Club, सितारा क्लब = Sitara Club, हिम चीता क्लब = Snow Leopard Club, बिजली क्लब = Bijli Club, सागर क्लब = Sagar Club, केसरी क्लब = Kesari Club, उड़ान क्लब = Udaan Club, चट्टान क्लब = Chattan Club, आँधी क्लब = Aandhi Club, रॉयल क्लब = Royal Club, शक्ति क्लब = Shakti Club"),
         [
             Fact(["{name} {town} का एक {sport} क्लब है।", "{town} का {name} एक जाना-माना {sport} क्लब है।"], {"town": ["In which town is {name} based?", "Where does {name} come from?"], "sport": ["Which sport does {name} play?"]}),
             Fact(["{year} में कुछ छात्रों ने इसकी स्थापना की।", "क्लब की स्थापना {year} में हुई।"], {"year": ["When was {name} founded?", "In what year was {name} set up?"]}),

@@ -11,11 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from flan_lora.samples import SAMPLES_PATH, grammar_emotion, grammar_mlqa, grammar_paws, grammar_samsum, grammar_squad
+from flan_lora.samples import (
+    SAMPLES_PATH,
+    grammar_emotion,
+    grammar_mlqa,
+    grammar_paws,
+    grammar_samsum,
+    grammar_squad,
+)
 from flan_lora.samples.engine import SPLITS, Row
 
 SEED = 20
-NUM_MLQA_ROWS = 416
 
 
 def samples() -> Iterator[tuple[str, list[Row]]]:
@@ -25,14 +31,12 @@ def samples() -> Iterator[tuple[str, list[Row]]]:
         "rajpurkar__squad/plain_text": grammar_squad.rows,
         "google-research-datasets__paws/labeled_final": grammar_paws.rows,
         "knkarthick__samsum/default": grammar_samsum.rows,
+        "facebook__mlqa/mlqa.hi.en": grammar_mlqa.rows,
     }
     for folder, rows in by_split.items():
         taken: set[str] = set()
         for split in SPLITS:
             yield f"{folder}/{split}.jsonl", rows(split, Random(f"{SEED} {folder} {split}"), taken)
-    # MLQA has no train split on the Hub; our recipe divides `validation` by title.
-    folder = "facebook__mlqa/mlqa.hi.en"
-    yield f"{folder}/validation.jsonl", grammar_mlqa.rows(NUM_MLQA_ROWS, Random(f"{SEED} {folder}"), set())
 
 
 def write_samples(root: Path) -> list[Path]:

@@ -13,40 +13,44 @@ from flan_lora.samples.engine import Row, Split, choose, draw, lines, tidy, uniq
 
 LABELS = ("sadness", "joy", "love", "anger", "fear", "surprise")
 WEIGHTS = (22, 24, 14, 15, 14, 11)
-NUM_ROWS: dict[Split, int] = {"train": 900, "validation": 150, "test": 240}
+NUM_ROWS: dict[Split, int] = {"train": 1200, "validation": 150, "test": 240}
 
 ADJECTIVES: dict[str, list[str]] = {
-    "sadness": words("""sad, lonely, miserable, heartbroken, gloomy, hopeless, humiliated, crushed, empty, drained,
-        hurt, unloved, worthless, homesick, melancholy, sorrowful, guilty, ashamed, disappointed, defeated, neglected,
-        numb, discouraged, mournful, ignored, unwelcome, rejected, regretful, devastated, isolated, dejected, tearful,
-        depressed, awful, unhappy, low, beaten down, remorseful"""),
-    "joy": words("""happy, glad, content, cheerful, proud, excited, thrilled, jolly, joyful, optimistic, hopeful,
-        relaxed, peaceful, calm, elated, radiant, confident, blessed, lucky, inspired, energetic, delighted, playful,
-        triumphant, satisfied, carefree, pleased, comfortable, festive, grateful, ecstatic, invigorated, successful,
-        relieved, amused, refreshed, cheery, upbeat"""),
-    "love": words("""loving, tender, affectionate, fond of {them}, caring, sympathetic, smitten, adoring, passionate,
-        romantic, devoted, gentle, compassionate, loyal, enamoured, cherished, supportive, beloved, sentimental,
-        adored, faithful, warm towards {them}, doting, treasured, full of love, close to {them}, in love, soft hearted,
-        attached to {them}, nostalgic for {them}"""),
-    "anger": words("""angry, mad, furious, annoyed, irritated, bitter, livid, seething, resentful, frustrated, grumpy,
-        outraged, hostile, jealous, vengeful, irate, offended, insulted, impatient, cranky, enraged, agitated,
-        incensed, infuriated, spiteful, hateful, fed up, disgusted, aggravated, grouchy, cross, snappish, wronged,
-        envious, bitter inside"""),
-    "fear": words("""afraid, scared, anxious, nervous, terrified, worried, panicky, petrified, uneasy, frightened,
-        insecure, unsure, shaky, vulnerable, alarmed, jumpy, threatened, apprehensive, intimidated, tense, timid,
-        paranoid, jittery, spooked, hesitant, fearful, unsafe, doubtful, distressed, frantic, wary, skittish,
-        uncertain, helpless, pressured, restless"""),
-    "surprise": words("""surprised, amazed, shocked, stunned, astonished, curious, flabbergasted, gobsmacked,
-        impressed, dazed, startled, astounded, speechless, dumbfounded, awestruck, baffled, bewildered, puzzled,
-        taken aback, caught off guard, mystified, intrigued, floored, thunderstruck, perplexed, in awe"""),
+    "sadness": words("""sad, lonely, miserable, heartbroken, gloomy, hopeless, humiliated, crushed, empty,
+        drained, hurt, unloved, worthless, homesick, melancholy, sorrowful, guilty, ashamed, disappointed,
+        defeated, neglected, numb, discouraged, mournful, ignored, unwelcome, rejected, regretful,
+        devastated, isolated, dejected, tearful, depressed, awful, unhappy, low, beaten down, remorseful"""),
+    "joy": words("""happy, glad, content, cheerful, proud, excited, thrilled, jolly, joyful, optimistic,
+        hopeful, relaxed, peaceful, calm, elated, radiant, confident, blessed, lucky, inspired, energetic,
+        delighted, playful, triumphant, satisfied, carefree, pleased, comfortable, festive, grateful,
+        ecstatic, invigorated, successful, relieved, amused, refreshed, cheery, upbeat"""),
+    "love": words("""loving, tender, affectionate, fond of {them}, caring, sympathetic, smitten, adoring,
+        passionate, romantic, devoted, gentle, compassionate, loyal, enamoured, cherished, supportive,
+        beloved, sentimental, adored, faithful, warm towards {them}, doting, treasured, full of love,
+        close to {them}, in love, soft hearted, attached to {them}, nostalgic for {them}"""),
+    "anger": words("""angry, mad, furious, annoyed, irritated, bitter, livid, seething, resentful,
+        frustrated, grumpy, outraged, hostile, jealous, vengeful, irate, offended, insulted, impatient,
+        cranky, enraged, agitated, incensed, infuriated, spiteful, hateful, fed up, disgusted, aggravated,
+        grouchy, cross, snappish, wronged, envious, bitter inside"""),
+    "fear": words("""afraid, scared, anxious, nervous, terrified, worried, panicky, petrified, uneasy,
+        frightened, insecure, unsure, shaky, vulnerable, alarmed, jumpy, threatened, apprehensive,
+        intimidated, tense, timid, paranoid, jittery, spooked, hesitant, fearful, unsafe, doubtful,
+        distressed, frantic, wary, skittish, uncertain, helpless, pressured, restless"""),
+    "surprise": words("""surprised, amazed, shocked, stunned, astonished, curious, flabbergasted,
+        gobsmacked, impressed, dazed, startled, astounded, speechless, dumbfounded, awestruck, baffled,
+        bewildered, puzzled, taken aback, caught off guard, mystified, intrigued, floored, thunderstruck,
+        perplexed, in awe"""),
 }
 NOUNS: dict[str, list[str]] = {
     "sadness": words("sadness, grief, loneliness, regret, emptiness, shame, sorrow, despair, misery, guilt"),
-    "joy": words("joy, happiness, pride, hope, relief, delight, contentment, bliss, excitement, satisfaction"),
+    "joy": words("""joy, happiness, pride, hope, relief, delight, contentment, bliss, excitement,
+        satisfaction"""),
     "love": words("love, tenderness, affection, devotion, longing, fondness, adoration, compassion, warmth"),
-    "anger": words("anger, rage, resentment, bitterness, irritation, fury, outrage, jealousy, annoyance, spite"),
+    "anger": words("""anger, rage, resentment, bitterness, irritation, fury, outrage, jealousy, annoyance,
+        spite"""),
     "fear": words("fear, dread, panic, anxiety, worry, terror, unease, apprehension, nervousness, alarm"),
-    "surprise": words("surprise, wonder, amazement, disbelief, astonishment, shock, awe, bewilderment, curiosity"),
+    "surprise": words("""surprise, wonder, amazement, disbelief, astonishment, shock, awe, bewilderment,
+        curiosity"""),
 }
 EVENTS: dict[str, list[str]] = {
     "sadness": lines("""
@@ -250,8 +254,8 @@ IMPLIED: dict[str, list[str]] = {
         i have landed on another planet
         i have no words for what i just saw"""),
 }
-VAGUE = words("""overwhelmed, a bit strange, all kinds of things, shaken up, so much right now, emotional, weird,
-    rather odd, not like myself, intense, worked up, quite a lot, different""")
+VAGUE = words("""overwhelmed, a bit strange, all kinds of things, shaken up, so much right now, emotional,
+        weird, rather odd, not like myself, intense, worked up, quite a lot, different""")
 NEUTRAL = lines("""
     i got home from work
     i sat down to write this
@@ -278,23 +282,27 @@ NEUTRAL = lines("""
     i was waiting for {friend} outside the {building}
     i got off the phone with {relative}""")
 SLOTS: dict[str, list[str]] = {
-    "relative": words("my grandmother, my uncle, my father, my aunt, my grandpa, my mother, my godmother, my nan"),
-    "friend": words("anna, my friend joe, my roommate, priya, my colleague, tom, my old friend lena, marcus, sofia, "
-                    "my neighbour, kim, my partner, daniel, jo, my classmate, ruth"),
-    "place": words("the coast, lisbon, the city, norway, the village, ohio, the mountains, leeds, my hometown, "
-                   "madrid, the island, toronto, the north, glasgow, kerala, utrecht"),
+    "relative": words("""my grandmother, my uncle, my father, my aunt, my grandpa, my mother, my godmother,
+        my nan"""),
+    "friend": words("""anna, my friend joe, my roommate, priya, my colleague, tom, my old friend lena,
+        marcus, sofia, my neighbour, kim, my partner, daniel, jo, my classmate, ruth"""),
+    "place": words("""the coast, lisbon, the city, norway, the village, ohio, the mountains, leeds,
+        my hometown, madrid, the island, toronto, the north, glasgow, kerala, utrecht"""),
     "day": words("monday, saturday, sunday, friday, thursday, wednesday, tuesday, new years day"),
-    "holiday": words("christmas, easter, my birthday, the long weekend, diwali, new year, thanksgiving, midsummer"),
-    "exam": words("driving test, chemistry exam, bar exam, entrance exam, final, language test, audition, maths exam"),
-    "event": words("party, concert, school play, meeting, fair, wedding, reunion, match, class, market, workshop, "
-                   "parade, rehearsal, conference, picnic, recital"),
-    "thing": words("guitar, camera, bike, lamp, jacket, watch, notebook, kettle, record player, tent, violin, scarf, "
-                   "chess set, umbrella, backpack, typewriter"),
-    "building": words("library, station, museum, school, bakery, church, hospital, cinema, town hall, gym, harbour, "
-                      "bookshop, post office, theatre, chapel, arcade"),
+    "holiday": words("""christmas, easter, my birthday, the long weekend, diwali, new year, thanksgiving,
+        midsummer"""),
+    "exam": words("""driving test, chemistry exam, bar exam, entrance exam, final, language test, audition,
+        maths exam"""),
+    "event": words("""party, concert, school play, meeting, fair, wedding, reunion, match, class, market,
+        workshop, parade, rehearsal, conference, picnic, recital"""),
+    "thing": words("""guitar, camera, bike, lamp, jacket, watch, notebook, kettle, record player, tent,
+        violin, scarf, chess set, umbrella, backpack, typewriter"""),
+    "building": words("""library, station, museum, school, bakery, church, hospital, cinema, town hall, gym,
+        harbour, bookshop, post office, theatre, chapel, arcade"""),
     "them": words("him, her, them, you, my family, everyone here, my friends, my wife"),
 }
-DEGREE = words("so, really, very, a little, rather, completely, pretty, quite, extremely, incredibly, kind of, deeply")
+DEGREE = words("""so, really, very, a little, rather, completely, pretty, quite, extremely, incredibly,
+        kind of, deeply""")
 OPENERS = lines("""i have to admit that
     honestly
     today
@@ -350,18 +358,18 @@ def _row(split: Split, rng: Random) -> Row:
     """The shares decide how hard the split is: own fillers, vague words and neutral events."""
     label = rng.choices(range(len(LABELS)), WEIGHTS)[0]
     emotion, other = LABELS[label], rng.choice([name for i, name in enumerate(LABELS) if i != label])
-    frame = choose(rng, draw(rng, FRAMES, split, 0.25))
-    is_vague = rng.random() < 0.1 and "{event}" in frame and "{other}" not in frame
+    frame = choose(rng, draw(rng, FRAMES, split, 0.2))
+    is_vague = rng.random() < 0.08 and "{event}" in frame and "{other}" not in frame
     is_neutral = rng.random() < 0.35 and not is_vague
     if is_neutral:
         frame = CAUSE.sub(lambda match: rng.choice(("when {event}", "after {event}")), frame)
     values = {
         "deg": rng.choice(DEGREE) if rng.random() < 0.5 else "",
-        "adj": rng.choice(VAGUE) if is_vague else draw(rng, ADJECTIVES[emotion], split, 0.12),
-        "noun": draw(rng, NOUNS[emotion], split, 0.2),
+        "adj": rng.choice(VAGUE) if is_vague else draw(rng, ADJECTIVES[emotion], split, 0.1),
+        "noun": draw(rng, NOUNS[emotion], split, 0.1),
         "implied": draw(rng, IMPLIED[emotion], split, 0.2),
         "other": draw(rng, ADJECTIVES[other], split, 0.2),
-        "event": draw(rng, NEUTRAL if is_neutral else EVENTS[emotion], split, 0.4),
+        "event": draw(rng, NEUTRAL if is_neutral else EVENTS[emotion], split, 0.3),
         "neutral": draw(rng, NEUTRAL, split, 0.5),
     }
     text = _fill(rng, frame, values, split)

@@ -14,54 +14,65 @@ NUM_ROWS: dict[Split, int] = {"train": 260, "validation": 70, "test": 100}
 SLOT = re.compile(r"\{(\w+)\}")
 PRONOUNS = {"f": {"he": "she", "his": "her", "him": "her", "he_cap": "She"},
             "m": {"he": "he", "his": "his", "him": "him", "he_cap": "He"}}
-WOMEN = words("""Ava, Mia, Zoe, Ella, Nina, Hanna, Olga, Ruth, Iris, Carol, Jenny, Paula, Tess, Vera, Monica, Kate, Lara,
-    Julia, Rita, Alice, Fiona, Gina, Petra, Wendy""")
-MEN = words("""Ben, Tom, Leo, Max, Adam, Oscar, Paul, Felix, Greg, Ian, Jack, Kevin, Luke, Martin, Neil, Omar, Pete, Rob,
-    Simon, Theo, Victor, Will, Hugo, Dan""")
+WOMEN = words("""Ava, Mia, Zoe, Ella, Nina, Hanna, Olga, Ruth, Iris, Carol, Jenny, Paula, Tess, Vera,
+        Monica, Kate, Lara, Julia, Rita, Alice, Fiona, Gina, Petra, Wendy""")
+MEN = words("""Ben, Tom, Leo, Max, Adam, Oscar, Paul, Felix, Greg, Ian, Jack, Kevin, Luke, Martin, Neil,
+        Omar, Pete, Rob, Simon, Theo, Victor, Will, Hugo, Dan""")
 POOLS: dict[str, list[str]] = {
-    "place": words("""the new cafe, the library, the climbing hall, the cinema, the flea market, the beach, the museum,
-        the pizza place, the park, the swimming pool, the bakery, the bowling alley, the zoo, the rooftop bar, the gallery,
-        the ice rink"""),
-    "when": words("""tonight, tomorrow, on Saturday, on Friday evening, on Monday, this weekend, on Thursday, after work,
-        on Tuesday, on Wednesday, tomorrow morning, on Sunday afternoon"""),
-    "when2": words("""next week, next Saturday, in two weeks, next Monday, next month, on the 5th, on the 21st, next Friday,
-        in May, next Wednesday"""),
-    "when3": words("""yesterday, last night, on Sunday, last week, this morning, two days ago"""),
-    "time": words("""5 pm, 6 pm, 7.30, 8 o'clock, noon, 9 am, half past six, 4 pm, 10.15, 8 pm, 3.45, 11 am"""),
-    "chore": words("""work late, visit my grandma, clean the flat, finish an essay, take the car to the garage,
-        babysit my nephew, go to the dentist, paint the kitchen, pick up a parcel, meet the landlord"""),
-    "thing": words("""tent, drill, camera, suit, guitar, bike, blender, ladder, projector, sleeping bag, dress, hammer,
-        speaker, suitcase, board game, hoodie"""),
-    "small": words("""wallet, phone, scarf, bracelet, umbrella, notebook, passport, keyring, earring, water bottle"""),
+    "place": words("""the new cafe, the library, the climbing hall, the cinema, the flea market, the beach,
+        the museum, the pizza place, the park, the swimming pool, the bakery, the bowling alley, the zoo,
+        the rooftop bar, the gallery, the ice rink"""),
+    "when": words("""tonight, tomorrow, on Saturday, on Friday evening, on Monday, this weekend,
+        on Thursday, after work, on Tuesday, on Wednesday, tomorrow morning, on Sunday afternoon"""),
+    "when2": words("""next week, next Saturday, in two weeks, next Monday, next month, on the 5th,
+        on the 21st, next Friday, in May, next Wednesday"""),
+    "when3": words("yesterday, last night, on Sunday, last week, this morning, two days ago"),
+    "time": words("5 pm, 6 pm, 7.30, 8 o'clock, noon, 9 am, half past six, 4 pm, 10.15, 8 pm, 3.45, 11 am"),
+    "chore": words("""work late, visit my grandma, clean the flat, finish an essay,
+        take the car to the garage, babysit my nephew, go to the dentist, paint the kitchen,
+        pick up a parcel, meet the landlord"""),
+    "thing": words("""tent, drill, camera, suit, guitar, bike, blender, ladder, projector, sleeping bag,
+        dress, hammer, speaker, suitcase, board game, hoodie"""),
+    "small": words("""wallet, phone, scarf, bracelet, umbrella, notebook, passport, keyring, earring,
+        water bottle"""),
     "colour": words("black, blue, red, green, brown, yellow, grey, white"),
-    "event": words("""the festival, a wedding, the school trip, the concert, the football final, a camping trip,
-        the theatre play, the book fair, the marathon, the food market, the reunion, the chess tournament"""),
+    "event": words("""the festival, a wedding, the school trip, the concert, the football final,
+        a camping trip, the theatre play, the book fair, the marathon, the food market, the reunion,
+        the chess tournament"""),
     "drink": words("coffee, lemonade, hot chocolate, green tea, beer, smoothie, cider, cola"),
-    "food": words("""chocolate, soup, cheese, oranges, cookies, olives, pretzels, pancakes, grapes, sandwiches, popcorn,
-        dumplings"""),
-    "subject": words("""biology, maths, history, chemistry, French, statistics, geography, economics, physics, Latin"""),
-    "city": words("""Rome, Lisbon, Oslo, Vienna, Prague, Dublin, Athens, Krakow, Seville, Berlin, Naples, Riga, Malta,
-        Zurich, Split, Edinburgh"""),
+    "food": words("""chocolate, soup, cheese, oranges, cookies, olives, pretzels, pancakes, grapes,
+        sandwiches, popcorn, dumplings"""),
+    "subject": words("""biology, maths, history, chemistry, French, statistics, geography, economics,
+        physics, Latin"""),
+    "city": words("""Rome, Lisbon, Oslo, Vienna, Prague, Dublin, Athens, Krakow, Seville, Berlin, Naples,
+        Riga, Malta, Zurich, Split, Edinburgh"""),
     "pet": words("cat, dog, hamster, parrot, rabbit, guinea pig, turtle, snake"),
-    "workplace": words("bank, hospital, bookshop, radio station, university, hotel, law firm, museum, school, airport"),
-    "dish": words("""lasagne, apple pie, moussaka, carrot cake, curry, cheesecake, goulash, paella, quiche, brownies"""),
-    "ingredient": words("""eggs, flour, butter, garlic, cream, onions, sugar, tomatoes, rice, yoghurt, cinnamon, mushrooms,
-        spinach, honey"""),
-    "film": words("""The Quiet Island, Night Bakers, Red Harbour, Office 9, Moon Over Leeds, The Last Tram, Dog Days Inn,
-        Paper Kings, Under the Pier, Stolen Summer"""),
-    "plot": words("""two sisters who rob a bank, a baker with amnesia, a village without mirrors, a retired spy,
-        a chess prodigy, robots on a farm, a haunted hotel, a doctor lost at sea"""),
-    "device": words("laptop, phone, washing machine, dishwasher, TV, printer, coffee machine, vacuum cleaner, toaster, tablet"),
-    "specialist": words("dentist, doctor, eye doctor, physiotherapist, dermatologist, surgeon, cardiologist, allergist"),
-    "sport": words("yoga, boxing, the gym, football practice, pilates, swimming, dance class, volleyball, karate, zumba"),
+    "workplace": words("""bank, hospital, bookshop, radio station, university, hotel, law firm, museum,
+        school, airport"""),
+    "dish": words("""lasagne, apple pie, moussaka, carrot cake, curry, cheesecake, goulash, paella, quiche,
+        brownies"""),
+    "ingredient": words("""eggs, flour, butter, garlic, cream, onions, sugar, tomatoes, rice, yoghurt,
+        cinnamon, mushrooms, spinach, honey"""),
+    "film": words("""The Quiet Island, Night Bakers, Red Harbour, Office 9, Moon Over Leeds, The Last Tram,
+        Dog Days Inn, Paper Kings, Under the Pier, Stolen Summer"""),
+    "plot": words("""two sisters who rob a bank, a baker with amnesia, a village without mirrors,
+        a retired spy, a chess prodigy, robots on a farm, a haunted hotel, a doctor lost at sea"""),
+    "device": words("""laptop, phone, washing machine, dishwasher, TV, printer, coffee machine,
+        vacuum cleaner, toaster, tablet"""),
+    "specialist": words("""dentist, doctor, eye doctor, physiotherapist, dermatologist, surgeon,
+        cardiologist, allergist"""),
+    "sport": words("""yoga, boxing, the gym, football practice, pilates, swimming, dance class, volleyball,
+        karate, zumba"""),
 }
 RANGES = {"minutes": (10, 56, 5), "num": (6, 61, 1), "num2": (2, 10, 1)}
 TAILS = ["", "", "", "", "", "", "", "", " 🙂", " :)", " xx", " haha"]
 SLANG = {"you": "u", "are": "r", "tomorrow": "tmrw", "please": "pls", "because": "cuz", "Thank you": "Thx",
          "really": "rly", "I'm": "im", "don't": "dont"}
-OPENERS = ["", "", "Hi {B}!", "Hey", "Hello {B}", "{B}?", "Hi, got a minute?", "Yo", "Good morning {B} :)", "You there?",
+OPENERS = ["", "", "Hi {B}!", "Hey", "Hello {B}", "{B}?", "Hi, got a minute?", "Yo",
+           "Good morning {B} :)", "You there?",
            "Hi {B}, sorry to bother you", "Quick question"]
-CLOSERS = ["", "", "", "Bye!", "See you!", "Talk later", "👍", "Take care", "Gotta run", "Ciao", "<file_gif>", "TTYL"]
+CLOSERS = ["", "", "", "Bye!", "See you!", "Talk later", "👍", "Take care", "Gotta run", "Ciao",
+           "<file_gif>", "TTYL"]
 CHATTER = [tuple(lines(block)) for block in """
 A: [Crazy|Awful|Strange] weather today, [isn't it?|right?]
 B: [I'm soaked|Don't get me started]
@@ -117,10 +128,10 @@ class Scene:
 
 def _scene(block: str) -> Scene:
     """Parse one ``#`` block."""
-    start, *endings = re.split(r"^\? .*$", block, flags=re.MULTILINE)
-    return Scene(lines(start)[1:], [
-        Ending([line for line in lines(text) if line[0] != ">"], [line[2:] for line in lines(text) if line[0] == ">"])
-        for text in endings
+    start, *endings = (lines(part) for part in re.split(r"^\? .*$", block, flags=re.MULTILINE))
+    return Scene(start[1:], [
+        Ending([line for line in ending if line[0] != ">"], [line[2:] for line in ending if line[0] == ">"])
+        for ending in endings
     ])
 
 

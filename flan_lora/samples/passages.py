@@ -49,7 +49,7 @@ def write_passage(
 
     ``intro`` carries the values of the first fact from one passage about a thing to the next.
     """
-    context, slots, used = "", {}, set[str]()
+    context, slots, used = "", {}, {entity.name}
     for i, fact in enumerate(facts):
         template = tidy(choose(rng, rng.choice(fact.wordings)))
         context += " " if context else ""
@@ -90,7 +90,9 @@ def _overlap(one: str, other: str) -> bool:
 def ask(rng: Random, passage: Passage, entity: Entity, facts: list[Fact], key: str) -> str:
     """A question whose answer is ``passage.slots[key]``."""
     index, slot = key.split(":")
-    known = {name.split(":")[1]: value for name, (value, _) in passage.slots.items() if name.startswith(f"{index}:")}
+    known = {
+        name.split(":")[1]: value for name, (value, _) in passage.slots.items() if name.startswith(f"{index}:")
+    }
     template = choose(rng, rng.choice(facts[int(index)].questions[slot]))
     return tidy(template.format(**{**known, "name": entity.asked_name}))
 

@@ -2,7 +2,6 @@
 
 ``A:`` and ``B:`` speak, a line with ``~`` may be left out; ``? `` starts an ending, ``> `` is a summary of it.
 """
-# ruff: noqa: E501  (one line, one turn)
 
 SCENES_TEXT = """
 # meeting
