@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from flan_lora.tasks.task import Example
 
-_SENTENCE_END = re.compile(r"(?<=[.!?।॥])[\"')\]”]*\s+")
+_SENTENCE_END = re.compile(r"""(?:(?<=[.!?।॥])|(?<=[.!?।॥]["')\]”]))\s+(?![a-z])""")
 
 
 def majority(train: Sequence[Example], examples: Sequence[Example]) -> list[str]:
@@ -25,7 +25,7 @@ def random_span(train: Sequence[Example], examples: Sequence[Example]) -> list[s
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences by their final punctuation, roughly; joined with a space they give the text back."""
+    """Sentences by their final punctuation, roughly: a lower-case letter does not begin one (``i.e. this``)."""
     return [part for part in _SENTENCE_END.split(text) if part]
 
 
