@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 from typing import Any, TextIO
@@ -113,28 +114,29 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
 
 class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
-    """First Ctrl-C: finish the step, save, stop. Second: stop at once, the last checkpoint stands."""
+    """First Ctrl-C: finish the step, save, stop. Second: stop at once, the last checkpoint stands.
+
+    A context manager: Ctrl-C is the caller's again afterwards, however training ended.
+    """
 
     def __init__(self) -> None:
         self.is_interrupted = False
         self._previous: Any = None
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self._previous = signal.signal(signal.SIGINT, self._on_signal)
+    def __enter__(self) -> StopOnInterrupt:
+        if threading.current_thread() is threading.main_thread():  # signals belong to the main thread
+            self._previous = signal.signal(signal.SIGINT, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.is_interrupted:
             control.should_save = True
             control.should_evaluate = False
             control.should_training_stop = True
-
-    def restore(self) -> None:
-        """Give Ctrl-C back to whoever had it; call it however training ended."""
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.is_interrupted:

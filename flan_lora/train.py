@@ -7,7 +7,6 @@ import math
 import os
 import re
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from transformers import (
     set_seed,
 )
 
-from flan_lora.base import Base, enable_gradient_checkpointing
+from flan_lora.base import Base, enable_gradient_checkpointing, has_bf16
 from flan_lora.callbacks import EpochOrder, Progress, RunLog, StopOnInterrupt
 from flan_lora.data import EncodedSplit, Split
 from flan_lora.encode import Collator
@@ -88,7 +87,7 @@ def train(
     if checkpoint is not None and trainer.is_world_process_zero():
         run.rewind_log(int(checkpoint.name.removeprefix("checkpoint-")))
     started_s = time.perf_counter()
-    with _explained_failures(recipe, run):
+    with _explained_failures(recipe, run), trainer.interrupt:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.raise_if_interrupted(run)
     return _stage(trainer, run, time.perf_counter() - started_s)
@@ -121,6 +120,7 @@ def build_trainer(
         data_collator=collator,
         order=order,
         score_validation=_validation_scorer(recipe, base, validation),
+        interrupt=StopOnInterrupt(),
         callbacks=_callbacks(recipe, order, run),
     )
     trainer.remove_callback(PrinterCallback)
@@ -138,7 +138,6 @@ def add_lora(recipe: Recipe, base: Base) -> PeftModel:
         target_modules=list(lora.target_modules),
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
-        base_model_name_or_path=recipe.base.model,
         revision=recipe.base.revision,
     )
     if recipe.training.gradient_checkpointing:
@@ -159,9 +158,12 @@ class LoraTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         *,
         order: LengthGroupedOrder,
         score_validation: Callable[[PeftModel, int, int], dict[str, float]],
+        interrupt: StopOnInterrupt,
+        callbacks: list[Any],
         **arguments: Any,
     ) -> None:
-        super().__init__(**arguments)
+        super().__init__(callbacks=[*callbacks, interrupt], **arguments)
+        self.interrupt = interrupt
         self.order = order
         self.score_validation = score_validation
         self.model_accepts_loss_kwargs = True  # makes the Trainer count the target tokens of a step for us
@@ -197,6 +199,15 @@ class LoraTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Stop at the first loss that is no number: every later step would be wasted."""
+        super().log(logs, start_time)
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise TrainingError(
+                f"the loss became {logs['loss']} by step {self.state.global_step}; nothing is published.\n"
+                "Lower training.learning_rate, or set training.precision=fp32."
+            )
 
     def raise_if_interrupted(self, run: Run) -> None:
         """Turn a Ctrl-C that ended training into an error that says how to go on."""
@@ -263,9 +274,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     """'bf16' or 'fp32': what `auto` means on this device."""
     if precision != "auto":
         return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+    return "bf16" if has_bf16(device) else "fp32"
 
 
 def _arguments(
@@ -302,6 +311,7 @@ def _arguments(
         metric_for_best_model=f"eval_{recipe.select_on}",
         greater_is_better=True,
         logging_steps=10,
+        logging_nan_inf_filter=False,  # a loss that is no number must be seen, not replaced by the last one
         include_num_input_tokens_seen="non_padding",
         remove_unused_columns=False,
         dataloader_pin_memory=device.type == "cuda",
@@ -313,8 +323,6 @@ def _arguments(
 
 def _callbacks(recipe: Recipe, order: LengthGroupedOrder, run: Run) -> list[Any]:
     callbacks: list[Any] = [EpochOrder(order), RunLog(run), Progress(recipe.select_on)]
-    if threading.current_thread() is threading.main_thread():  # signals belong to the main thread
-        callbacks.append(StopOnInterrupt())
     if recipe.training.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=recipe.training.patience))
     return callbacks
@@ -368,12 +376,6 @@ def _checkpoint_to_resume(run: Run, world_size: int) -> Path | None:
 def _stage(trainer: LoraTrainer, run: Run, seconds: float) -> TrainedAdapter:
     """Write the best weights as a plain PEFT folder, then say that training is done."""
     state = trainer.state
-    history = [entry for entry in state.log_history if "loss" in entry]
-    if history and not math.isfinite(history[-1]["loss"]):
-        raise TrainingError(
-            f"the loss became {history[-1]['loss']} by step {history[-1]['step']}; nothing is published.\n"
-            "Lower training.learning_rate, or set training.precision=fp32."
-        )
     trained = TrainedAdapter(
         peft_model=trainer.model,
         staged_dir=run.staged_dir,
@@ -399,7 +401,7 @@ def _facts(trained: TrainedAdapter) -> dict[str, Any]:
 
 @contextmanager
 def _explained_failures(recipe: Recipe, run: Run) -> Iterator[None]:
-    """Out of memory becomes a TrainingError that names the dial; every exit gives Ctrl-C back."""
+    """Out of memory becomes a TrainingError that names the dial."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
