@@ -45,6 +45,25 @@ $(READY): pyproject.toml .ci/constraints.txt
 	@$(PIP) install -c .ci/constraints.txt -e '.[dev]'
 	@touch $@
 
+demo: $(READY) ## train an adapter on the bundled rows, publish it, ask it beside the bare base
+	@rm -rf $(DEMO)
+	@echo "== 1 of 3: a task as the model sees it (flan-lora data inspect) =="
+	@$(FLAN_LORA) data inspect emotion --base mini --data sample --examples 1
+	@echo
+	@echo "== 2 of 3: one frozen 8-bit base, one small adapter (flan-lora train) =="
+	@$(FLAN_LORA) train emotion --base mini --data sample --adapters-dir $(DEMO)/adapters --run-dir $(DEMO)/run
+	@echo
+	@echo "== 3 of 3: the same base, without and with the adapter (flan-lora generate) =="
+	@$(FLAN_LORA) generate --adapter emotion --adapters-dir $(DEMO)/adapters --compare \
+	  "i feel so happy that the whole family came to visit" \
+	  "i cannot believe that he lied to me again i am furious" \
+	  "i keep thinking about the exam tomorrow and my hands shake" \
+	  "i miss her every day and the house feels empty" \
+	  "i was not expecting this at all it left me speechless"
+	@echo
+	@echo "The adapter is a plain PEFT folder: $(DEMO)/adapters/mini/emotion (its README.md is the model card)."
+	@echo "Next: make train-emotion BASE=mini DATA=sample publishes under adapters/; without BASE it takes FLAN-T5-large."
+
 test: $(READY) ## run the default tests: unit, parity, one small main job
 	@$(BIN)/python -m pytest -q
 

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from flan_lora.base import Base, open_base
     from flan_lora.data import load_split, open_source
     from flan_lora.errors import FlanLoraError
+    from flan_lora.evaluate import predict
     from flan_lora.factory import build_adapter
     from flan_lora.manifest import Manifest
     from flan_lora.recipe import Recipe, load_recipe
-    from flan_lora.store import Store
+    from flan_lora.store import Store, load_adapter
     from flan_lora.tasks import TASKS, Example, Prompt, Task, get_task
 
 __version__ = "0.1.0"
@@ -27,11 +28,13 @@ _HOMES = {
     "load_split": "data",
     "open_source": "data",
     "FlanLoraError": "errors",
+    "predict": "evaluate",
     "build_adapter": "factory",
     "Manifest": "manifest",
     "Recipe": "recipe",
     "load_recipe": "recipe",
     "Store": "store",
+    "load_adapter": "store",
     "TASKS": "tasks",
     "Example": "tasks",
     "Prompt": "tasks",
@@ -52,10 +55,12 @@ __all__ = [
     "__version__",
     "build_adapter",
     "get_task",
+    "load_adapter",
     "load_recipe",
     "load_split",
     "open_base",
     "open_source",
+    "predict",
 ]
 
 
