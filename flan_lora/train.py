@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,8 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -30,7 +30,7 @@ from flan_lora.callbacks import EpochOrder, Progress, RunLog, StopOnInterrupt
 from flan_lora.data import EncodedSplit, Split
 from flan_lora.encode import Collator
 from flan_lora.errors import TrainingError
-from flan_lora.evaluate import predict
+from flan_lora.evaluate import is_out_of_memory, predict
 from flan_lora.metrics import score
 from flan_lora.recipe import Recipe, TrainingSection
 from flan_lora.run import Run
@@ -91,6 +91,14 @@ def train(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.raise_if_interrupted(run)
     return _stage(trainer, run, time.perf_counter() - started_s)
+
+
+def restore(recipe: Recipe, base: Base, run: Run) -> TrainedAdapter:
+    """The adapter of a run whose training had ended: staged weights on the base, facts from done.json."""
+    peft_model = add_lora(recipe, base)
+    set_peft_model_state_dict(peft_model, load_file(run.staged_dir / "adapter_model.safetensors"))
+    facts = json.loads(run.done_path.read_text(encoding="utf-8"))
+    return TrainedAdapter(peft_model=peft_model, staged_dir=run.staged_dir, **facts)
 
 
 def build_trainer(
@@ -417,10 +425,3 @@ def _explained_failures(recipe: Recipe, run: Run) -> Iterator[None]:
             f"  --set data.max_source_tokens={recipe.data.max_source_tokens // 2}   cuts long sources\n"
             f"Checkpoints are in {run.checkpoints_dir}."
         ) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """CUDA's and the CPU allocator's ways of saying it."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return re.search(r"out of memory|can't allocate memory|not enough memory", str(error)) is not None

@@ -17,10 +17,11 @@ from flan_lora.callbacks import StopOnInterrupt
 from flan_lora.data import EncodedSplit, Split
 from flan_lora.encode import Collator
 from flan_lora.errors import TrainingError
+from flan_lora.evaluate import is_out_of_memory
 from flan_lora.recipe import Recipe, parse_recipe
 from flan_lora.run import start_run
 from flan_lora.tasks import TASKS
-from flan_lora.train import LoraTrainer, build_trainer, is_out_of_memory, split_batch, train
+from flan_lora.train import LoraTrainer, build_trainer, restore, split_batch, train
 from tests.tiny import tiny_t5, tiny_tokenizer
 
 CPU = torch.device("cpu")
@@ -179,6 +180,14 @@ def test_adapter_moves_and_base_does_not(tmp_path, validation):
         "adapter_model.safetensors",
     ]
     assert json.loads(run.done_path.read_text())["num_steps"] == 8
+
+
+def test_a_finished_run_is_restored_without_training_again(tmp_path, validation):
+    staged, run = run_training(tiny_recipe(), tmp_path / "run", validation)
+    restored = restore(tiny_recipe(), tiny_base(tiny_recipe()), run)
+    tensors = {name.replace(".default", ""): value for name, value in restored.peft_model.state_dict().items()}
+    assert all(torch.equal(tensors[key], staged[key]) for key in staged)
+    assert restored.num_steps == 8 and restored.staged_dir == run.staged_dir
 
 
 def test_loss_falls_and_log_holds_every_tenth_step_and_each_evaluation(tmp_path, validation):

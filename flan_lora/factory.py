@@ -1,0 +1,314 @@
+"""The main job in one function: recipe -> rows -> lint -> base -> train -> evaluate -> card -> publish.
+
+Composes the modules above it; every step is theirs. Only the command line stands below.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from flan_lora.adapter import StoredAdapter
+from flan_lora.base import Base, open_base, open_config, open_tokenizer
+from flan_lora.data import ROLES, DataSource, EncodedSplit, Split, encode_split, load_split, max_rows_of
+from flan_lora.estimate import Estimate, estimate
+from flan_lora.evaluate import Evaluation, evaluate, evaluate_baselines, write_predictions
+from flan_lora.lint import LintReport, lint_splits
+from flan_lora.manifest import (
+    BaseRecord,
+    DataRecord,
+    Manifest,
+    Metrics,
+    ScoreRecord,
+    Scores,
+    TrainingRecord,
+    dump,
+    installed_versions,
+    portable_base_name,
+    portable_recipe,
+    utc_now,
+)
+from flan_lora.recipe import Recipe, Role
+from flan_lora.report import card
+from flan_lora.run import Run, resume_run, start_run
+from flan_lora.store import Store, load_adapter
+from flan_lora.tasks import TASKS
+from flan_lora.train import TrainedAdapter, restore, train
+
+Echo = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Everything a run reads: the three roles as examples, train and validation also as token ids."""
+
+    splits: dict[Role, Split]
+    train: EncodedSplit
+    validation: EncodedSplit
+    lint: LintReport
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """One test split, answered by the adapter, the bare base and the trivial baselines."""
+
+    adapter: Evaluation
+    base: Evaluation
+    baselines: dict[str, Evaluation]
+
+
+def build_adapter(
+    recipe: Recipe,
+    source: DataSource,
+    *,
+    adapters_dir: Path,
+    run_dir: Path,
+    resume: bool = False,
+    report_to: str = "none",
+    echo: Echo = print,
+) -> Path:
+    """Train, evaluate and publish the adapter of a recipe; return its folder.
+
+    Under ``accelerate launch`` every process trains; the first one evaluates and publishes.
+
+    Args:
+        adapters_dir: the adapter goes to <adapters_dir>/<base slug>/<recipe name>.
+        run_dir: checkpoints and logs; what an earlier run left there is kept beside it.
+        resume: go on from the last whole checkpoint in ``run_dir``.
+        report_to: trackers of the Trainer, comma separated, or none.
+        echo: gets one line per stage.
+
+    Raises:
+        FlanLoraError: whatever the user can fix, from any stage; nothing is published then.
+    """
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    say: Echo = echo if is_main else _silent
+    rows = prepare_rows(recipe, source)
+    rows.lint.raise_if_errors()
+    for problem in rows.lint.problems:
+        say(str(problem))
+    base = open_base(recipe.base)
+    say(_introduction(recipe, base, rows))
+    run = open_run(run_dir, recipe, resume=resume, is_main=is_main)
+    trained = train_or_restore(recipe, base, rows, run, resume=resume, report_to=report_to)
+    if not is_main:
+        return adapters_dir / base.slug / recipe.name
+    say(f"trained {trained.num_steps:,} steps in {trained.seconds:.0f} s, best at step {trained.best_step:,}")
+    evaluations = evaluate_all(recipe, base, trained, rows, run)
+    path = publish(recipe, source, base, rows, trained, evaluations, adapters_dir)
+    shutil.rmtree(run.checkpoints_dir, ignore_errors=True)  # published: nothing is left to resume
+    say(_conclusion(recipe, evaluations, path))
+    return path
+
+
+def plan(recipe: Recipe, source: DataSource) -> Estimate:
+    """What training would take, from rows and shapes alone: loads no weights. Raises DataError, BaseModelError."""
+    rows = prepare_rows(recipe, source)
+    rows.lint.raise_if_errors()
+    return estimate(recipe, open_config(recipe.base), rows.train)
+
+
+def reevaluate(
+    stored: StoredAdapter,
+    source: DataSource,
+    *,
+    role: Role = "test",
+    base: str | None = None,
+    base_only: bool = False,
+) -> Evaluation:
+    """Score a published adapter, or the bare base under its prompt, on the rows of its own recipe.
+
+    Args:
+        base: another name or place of the same base (a local copy, say); the fingerprint still decides.
+
+    Raises:
+        FlanLoraError: rows or base are not to be had, or the adapter does not fit the base.
+    """
+    recipe = Recipe.model_validate(stored.manifest.recipe)
+    spec = recipe.base if base is None else recipe.base.model_copy(update={"model": base})
+    split = load_split(recipe, role, source, max_rows=max_rows_of(recipe, role))
+    loaded = open_base(spec)
+    model = load_adapter(loaded.model, stored, fingerprint=loaded.fingerprint)
+    name = "base" if base_only else stored.name
+    if not base_only:
+        return _evaluate(recipe, loaded, model, split, name)
+    with model.disable_adapter():
+        return _evaluate(recipe, loaded, model, split, name)
+
+
+def prepare_rows(recipe: Recipe, source: DataSource) -> Rows:
+    """Load, encode (cached) and lint the three roles."""
+    tokenizer = open_tokenizer(recipe.base)
+    splits = {role: load_split(recipe, role, source, max_rows=max_rows_of(recipe, role)) for role in ROLES}
+    encoded = encode_split(splits["train"], recipe, tokenizer)
+    return Rows(
+        splits=splits,
+        train=encoded,
+        validation=encode_split(splits["validation"], recipe, tokenizer),
+        lint=lint_splits(recipe, splits, encoded, tokenizer),
+    )
+
+
+def open_run(run_dir: Path, recipe: Recipe, *, resume: bool, is_main: bool) -> Run:
+    """The run's folder; of several processes only the first makes it."""
+    if resume:
+        return resume_run(run_dir, recipe)
+    return start_run(run_dir, recipe) if is_main else Run(run_dir)
+
+
+def train_or_restore(
+    recipe: Recipe, base: Base, rows: Rows, run: Run, *, resume: bool, report_to: str
+) -> TrainedAdapter:
+    """Train, or pick up an adapter whose training had ended before the run was cut off."""
+    if resume and run.done_path.is_file():
+        return restore(recipe, base, run)
+    return train(
+        recipe,
+        base,
+        rows.train,
+        rows.splits["validation"],
+        rows.validation,
+        run=run,
+        resume=resume,
+        report_to=report_to,
+    )
+
+
+def evaluate_all(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows, run: Run) -> Evaluations:
+    """Score adapter, bare base and baselines on test, once; predictions are saved in the run's folder."""
+    task, test = TASKS[recipe.task], rows.splits["test"]
+    adapter = _evaluate(recipe, base, trained.peft_model, test, recipe.name)
+    with trained.peft_model.disable_adapter():
+        bare = _evaluate(recipe, base, trained.peft_model, test, "base")
+    baselines = evaluate_baselines(task, rows.splits["train"], test)
+    for evaluation in (adapter, bare, *baselines.values()):
+        write_predictions(run.path / "predictions" / f"{evaluation.name}.jsonl", evaluation)
+    return Evaluations(adapter, bare, baselines)
+
+
+def publish(
+    recipe: Recipe,
+    source: DataSource,
+    base: Base,
+    rows: Rows,
+    trained: TrainedAdapter,
+    evaluations: Evaluations,
+    adapters_dir: Path,
+) -> Path:
+    """Write metrics and card beside the staged weights, then hand the folder to the store."""
+    manifest = _manifest(recipe, source, base, rows, trained, evaluations)
+    metrics = _metrics(recipe, rows, evaluations)
+    (trained.staged_dir / "metrics.json").write_text(dump(metrics), encoding="utf-8")
+    (trained.staged_dir / "README.md").write_text(card(manifest, metrics), encoding="utf-8")
+    return Store(adapters_dir / base.slug).publish(trained.staged_dir, manifest)
+
+
+def _evaluate(recipe: Recipe, base: Base, model: torch.nn.Module, split: Split, name: str) -> Evaluation:
+    return evaluate(
+        model,
+        base.tokenizer,
+        TASKS[recipe.task],
+        split,
+        evaluation=recipe.evaluation,
+        max_source_tokens=recipe.data.max_source_tokens,
+        name=name,
+        progress=True,
+    )
+
+
+def _manifest(
+    recipe: Recipe,
+    source: DataSource,
+    base: Base,
+    rows: Rows,
+    trained: TrainedAdapter,
+    evaluations: Evaluations,
+) -> Manifest:
+    return Manifest(
+        name=recipe.name,
+        task=recipe.task,
+        task_version=TASKS[recipe.task].version,
+        base=BaseRecord(
+            model=portable_base_name(recipe.base.model),
+            revision=recipe.base.revision,
+            fingerprint=base.fingerprint,
+            quantization=recipe.base.quantization,
+        ),
+        recipe=portable_recipe(recipe.resolved()),
+        recipe_fingerprint=recipe.fingerprint(),
+        data=DataRecord(
+            kind=source.kind,
+            origin=rows.splits["train"].origin,
+            content_hash=rows.splits["train"].content_hash,
+            num_train_rows=len(rows.splits["train"].examples),
+            num_validation_rows=len(rows.splits["validation"].examples),
+            num_test_rows=len(rows.splits["test"].examples),
+        ),
+        training=TrainingRecord(
+            num_steps=trained.num_steps,
+            best_step=trained.best_step,
+            seconds=trained.seconds,
+            device=_device_name(base.device),
+            precision=trained.precision,
+            seed=recipe.training.seed,
+            select_on=recipe.select_on,
+            best_score=trained.best_score,
+            num_trainable=trained.num_trainable,
+        ),
+        scores=_records(evaluations.adapter),
+        base_scores=_records(evaluations.base),
+        baseline_scores={name: _records(item) for name, item in evaluations.baselines.items()},
+        versions=installed_versions(),
+        created_at=utc_now(),
+    )
+
+
+def _metrics(recipe: Recipe, rows: Rows, evaluations: Evaluations) -> Metrics:
+    return Metrics(
+        task=recipe.task,
+        select_on=recipe.select_on,
+        split=rows.splits["test"].role,
+        num_rows=evaluations.adapter.num_rows,
+        origin=rows.splits["test"].origin,
+        seconds=evaluations.adapter.seconds,
+        adapter=_records(evaluations.adapter),
+        base=_records(evaluations.base),
+        baselines={name: _records(item) for name, item in evaluations.baselines.items()},
+    )
+
+
+def _records(evaluation: Evaluation) -> Scores:
+    return {name: ScoreRecord.model_validate(score) for name, score in evaluation.scores.items()}
+
+
+def _device_name(device: torch.device) -> str:
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
+def _introduction(recipe: Recipe, base: Base, rows: Rows) -> str:
+    return (
+        f"{recipe.name}: {len(rows.train):,} training examples, {rows.splits['train'].origin}\n"
+        f"base {base.slug} on {base.device_reason}"
+    )
+
+
+def _conclusion(recipe: Recipe, evaluations: Evaluations, path: Path) -> str:
+    """The score that matters, beside what it must beat."""
+    key = recipe.select_on
+    score = evaluations.adapter.scores[key]
+    beside = {"bare base": evaluations.base, **evaluations.baselines}
+    others = ", ".join(f"{name} {item.scores[key].value:.4g}" for name, item in beside.items())
+    return (
+        f"{key} on {evaluations.adapter.num_rows:,} test examples: {score.value:.4g} "
+        f"(95 % interval {score.low:.4g} to {score.high:.4g}); {others}\n"
+        f"published {path}"
+    )
+
+
+def _silent(line: str) -> None:
+    """Says nothing: the other processes of a distributed run."""
