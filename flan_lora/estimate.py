@@ -1,14 +1,15 @@
 """What a run will cost, before it starts: steps, tokens, parameters, memory and, given a speed, time.
 
 Knows shapes and counts; never sees a weight and never imports torch. Parameters and bytes of weights are exact.
-Activation bytes count the tensors that autograd keeps for T5 + LoRA (transformers 5.23, peft 0.21). Against measured
-CPU peaks of an 8 + 8 layer model (d_model 512, 8 x 128 source tokens; int8, bf16, fp32; q, v or all linears) they
-were 0 to 6 % too high, with gradient checkpointing 12 to 23 %. Never measured on a GPU.
+Activation bytes count the tensors that autograd keeps for T5 + LoRA (transformers 5.23, peft 0.21). Against
+measured CPU peaks of an 8 + 8 layer model (d_model 512, 8 x 128 source tokens; int8, bf16, fp32; q, v or all
+linears) they were 0 to 6 % too high, with gradient checkpointing 12 to 23 %. Never measured on a GPU.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -106,24 +107,39 @@ class Speed:
     """How it was measured, for the user."""
 
 
-def estimate(
-    recipe: Recipe,
-    config: T5Config,
-    lengths: Lengths,
-    *,
-    device_type: str = "cpu",
-    bf16: bool = True,
-    num_processes: int = 1,
-    speed: Speed | None = None,
-) -> Estimate:
-    """The cost of training ``recipe`` on a base of shape ``config`` over rows of these lengths.
+@dataclass(frozen=True)
+class Machine:
+    """What an estimate must know about where the run happens."""
 
-    Args:
-        device_type: cpu or cuda: attention keeps its scores on the CPU (dropout rules out the fused kernel there).
-        bf16: whether the passes run in bf16.
-        num_processes: devices that share a batch; the estimate is for one of them.
-        speed: from `flan_lora.doctor.measure_speed`; without it ``seconds`` is None.
+    device_type: str
+    """cpu or cuda: attention keeps its scores on the CPU, where dropout rules out the fused kernel."""
+    bf16: bool
+    """Whether the passes run in bf16."""
+    num_processes: int = 1
+    """Devices that share a batch; the estimate is for one of them."""
+    speed: Speed | None = None
+
+    @classmethod
+    def here(cls, recipe: Recipe, speed: Speed | None = None) -> Machine:
+        """The device and precision that training ``recipe`` would get on this machine. Imports torch."""
+        from flan_lora.base import choose_device, has_bf16
+
+        device, _ = choose_device(recipe.base.quantization)
+        precision = recipe.training.precision
+        bf16 = has_bf16(device) if precision == "auto" else precision == "bf16"
+        return cls(device.type, bf16, int(os.environ.get("WORLD_SIZE", "1")), speed)
+
+
+def estimate(
+    recipe: Recipe, config: T5Config, rows: EncodedSplit | Lengths, machine: Machine | None = None
+) -> Estimate:
+    """The cost of training ``recipe`` on a base of shape ``config`` over ``rows``, on this machine by default.
+
+    ``Estimate.seconds`` is None unless ``machine`` carries a speed (`flan_lora.doctor.measure_speed`).
     """
+    lengths = rows if isinstance(rows, Lengths) else Lengths.of(rows)
+    machine = machine or Machine.here(recipe)
+    speed = machine.speed
     shape = Shape.of(config)
     training = recipe.training
     steps_per_epoch = math.ceil(len(lengths.source) / training.batch_size)
@@ -133,7 +149,7 @@ def estimate(
     base_bytes = shape.base_bytes(recipe.base.quantization)
     optimizer_bytes = ADAM_BYTES_PER_PARAMETER * num_trainable
     activation_bytes = max(
-        training_bytes(shape, recipe, lengths, device_type=device_type, bf16=bf16, num_processes=num_processes),
+        training_bytes(shape, recipe, lengths, machine),
         generation_bytes(shape, recipe, lengths),
     )
     flops = passes * training_flops(shape, lengths, recipe.training.gradient_checkpointing)
@@ -152,7 +168,7 @@ def estimate(
         process_bytes=PROCESS_BYTES,
         peak_bytes=base_bytes + optimizer_bytes + activation_bytes + PROCESS_BYTES,
         flops=flops,
-        seconds=flops / num_processes / speed.flops_per_s if speed else None,
+        seconds=flops / machine.num_processes / speed.flops_per_s if speed else None,
         seconds_reason=speed.origin if speed else "no speed was measured",
     )
 
@@ -215,7 +231,7 @@ class Shape:
         return linears + tables + norms
 
     def base_bytes(self, quantization: str) -> int:
-        """Weights in memory. int8: a byte per weight of every linear but `wo` and the head, a fp32 scale per row."""
+        """Weights in memory. int8: one byte in every linear but `wo` and the head, and a fp32 scale per row."""
         if quantization != "int8":
             return self.num_parameters * (4 if quantization == "fp32" else 2)
         pairs = [
@@ -241,9 +257,7 @@ def trainable_parameters(shape: Shape, lora: LoraSection) -> int:
 # Counting bytes: what autograd keeps, per token and block, found by counting saved tensors
 
 
-def training_bytes(
-    shape: Shape, recipe: Recipe, lengths: Lengths, *, device_type: str, bf16: bool, num_processes: int
-) -> int:
+def training_bytes(shape: Shape, recipe: Recipe, lengths: Lengths, machine: Machine) -> int:
     """Activations at the start of the backward pass of the longest micro batch (where memory peaks).
 
     With D = d_model, I = heads x d_kv, F = d_ff, H heads, S and T tokens, bytes kept in bf16 (fp32 in brackets):
@@ -255,10 +269,10 @@ def training_bytes(
                         hooks, so checkpointing does not free it
         loss            14 bytes per logit
     """
-    micro = recipe.training.micro_batch_size or max(recipe.training.batch_size // num_processes, 1)
+    micro = recipe.training.micro_batch_size or max(recipe.training.batch_size // machine.num_processes, 1)
     micro = min(micro, max(len(lengths.source), 1))
     source, target = (_padded(max(values, default=1)) for values in (lengths.source, lengths.target))
-    encoder, decoder = _block_bytes(shape, recipe.lora, source, target, device_type == "cpu", bf16)
+    encoder, decoder = _block_bytes(shape, recipe.lora, source, target, machine)
     blocks = shape.encoder_layers * encoder + shape.decoder_layers * decoder
     if recipe.training.gradient_checkpointing:
         kept = 2 * shape.width * (shape.encoder_layers * source + shape.decoder_layers * target)
@@ -266,16 +280,14 @@ def training_bytes(
     if recipe.base.quantization == "int8":
         blocks += shape.encoder_layers * source * (4 * shape.width + 2 * shape.inner)
         blocks += shape.decoder_layers * target * (6 * shape.width + 4 * shape.inner)
-    autocast_copies = 2 * shape.num_parameters if recipe.base.quantization == "fp32" and bf16 else 0
+    autocast_copies = 2 * shape.num_parameters if recipe.base.quantization == "fp32" and machine.bf16 else 0
     return micro * (blocks + 14 * target * shape.vocab) + autocast_copies
 
 
-def _block_bytes(
-    shape: Shape, lora: LoraSection, source: int, target: int, keeps_scores: bool, bf16: bool
-) -> tuple[int, int]:
+def _block_bytes(shape: Shape, lora: LoraSection, source: int, target: int, machine: Machine) -> tuple[int, int]:
     """Bytes that one encoder and one decoder block keep for one row."""
-    ff, adapted = (14, 6) if bf16 else (28, 8)
-    score = 12 * shape.heads if keeps_scores else 0
+    ff, adapted = (14, 6) if machine.bf16 else (28, 8)
+    score = 12 * shape.heads if machine.device_type == "cpu" else 0
     encoder_lora, decoder_lora = (
         sum(i for name in lora.target_modules for i, _ in shape.linears(is_decoder).get(name, []))
         for is_decoder in (False, True)
