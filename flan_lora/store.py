@@ -249,7 +249,8 @@ class Store:
         os.rename(new, target)
         _sync_folder(self.root)
         if os.path.lexists(old):
-            self._discard(old)
+            with suppress(OSError):  # published already; whoever takes the lock next deletes what is left
+                self._discard(old)
 
     def _discard(self, path: Path) -> None:
         """Delete a folder so that no half of it ever bears a name."""
@@ -384,12 +385,13 @@ def _write_folder(folder: Path, contents: Mapping[str, bytes], manifest: Manifes
     folder.mkdir()
     for name, content in contents.items():
         _write_synced(folder / name, content)
-    files = {
-        name: FileRecord(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
-        for name, content in contents.items()
-    }
+    files = {name: _file_record(content) for name, content in contents.items()}
     _write_synced(folder / MANIFEST, dump(manifest.model_copy(update={"files": files})).encode())
     _sync_folder(folder)
+
+
+def _file_record(content: bytes) -> FileRecord:
+    return FileRecord(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
 
 
 def _write_synced(path: Path, content: bytes) -> None:
