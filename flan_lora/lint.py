@@ -165,7 +165,8 @@ def _check_lengths(encoded: EncodedSplit, data: DataSection) -> list[LintProblem
 
 def _check_empty_targets(train: Split, encoded: EncodedSplit) -> list[LintProblem]:
     """Targets without a single token: the adapter would learn to say nothing."""
-    empty = [e for e, ids in zip(train.examples, encoded.labels, strict=True) if len(ids) <= 1]
+    rows = zip(train.examples, encoded.labels, encoded.target_dropped, strict=True)
+    empty = [example for example, ids, num_dropped in rows if len(ids) + num_dropped <= 1]
     if not (found := _above("empty_target_share", len(empty) / len(encoded))):
         return []
     text = f"{len(empty)} targets have no token at all"

@@ -35,7 +35,7 @@ from flan_lora.token_cache import BrokenCacheError, default_cache_dir, read_cach
 from tests.tiny import tiny_tokenizer
 
 REPO = Path(__file__).resolve().parents[2]
-RECIPES = sorted((REPO / "flan_lora" / "recipes").glob("*.yaml")) or sorted((REPO / "recipes").glob("*.yaml"))
+RECIPES = sorted((REPO / "recipes").glob("*.yaml"))
 LABELS = ("sadness", "joy", "love", "anger", "fear", "surprise")
 
 
