@@ -28,7 +28,6 @@ class LabelConstraint:
     labels: Mapping[tuple[int, ...], str]
     """A label's ids, eos included -> the label."""
     eos_id: int
-    pad_id: int
 
     @property
     def max_new_tokens(self) -> int:
@@ -44,10 +43,8 @@ class LabelConstraint:
         return masked
 
     def allowed(self, ids: tuple[int, ...]) -> list[int]:
-        """What may follow; padding once a label has ended."""
-        if self.eos_id in ids:
-            return [self.pad_id]
-        # With more beams than labels, the spare beams carry dead prefixes at -inf: let them end.
+        """What may follow. Never nothing: a row without a finite score would turn into NaN in a softmax."""
+        # Ended labels (generate pads them anyway) and dead prefixes of beams in excess of labels: let them end.
         return self.next_ids.get(ids, [self.eos_id])
 
 
@@ -73,7 +70,7 @@ def label_constraint(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) 
             following = next_ids.setdefault(ids[:end], [])
             if token not in following:
                 following.append(token)
-    return LabelConstraint(next_ids, spelt, int(tokenizer.eos_token_id), int(tokenizer.pad_token_id))
+    return LabelConstraint(next_ids, spelt, int(tokenizer.eos_token_id))
 
 
 def generation_config(

@@ -17,6 +17,7 @@ from peft import LoraConfig, get_peft_model
 
 from flan_lora import evaluate as evaluation_module
 from flan_lora.data import Split
+from flan_lora.decode import label_constraint
 from flan_lora.errors import BaseModelError, DataError
 from flan_lora.evaluate import evaluate, evaluate_baselines, predict, write_predictions
 from flan_lora.metrics import classification, score, squad
@@ -124,6 +125,17 @@ def test_every_label_can_be_the_answer(model: Any, wanted: str, monkeypatch: pyt
 
     monkeypatch.setattr(type(model), "generate", generate_with_preference)
     assert answers(model, task, make_examples(task, num=3)) == [wanted] * 3
+
+
+def test_only_the_tokens_of_a_label_may_follow_and_its_end_where_it_ends() -> None:
+    constraint = label_constraint(TOKENIZER, ("not", "not joy", "sad"))
+    is_not, joy, sad, eos = TOKENIZER("not joy sad")["input_ids"]
+    assert constraint.allowed(()) == [is_not, sad]
+    assert constraint.allowed((is_not,)) == [eos, joy]
+    assert constraint.allowed((is_not, joy)) == constraint.allowed((sad,)) == [eos]
+    for over_or_dead in ((sad, eos), (sad, joy)):
+        assert constraint.allowed(over_or_dead) == [eos], "some token must stay finite"
+    assert constraint.max_new_tokens == 3
 
 
 def test_a_label_comes_back_as_given_and_is_then_parsed(model: Any) -> None:
