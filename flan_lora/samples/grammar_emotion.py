@@ -344,7 +344,7 @@ FRAMES = lines("""
     i woke up feeling {deg} {adj} and it [lasted|stayed with me] until {neutral}
     im [sitting|lying] here feeling {adj} and [wondering|thinking] about what happened when {event}
     the more i think about how {event} the more i feel {adj}""")
-CAUSE = re.compile(r"(because|since|now that) \{event\}")
+CAUSE = re.compile(r"(because|ever since|since|now that) \{event\}")
 """Neutral events are no causes: they only tell when."""
 TYPOS = {"because": "becuase", "really": "realy", "a lot": "alot", "friend": "freind", "started": "startd"}
 
@@ -364,7 +364,7 @@ def _row(split: Split, rng: Random) -> Row:
     if is_neutral:
         frame = CAUSE.sub(lambda match: rng.choice(("when {event}", "after {event}")), frame)
     values = {
-        "deg": rng.choice(DEGREE) if rng.random() < 0.5 else "",
+        "deg": rng.choice(DEGREE) if rng.random() < 0.5 and not is_vague else "",
         "adj": rng.choice(VAGUE) if is_vague else draw(rng, ADJECTIVES[emotion], split, 0.1),
         "noun": draw(rng, NOUNS[emotion], split, 0.1),
         "implied": draw(rng, IMPLIED[emotion], split, 0.2),
