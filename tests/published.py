@@ -33,7 +33,7 @@ def manifest_values(name: str = "emotion", **changes: Any) -> dict[str, Any]:
         {
             "name": name,
             "task": "emotion",
-            "base": {"model": base["model"], "revision": base.get("revision")},
+            "base": {key: base[key] for key in ("model", "revision", "quantization") if key in base},
             "data": {"dataset": "dair-ai/emotion", "config": "split"},
             "lora": lora,
         }
