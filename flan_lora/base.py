@@ -1,4 +1,4 @@
-"""The frozen base: which checkpoint, on which device, in which precision, and its fingerprint.
+"""The frozen base: which checkpoint, loaded how, and everything about it that never changes.
 
 Knows T5 checkpoints and devices; never sees a recipe beyond its ``base`` section, a row or an adapter. torch and
 transformers are imported inside the functions, so the CLI may import this module at start.
@@ -7,21 +7,19 @@ transformers are imported inside the functions, so the CLI may import this modul
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import json
 import logging
-import os
-import platform
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flan_lora.devices import choose_device, has_bf16, rest_dtype
 from flan_lora.errors import BaseModelError
+from flan_lora.fingerprint import fingerprint, int8_scale, short
+from flan_lora.hub import hub_is_reachable
 from flan_lora.mini import MINI_PATH
 
 if TYPE_CHECKING:
@@ -30,21 +28,28 @@ if TYPE_CHECKING:
 
     from flan_lora.recipe import BaseSection
 
+__all__ = [
+    "MINI",
+    "UNQUANTISED",
+    "Base",
+    "base_bytes",
+    "base_slug",
+    "choose_device",
+    "enable_gradient_checkpointing",
+    "fingerprint",
+    "has_bf16",
+    "open_base",
+    "open_config",
+    "open_tokenizer",
+    "quiet_bitsandbytes",
+    "short",
+]
+
 MINI = "mini"
 """The name that stands for the embedded base in recipes, on the command line and in manifests."""
 
 UNQUANTISED = ("wo", "lm_head")
 """Linears that never become int8: `wo` overflows (transformers #20287), the head decides the answer."""
-
-ARCHITECTURE_FIELDS = (
-    "vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads",
-    "relative_attention_num_buckets", "relative_attention_max_distance", "layer_norm_epsilon",
-    "feed_forward_proj", "scale_decoder_outputs", "pad_token_id", "eos_token_id", "decoder_start_token_id",
-)  # fmt: skip
-"""What the config contributes to the fingerprint: whatever changes the function the weights compute."""
-
-ROWS_PER_LINEAR = 4
-ROWS_PER_EMBEDDING = 64
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def open_base(spec: BaseSection, *, device: str | None = None) -> Base:
     config = _read_config(spec, location)
     target, reason = choose_device(spec.quantization, device)
     model = _load_weights(spec, location, config, target)
-    dtype = _rest_dtype(spec.quantization, target)
+    dtype = rest_dtype(spec.quantization, target)
     _cast_unquantised(model, dtype)
     model.requires_grad_(False).eval()
     _return_free_memory()
@@ -174,33 +179,6 @@ def _checkpoint_folder(model: str) -> Path:
             "Give a folder that save_pretrained wrote, a Hub id, or --base mini."
         )
     return folder
-
-
-def hub_is_reachable(timeout_s: float = 2.0) -> bool:
-    """Whether the Hub answers a HEAD request in time. Never raises and never takes longer than ``timeout_s``."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    answers: list[bool] = []
-    # a thread: looking a name up with a dead resolver ignores every socket timeout
-    thread = threading.Thread(target=lambda: answers.append(_head(constants.ENDPOINT, timeout_s)), daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    return bool(answers) and answers[0]
-
-
-def _head(url: str, timeout_s: float) -> bool:
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
-
-    try:
-        with urlopen(Request(url, method="HEAD"), timeout=timeout_s):
-            return True
-    except HTTPError:  # an answer all the same
-        return True
-    except (OSError, ValueError):
-        return False
 
 
 # Reading it
@@ -349,88 +327,6 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-# Device and precision
-
-
-def choose_device(quantization: str, device: str | None = None) -> tuple[torch.device, str]:
-    """Where the base runs, and why, in one line. ``device``: as torch spells it, None = choose.
-
-    Raises:
-        BaseModelError: ``device`` is not a device name, or this machine has none of that kind.
-    """
-    import torch
-
-    chosen, reason = _requested_device(device) if device else _best_device()
-    if chosen.type == "mps" and quantization == "int8":
-        chosen, reason = torch.device("cpu"), "int8 is not available on mps (bitsandbytes has no kernels there)"
-    return chosen, f"{chosen}: {reason}; {_precision_reason(quantization, chosen)}"
-
-
-def _best_device() -> tuple[torch.device, str]:
-    import torch
-
-    if not torch.cuda.is_available():
-        return torch.device("cpu"), "no CUDA GPU found"
-    index = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()  # set by accelerate launch
-    return torch.device("cuda", index), torch.cuda.get_device_name(index)
-
-
-def _requested_device(device: str) -> tuple[torch.device, str]:
-    import torch
-
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise BaseModelError(f"unknown device {device!r}: expected cpu, cuda, cuda:<n> or mps.") from error
-    available = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
-        "mps": int(torch.backends.mps.is_available()),
-    }.get(chosen.type, 0)
-    if (chosen.index or 0) >= available:
-        raise BaseModelError(
-            f"device {device} was asked for, but this machine has {available or 'no'} {chosen.type} "
-            f"device{'' if available == 1 else 's'} that torch {torch.__version__} can use.\n"
-            "Leave the device out to let flan-lora choose, or use cpu; `flan-lora doctor` shows what is here."
-        )
-    return chosen, "as asked"
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether the hardware computes in bf16 (it works everywhere, slowly where it is emulated)."""
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "mps":
-        return False
-    # oneDNN says yes to any AVX-512, where it widens to fp32; only the instruction itself makes bf16 pay
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    if platform.machine().lower() in ("x86_64", "amd64") and native is not None:
-        return bool(native())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _rest_dtype(quantization: str, device: torch.device) -> torch.dtype:
-    """Dtype of everything that is not int8: fp16 never."""
-    import torch
-
-    if quantization == "fp32":
-        return torch.float32
-    if quantization == "int8" and device.type == "cuda" and not has_bf16(device):
-        return torch.float32  # a T4's int8 kernels are fast, its bf16 is emulated
-    return torch.bfloat16
-
-
-def _precision_reason(quantization: str, device: torch.device) -> str:
-    if quantization == "fp32":
-        return "fp32 weights"
-    bf16 = _rest_dtype(quantization, device).itemsize == 2
-    rest = "bf16" if bf16 else "fp32, because this GPU has no bf16 and T5 overflows in fp16"
-    slow = ", which this hardware emulates slowly (fp32 may be faster)" if bf16 and not has_bf16(device) else ""
-    return f"int8 linears, the rest in {rest}{slow}" if quantization == "int8" else f"bf16 weights{slow}"
-
-
 def quiet_bitsandbytes() -> None:
     """Silence one warning per int8 matmul (its fp16 cast is safe: `wo` stays outside) and an import notice."""
     for name in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops"):
@@ -469,81 +365,3 @@ def base_bytes(model: torch.nn.Module) -> int:
     """Bytes of the weights in memory: parameters once each, plus the row scales of int8 linears."""
     scales = [scale for module in model.modules() if (scale := int8_scale(module)) is not None]
     return sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *scales])
-
-
-def int8_scale(linear: Any) -> torch.Tensor | None:
-    """max |row| of an int8 linear, fp32 (out,); None for any other module.
-
-    bitsandbytes keeps it on the weight until the first forward pass and on the layer's state afterwards.
-    """
-    weight = getattr(linear, "weight", None)
-    if weight is None or type(weight).__name__ != "Int8Params":
-        return None
-    scale = weight.SCB if weight.SCB is not None else linear.state.SCB
-    assert scale is not None, "an int8 linear without scales: was it moved without being quantised?"
-    return scale  # type: ignore[no-any-return]
-
-
-# Fingerprint
-
-
-def fingerprint(model: T5ForConditionalGeneration) -> str:
-    """sha256 (hex) of a checkpoint: equal for its int8, bf16 and fp32 loads, another for another of its shape.
-
-    Hashed, after a cast to bf16: the architecture, all norms and position biases, evenly spaced rows of embedding
-    and head, and max |row| for evenly spaced rows of every other linear. The last is exact in int8, where it is
-    the scale that bitsandbytes keeps, so a base that was fine-tuned only in q and v is another base. A change
-    confined to rows between the sampled ones goes unnoticed. About 10 ms of CPU at flan-t5-large.
-    """
-    import torch
-
-    with torch.no_grad():
-        pieces = _unquantised_samples(model) + _row_maxima(model)
-        sample = torch.cat([piece.bfloat16().flatten() for piece in pieces]).cpu()
-    architecture = {field: getattr(model.config, field) for field in ARCHITECTURE_FIELDS}
-    digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode())
-    digest.update(sample.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def short(fingerprint: str) -> str:
-    """The first 8 hex digits, for people."""
-    return fingerprint[:8]
-
-
-def _unquantised_samples(model: T5ForConditionalGeneration) -> list[torch.Tensor]:
-    """Rows of embedding and head; every norm and position bias, in the order of their names."""
-    weights = dict(model.named_parameters())
-    small = [name for name in sorted(weights) if "layer_norm" in name or "relative_attention_bias" in name]
-    tables = [_even_rows(table.weight, ROWS_PER_EMBEDDING) for table in (model.shared, model.lm_head)]
-    return [*tables, *(weights[name] for name in small)]
-
-
-def _row_maxima(model: T5ForConditionalGeneration) -> list[torch.Tensor]:
-    """max |row| of evenly spaced rows of every linear but the head, as bitsandbytes computes it: in fp16, of bf16.
-
-    Rows of one width are stacked first, int8 or not alike: hundreds of small operations would each wake every
-    thread, which took a second on a busy machine.
-    """
-    from torch import nn
-
-    stacks: dict[tuple[int, str], list[torch.Tensor]] = {}
-    for name, module in sorted(model.named_modules()):
-        if isinstance(module, nn.Linear) and module is not model.lm_head:
-            scale = int8_scale(module)
-            rows = _even_rows(module.weight if scale is None else scale, ROWS_PER_LINEAR)
-            stacks.setdefault((module.in_features, name.rsplit(".", 1)[-1]), []).append(rows)
-    return [_maxima(stacks[key]) for key in sorted(stacks)]
-
-
-def _maxima(stack: list[torch.Tensor]) -> torch.Tensor:
-    """(rows,) from (rows, width) weights, or from the scales (rows,) that int8 kept of them."""
-    import torch
-
-    rows = torch.cat(stack)
-    return rows if rows.dim() == 1 else rows.bfloat16().abs().amax(dim=1).to(torch.float16)
-
-
-def _even_rows(tensor: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """At most ``num_rows`` evenly spaced rows (the first included), a view."""
-    return tensor[:: max(1, -(-tensor.shape[0] // num_rows))]

@@ -16,19 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flan_lora.base import (
-    MINI,
-    UNQUANTISED,
-    choose_device,
-    has_bf16,
-    hub_is_reachable,
-    open_base,
-    open_config,
-    quiet_bitsandbytes,
-    short,
-)
+from flan_lora.base import MINI, UNQUANTISED, open_base, open_config, quiet_bitsandbytes
+from flan_lora.devices import choose_device, has_bf16
 from flan_lora.errors import FlanLoraError
 from flan_lora.estimate import Estimate, Lengths, Machine, Shape, Speed, estimate, training_flops
+from flan_lora.fingerprint import short
+from flan_lora.hub import hub_is_reachable
 from flan_lora.recipe import BaseSection, LoraSection, Recipe, load_recipe
 from flan_lora.token_cache import default_cache_dir
 
@@ -251,7 +244,7 @@ def _home(path: Path) -> str:
 def check_hub() -> Iterator[Finding]:
     """One HEAD request, 2 seconds at most. Offline is fine once things are cached."""
     started_s = time.perf_counter()
-    if hub_is_reachable():
+    if hub_is_reachable(timeout_s=2.0):
         yield Finding("hub", f"reachable ({time.perf_counter() - started_s:.1f} s)")
         return
     advice = "Only cached models and data work: use --base mini, --data sample or a local folder."

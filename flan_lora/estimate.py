@@ -122,7 +122,7 @@ class Machine:
     @classmethod
     def here(cls, recipe: Recipe, speed: Speed | None = None) -> Machine:
         """The device and precision that training ``recipe`` would get on this machine. Imports torch."""
-        from flan_lora.base import choose_device, has_bf16
+        from flan_lora.devices import choose_device, has_bf16
 
         device, _ = choose_device(recipe.base.quantization)
         precision = recipe.training.precision
