@@ -149,14 +149,20 @@ def _restore_run(match: re.Match[str]) -> str:
         if consonant is not None:
             restored += [_VIRAMA, consonant] if pending else [consonant]
         elif vowel is not None:
-            is_inherent = pending and token == _INHERENT and vowel == "अ"
-            restored.append("" if is_inherent else _SIGN_OF.get(vowel, vowel) if pending else vowel)
+            restored.append(_vowel_after_consonant(vowel, token) if pending else vowel)
         elif token == _APART:
             restored.append(_VIRAMA if pending else "")
         else:
             restored.append(_unescape(token))
         pending = consonant is not None
     return "".join(restored)
+
+
+def _vowel_after_consonant(vowel: str, token: str) -> str:
+    """A vowel as a sign; nothing for the inherent one. A final aa is never written here, but meant as aa."""
+    if vowel == "अ":
+        return "" if token == _INHERENT else _SIGN_OF["आ"]
+    return _SIGN_OF[vowel]
 
 
 def _vowel_at(tokens: list[str], position: int) -> str | None:

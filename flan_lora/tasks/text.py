@@ -19,6 +19,7 @@ _ASCII = str.maketrans(
     | {"\u2044": "/", "\u0131": "i", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D"}
     | {"æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th"}
 )
+_LOOSE_ACCENT = re.compile("([\\x00-\\x7f])[\u0300-\u036f]+")
 _PTB = (
     (re.compile(r"\s*``\s*"), ' "'),
     (re.compile(r"\s*''"), '"'),
@@ -35,9 +36,10 @@ def plain(text: str) -> str:
     backtick, backslash) replaced by its nearest neighbour, accents that it lacks dropped. Other scripts and
     emoji stay as they are.
     """
-    visible = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
-    known = "".join(map(_known_letter, visible.translate(_ASCII)))
-    return " ".join(known.split())
+    # before and after: NFKC makes a space of an acute accent, and a plain < of a full-width one
+    normal = unicodedata.normalize("NFKC", text.translate(_ASCII)).translate(_ASCII)
+    visible = "".join(c for c in normal if unicodedata.category(c) != "Cf")
+    return " ".join(_LOOSE_ACCENT.sub(r"\1", "".join(map(_known_letter, visible))).split())
 
 
 def untokenise(text: str) -> str:
@@ -58,13 +60,12 @@ def text_field(row: Mapping[str, Any], column: str, task: str) -> str:
 def label_field(row: Mapping[str, Any], column: str, task: str, labels: Sequence[str]) -> str:
     """A row's label as a word; rows may hold the word, in any case, or its index (int, or digits of a CSV)."""
     value = row.get(column)
-    if isinstance(value, str) and value.strip().lower() in labels:
-        return value.strip().lower()
-    digits = value.strip() if isinstance(value, str) else value
-    if isinstance(digits, (int, float)) or (isinstance(digits, str) and digits.isdecimal()):
-        index = float(digits)
-        if index.is_integer() and 0 <= index < len(labels):
-            return labels[int(index)]
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word in labels:
+        return word
+    index = _whole_number(value)
+    if index is not None and 0 <= index < len(labels):
+        return labels[index]
     raise field_error(row, column, task, f"0..{len(labels) - 1} or one of {', '.join(labels)}")
 
 
@@ -72,11 +73,9 @@ def answers_field(row: Mapping[str, Any], column: str, task: str) -> tuple[str, 
     """A row's answers, each once, in order: SQuAD's ``{"text": [...]}``, a list of texts, or one text."""
     value = row.get(column)
     texts = value.get("text") if isinstance(value, Mapping) else value
-    listed = [texts] if isinstance(texts, str) else texts
-    is_list = isinstance(listed, Sequence) and len(listed) > 0
-    if not is_list or not all(isinstance(text, str) and text.strip() for text in listed or ()):
+    listed = texts if isinstance(texts, (list, tuple)) else (texts,)
+    if not listed or not all(isinstance(text, str) and text.strip() for text in listed):
         raise field_error(row, column, task, 'a text, a list of texts, or {"text": [...]}, none of them blank')
-    assert listed is not None
     return tuple(dict.fromkeys(listed))
 
 
@@ -104,9 +103,18 @@ def options(labels: Sequence[str]) -> str:
     return "OPTIONS: " + " ".join(f"- {label}" for label in labels)
 
 
+def _whole_number(value: Any) -> int | None:
+    """3 for 3, 3.0, "3" or a NumPy 3; None for anything else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return int(number) if number.is_integer() else None
+
+
 def _known_letter(character: str) -> str:
     """Drop the accent of a Latin letter that T5 lacks."""
-    if character.isascii() or character in T5_LATIN:
+    if character.isascii() or character in T5_LATIN or not character.isalpha():
         return character
     base = unicodedata.normalize("NFD", character)[0]
     return base if base.isascii() else character
