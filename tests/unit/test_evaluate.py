@@ -89,6 +89,17 @@ def test_answers_depend_neither_on_batch_size_nor_on_order(
     assert shuffled == [alone[place] for place in places]
 
 
+def test_answers_are_those_of_plain_generate_on_the_whole_prompt(model: Any) -> None:
+    task = make_task()
+    examples = make_examples(task, num=6)
+    expected = []
+    for example in examples:
+        source = TOKENIZER(f"Text: {example.inputs['text']} Answer:", return_tensors="pt")
+        ids = model.generate(**source, max_new_tokens=12, do_sample=False)[0]
+        expected.append(TOKENIZER.decode(ids, skip_special_tokens=True).strip())
+    assert answers(model, task, examples) == expected
+
+
 def test_beams_search_more_than_greedy(model: Any) -> None:
     task = make_task()
     examples = make_examples(task)
