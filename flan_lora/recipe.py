@@ -213,7 +213,7 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a YAML recipe, or a recipe by name from the recipes that ship (`emotion`), and apply overrides.
 
     Args:
-        path: a file, or the bare name of a recipe in ./recipes.
+        path: a file, or the bare name of one of `known_recipes`.
         overrides: ``key.path=value`` strings; values are YAML (``training.learning_rate=3e-5``).
 
     Raises:
@@ -229,18 +229,24 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     return parse_recipe(apply_overrides(values, overrides), where=str(file))
 
 
+def known_recipes() -> dict[str, Path]:
+    """Recipe name -> file: those of the checkout or the wheel, then ./recipes, which wins."""
+    package = Path(__file__).parent
+    folders = (package.parent / "recipes", package / "recipes", Path("recipes"))
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
+
+
 def find_recipe(path: str | Path) -> Path:
-    """The file a user means: as given, or ./recipes/<name>.yaml."""
+    """The file a user means: as given, or a known recipe by its name."""
     given = Path(path)
-    candidates = [given, Path("recipes") / f"{given}.yaml"]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    known = sorted(file.stem for file in Path("recipes").glob("*.yaml"))
+    if given.is_file():
+        return given
+    known = known_recipes()
+    if str(path) in known:
+        return known[str(path)]
     raise RecipeError(
         f"no recipe at {path}{_suggestion(str(path), known)}.\n"
-        f"  looked at  {', '.join(str(c) for c in candidates)}\n"
-        "Give a YAML file, or run from the folder that holds recipes/."
+        "Give a YAML file, or the name of a recipe that ships: flan-lora recipe list"
     )
 
 
