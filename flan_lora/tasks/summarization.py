@@ -25,11 +25,12 @@ def _prompt(inputs: Inputs) -> Prompt:
 
 def _examples(row: Row) -> list[Example]:
     """One example per row; none for a dialogue without a word, which SAMSum's official train split has."""
-    if "dialogue" not in row or not isinstance(row["dialogue"] or "", str):
+    dialogue = row.get("dialogue")
+    if "dialogue" not in row or not isinstance(dialogue, (str, type(None))):
         raise field_error(row, "dialogue", "summarization", "a text, one turn per line")
-    if not turns(row["dialogue"] or ""):
+    if not dialogue or not turns(dialogue):
         return []
-    inputs = {"dialogue": row["dialogue"]}
+    inputs = {"dialogue": dialogue}
     summary = text_field(row, "summary", "summarization").strip()
     return [Example(row_key(row), _prompt(inputs), plain(summary), (summary,), inputs)]
 
