@@ -6,7 +6,9 @@ one place where an error becomes a message and an exit code.
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from typing import Any
 
 import click
@@ -28,6 +30,12 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, what shells expect."""
 
 
+class Interruption(click.ClickException):
+    """Ctrl-C that has something to say, such as how to resume."""
+
+    exit_code = INTERRUPTED
+
+
 class ErrorBoundary(click.Group):
     """Turns what a user can fix into one message on stderr and exit code 1.
 
@@ -35,18 +43,33 @@ class ErrorBoundary(click.Group):
     """
 
     def invoke(self, ctx: click.Context) -> Any:
+        if not _is_debugging():
+            _quiet_libraries()
         try:
             return super().invoke(ctx)
         except FlanLoraError as error:
-            if os.environ.get("FLAN_LORA_DEBUG") == "1":
+            if _is_debugging():
                 raise
-            raise click.ClickException(str(error)) from error
+            was_interrupted = isinstance(error.__cause__, KeyboardInterrupt)  # a training saved, then stopped
+            raise (Interruption if was_interrupted else click.ClickException)(str(error)) from error
         except KeyboardInterrupt:
             click.echo("\nInterrupted.", err=True)
             ctx.exit(INTERRUPTED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+def _is_debugging() -> bool:
+    return os.environ.get("FLAN_LORA_DEBUG") == "1"
+
+
+def _quiet_libraries() -> None:
+    """Keep what only a library's developers can act on off the terminal; our own messages use logging too."""
+    for category in (DeprecationWarning, FutureWarning):
+        warnings.filterwarnings("ignore", category=category)
+    for name in ("bitsandbytes", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @click.group(cls=ErrorBoundary, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

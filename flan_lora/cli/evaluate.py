@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flan_lora.cli.options import adapter_argument, adapters_dir_option, data_option, find_store, json_option
 from flan_lora.cli.output import duration, print_json, print_table
+
+if TYPE_CHECKING:
+    from flan_lora.recipe import Role
 
 
 @click.command("eval")
@@ -27,7 +31,7 @@ def evaluate(
     adapter_name: str,
     base: str | None,
     data_spec: str | None,
-    split: str,
+    split: Role,
     base_only: bool,
     predictions: Path | None,
     adapters_dir: Path,
@@ -39,7 +43,8 @@ def evaluate(
     from flan_lora.factory import reevaluate
 
     store, name = find_store(adapter_name, adapters_dir, base)
-    evaluation = reevaluate(store.open(name), open_source(data_spec), role=split, base_only=base_only)
+    stored, source = store.open(name), open_source(data_spec)
+    evaluation = reevaluate(stored, source, role=split, base=base, base_only=base_only)
     if predictions is not None:
         write_predictions(predictions, evaluation)
     if as_json:

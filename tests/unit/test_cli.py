@@ -26,7 +26,7 @@ import flan_lora
 from flan_lora.adapter import StoredAdapter
 from flan_lora.cli import main
 from flan_lora.cli.output import duration, format_table, percent, shorten, size
-from flan_lora.errors import DataError, FlanLoraError
+from flan_lora.errors import DataError, FlanLoraError, TrainingError
 from flan_lora.recipe import Recipe
 from flan_lora.store import Store
 from flan_lora.tasks import TASKS
@@ -146,6 +146,15 @@ def test_ctrl_c_exits_with_130_and_no_traceback() -> None:
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert errors.strip() == "Interrupted."
+
+
+def test_an_interrupt_that_has_something_to_say_exits_with_130_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = TrainingError("interrupted at step 3 of 9; go on with --resume")
+    error.__cause__ = KeyboardInterrupt()
+    put_fake(monkeypatch, "doctor", examine=raising(error))
+    result = run("doctor")
+    assert result.exit_code == 130
+    assert result.stderr == "Error: interrupted at step 3 of 9; go on with --resume\n"
 
 
 def test_a_closed_pipe_ends_quietly() -> None:
