@@ -281,7 +281,7 @@ def load_adapter(
     from peft import LoraConfig, PeftModelForSeq2SeqLM, set_peft_model_state_dict
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    from flan_lora.base import fingerprint as fingerprint_of
+    from flan_lora.fingerprint import fingerprint as fingerprint_of
 
     if any(isinstance(module, BaseTunerLayer) for module in base_model.modules()):
         raise AdapterError(

@@ -19,7 +19,7 @@ SCORE = {"value": 0.9, "low": 0.85, "high": 0.95}
 
 def tiny_fingerprint() -> str:
     """Of the tiny T5 that `stage` trains on."""
-    from flan_lora.base import fingerprint
+    from flan_lora.fingerprint import fingerprint
     from tests.tiny import tiny_t5
 
     return fingerprint(tiny_t5())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -19,12 +20,14 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 
 from flan_lora import store as store_module
-from flan_lora.base import fingerprint
+from flan_lora.base import open_base
 from flan_lora.errors import AdapterCorruptError, AdapterError, AdapterMismatchError, UnknownAdapterError
+from flan_lora.fingerprint import fingerprint
 from flan_lora.manifest import Manifest, dump, load
+from flan_lora.recipe import BaseSection
 from flan_lora.store import BrokenAdapter, Store, StoredAdapter, load_adapter
 from tests.published import make_manifest, make_metrics, stage, tiny_fingerprint
-from tests.tiny import tiny_t5
+from tests.tiny import tiny_t5, tiny_tokenizer
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 OLD, NEW = "2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"
@@ -521,8 +524,6 @@ def test_an_altered_file_is_named_with_both_hashes(store: Store) -> None:
     path.write_bytes(content)
     with pytest.raises(AdapterCorruptError) as error:
         store.open("emotion")
-    import hashlib
-
     assert str(error.value) == (
         f"adapter 'emotion' in {store.root} is damaged (1 problem):\n"
         f"  {WEIGHTS}: altered\n"
@@ -768,6 +769,19 @@ def test_our_loading_gives_the_logits_of_plain_peft(tmp_path: Path, lora: dict[s
     assert not ours.training and not any(parameter.requires_grad for parameter in ours.parameters())
     with ours.disable_adapter():
         assert torch.equal(logits(ours), logits(tiny_t5()))
+
+
+def test_an_adapter_loads_onto_an_int8_base_as_plain_peft_does(store: Store, tmp_path: Path) -> None:
+    tiny_t5().save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    spec = BaseSection(model=str(tmp_path / "base"), quantization="int8")
+    base, twin = open_base(spec, device="cpu"), open_base(spec, device="cpu")
+    bare = logits(base.model)
+    ours = load_adapter(base.model, store.open("emotion", fingerprint=base.fingerprint))
+    assert torch.equal(logits(ours), logits(PeftModel.from_pretrained(twin.model, store.root / "emotion")))
+    assert {p.dtype for name, p in ours.named_parameters() if "lora_" in name} == {torch.float32}
+    assert not torch.allclose(logits(ours), bare, atol=1e-2)
+    assert torch.equal(logits(ours.unload()), bare)
 
 
 def test_a_base_of_the_same_shape_is_refused_where_plain_peft_says_nothing(store: Store) -> None:
