@@ -71,12 +71,6 @@ class Base:
         """Folder of this base's adapters under adapters/."""
         return base_slug(self.spec)
 
-    @property
-    def commit(self) -> str | None:
-        """The Hub commit that was loaded, 40 hex digits; None for `mini` and local folders."""
-        commit = getattr(self.model.config, "_commit_hash", None)
-        return str(commit) if commit else None
-
 
 @dataclass(frozen=True)
 class Location:
@@ -112,7 +106,7 @@ def open_base(spec: BaseSection, *, device: str | None = None) -> Base:
     _return_free_memory()
     return Base(
         model=model,
-        tokenizer=_read_tokenizer(spec, location),
+        tokenizer=_read_tokenizer(spec, location, config),
         spec=spec,
         device=target,
         device_reason=reason,
@@ -128,7 +122,8 @@ def open_config(spec: BaseSection) -> T5Config:
 
 def open_tokenizer(spec: BaseSection) -> PreTrainedTokenizerBase:
     """The base's own tokenizer. Raises BaseModelError like `open_base`."""
-    return _read_tokenizer(spec, locate(spec))
+    location = locate(spec)
+    return _read_tokenizer(spec, location, _read_config(spec, location))
 
 
 def base_slug(spec: BaseSection) -> str:
@@ -149,7 +144,7 @@ def locate(spec: BaseSection) -> Location:
         if not (MINI_PATH / "config.json").is_file():
             raise BaseModelError(
                 f"the embedded base is not in this installation.\n  looked at  {MINI_PATH}\n"
-                "Reinstall flan-lora, or make it again: python -m flan_lora.mini.build"
+                "Reinstall flan-lora, or make it again: flan-lora mini build --help"
             )
         return Location(str(MINI_PATH), None, offline=True)
     if _is_path(spec.model):
@@ -194,6 +189,8 @@ def _read_config(spec: BaseSection, location: Location) -> T5Config:
     _check_config(spec, values)
     config = T5Config.from_dict(values)
     assert isinstance(config, T5Config)
+    if getattr(config, "decoder_start_token_id", None) is None:  # T5's decoder starts with the padding token
+        config.decoder_start_token_id = config.pad_token_id
     return config
 
 
@@ -214,17 +211,28 @@ def _check_config(spec: BaseSection, values: dict[str, Any]) -> None:
         )
 
 
-def _read_tokenizer(spec: BaseSection, location: Location) -> PreTrainedTokenizerBase:
+def _read_tokenizer(spec: BaseSection, location: Location, config: T5Config) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
         with _quiet_transformers():
-            return AutoTokenizer.from_pretrained(location.name_or_path, **location.arguments)
+            tokenizer = AutoTokenizer.from_pretrained(location.name_or_path, **location.arguments)
     except (OSError, ValueError) as error:
-        raise BaseModelError(
-            f"base {spec.model} has no tokenizer that can be read: {_first_line(error)}\n"
-            "Put the tokenizer's files (spiece.model or tokenizer.json, tokenizer_config.json) beside config.json."
-        ) from error
+        raise _bad_tokenizer(spec, _first_line(error)) from error
+    if (
+        tokenizer.unk_token_id in tokenizer("the").input_ids
+    ):  # for want of files, transformers 5 makes an empty one
+        raise _bad_tokenizer(spec, "its files are missing, or hold no words")
+    if len(tokenizer) > config.vocab_size:
+        raise _bad_tokenizer(spec, f"it has {len(tokenizer)} pieces, the model only {config.vocab_size}")
+    return tokenizer
+
+
+def _bad_tokenizer(spec: BaseSection, reason: str) -> BaseModelError:
+    return BaseModelError(
+        f"base {spec.model} has no tokenizer that can be used: {reason}.\n"
+        "Put the model's own (spiece.model or tokenizer.json, tokenizer_config.json) beside its config.json."
+    )
 
 
 def _load_weights(
@@ -239,6 +247,7 @@ def _load_weights(
     # row maxima then equal those of a bf16 load, which is what makes the fingerprint independent of quantization.
     dtype = torch.float32 if spec.quantization == "fp32" else torch.bfloat16
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "device_map": {"": device}}
+    options["ignore_mismatched_sizes"] = True  # reported below, for every quantization alike
     if spec.quantization == "int8":
         options["quantization_config"] = _int8_config(spec)
     try:
@@ -248,14 +257,24 @@ def _load_weights(
             )
     except (OSError, ValueError, SafetensorError) as error:
         raise _not_found(spec, location, error) from error
-    problems = sorted(info["missing_keys"]) + [str(key[0]) for key in info["mismatched_keys"]]
-    if problems:
-        raise BaseModelError(
-            f"base {spec.model} is incomplete: {len(problems)} tensors are missing or of another shape than "
-            f"config.json says ({', '.join(problems[:3])}, ...).\nDownload it again, or use another base."
-        )
+    _check_complete(spec, model, {*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])})
     _settle_head(spec, model)
     return model
+
+
+def _check_complete(spec: BaseSection, model: T5ForConditionalGeneration, problems: set[str]) -> None:
+    """Refuse a model that was filled up with random weights, or whose int8 weights have a shape of their own."""
+    from torch import nn
+
+    for name, module in model.named_modules():  # transformers 5.23 does not compare shapes when it quantises
+        if isinstance(module, nn.Linear) and module.weight.shape != (module.out_features, module.in_features):
+            problems.add(f"{name}.weight")
+    if problems:
+        raise BaseModelError(
+            f"base {spec.model} is incomplete: {len(problems)} of its tensors are missing or of another shape "
+            f"than config.json says.\n  the first   {', '.join(sorted(problems)[:3])}\n"
+            "Download it again, or use another base."
+        )
 
 
 def _int8_config(spec: BaseSection) -> Any:
@@ -301,10 +320,10 @@ def _return_free_memory() -> None:
 
 def _not_found(spec: BaseSection, location: Location, error: Exception) -> BaseModelError:
     """The user's next step for whatever transformers said."""
-    if "safetensors" in str(error) and "pytorch_model.bin" in str(error):
+    if "file named model.safetensors" in str(error):
         return BaseModelError(
-            f"base {spec.model} has no safetensors weights; pickled ones (pytorch_model.bin) are never loaded.\n"
-            "Use a revision that has model.safetensors, or convert it with save_pretrained where you trust it."
+            f"base {spec.model} has no model.safetensors; pickled weights (pytorch_model.bin) are never loaded.\n"
+            "Use a revision that has safetensors, or convert it with save_pretrained where you trust it."
         )
     if _is_path(spec.model) or spec.model == MINI:
         return BaseModelError(
@@ -352,8 +371,9 @@ def _quiet_transformers() -> Iterator[None]:
 def enable_gradient_checkpointing(base: Base) -> None:
     """Recompute each block's activations in the backward pass; works before or after PEFT wraps the model.
 
-    Non-reentrant on purpose: the base and its embeddings are frozen, so no block's *input* needs a gradient, and
-    reentrant checkpointing would return no gradient for the adapter inside the block, without an error.
+    Non-reentrant: gradients then equal those without checkpointing bit by bit (int8 and bf16 on the CPU), though
+    the embeddings are frozen. It saves less in int8 than in bf16: bitsandbytes keeps the input of every int8
+    linear where checkpointing cannot see it.
     """
     name = "activation_checkpointing_enable"  # transformers < 5.20 has only the name it deprecates
     if not hasattr(base.model, name):
