@@ -375,8 +375,10 @@ def test_an_answer_that_the_passage_lacks_is_still_stated() -> None:
 
 
 def test_an_answer_is_found_as_whole_words_first() -> None:
-    inputs = {"context": "Warsaw saw war. The war ended.", "answer": "war"}
-    assert question_generation.marked_sentence(inputs) == "Warsaw saw * war *."
+    inputs = {"context": "It was warm. The war ended.", "answer": "war"}
+    assert question_generation.marked_sentence(inputs) == "The * war * ended."
+    inputs = {"context": "It was warm.", "answer": "arm"}
+    assert question_generation.marked_sentence(inputs) == "It was w* arm *."
 
 
 def test_paraphrase_learns_positives_in_both_directions() -> None:
