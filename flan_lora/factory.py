@@ -36,7 +36,7 @@ from flan_lora.manifest import (
 from flan_lora.recipe import Recipe, Role
 from flan_lora.report import card
 from flan_lora.run import Run, resume_run, start_run
-from flan_lora.store import Store, load_adapter
+from flan_lora.store import Store, check_name, load_adapter
 from flan_lora.tasks import TASKS
 from flan_lora.train import TrainedAdapter, restore, train
 
@@ -86,6 +86,7 @@ def build_adapter(
     Raises:
         FlanLoraError: whatever the user can fix, from any stage; nothing is published then.
     """
+    check_name(recipe.name)  # before the work, not after it
     is_main = int(os.environ.get("RANK", "0")) == 0
     say: Echo = echo if is_main else _silent
     rows = prepare_rows(recipe, source)
@@ -235,7 +236,7 @@ def _manifest(
         task_version=TASKS[recipe.task].version,
         base=BaseRecord(
             model=portable_base_name(recipe.base.model),
-            revision=recipe.base.revision,
+            revision=base.commit or recipe.base.revision,
             fingerprint=base.fingerprint,
             quantization=recipe.base.quantization,
         ),
