@@ -236,7 +236,7 @@ def _manifest(
         task_version=TASKS[recipe.task].version,
         base=BaseRecord(
             model=portable_base_name(recipe.base.model),
-            revision=base.commit or recipe.base.revision,
+            revision=recipe.base.revision,
             fingerprint=base.fingerprint,
             quantization=recipe.base.quantization,
         ),

@@ -22,6 +22,7 @@ from transformers import (
     PrinterCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
+    TrainerControl,
     set_seed,
 )
 
@@ -205,7 +206,9 @@ class LoraTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         scores["seconds"] = time.perf_counter() - started_s
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

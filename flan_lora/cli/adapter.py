@@ -46,7 +46,7 @@ def list_(base: str | None, adapters_dir: Path, as_json: bool) -> None:
         return
     if whole:
         print_table(
-            ("BASE", "ADAPTER", "TASK", "SCORE", "ADAPTER", "BASE", "RANK", "SIZE", "CREATED"),
+            ("BASE", "ADAPTER", "TASK", "SCORE", "VALUE", "BARE BASE", "RANK", "SIZE", "CREATED"),
             [_row(slug, item) for slug, item in whole],
         )
     for slug, item in broken:

@@ -32,11 +32,13 @@ class Plan:
     steps: int = 2000
     """Optimizer steps of span corruption (stage one)."""
     instruct_steps: int = 1200
-    """Optimizer steps of the instruction mixture (stage two); the learning rate decays to zero over them."""
+    """Optimizer steps of the instruction mixture (stage two)."""
+    decay_steps: int = 600
+    """The learning rate falls to zero over the last steps, this many."""
     batch_rows: int = 32
     """Windows per step in stage one, each of 256 source and 58 target tokens."""
     span_rows: int = 4
-    """Windows beside every instruction batch: about 13 % of its source tokens."""
+    """Windows beside every instruction batch: about a sixth of its source tokens."""
     seed: int = 0
     num_threads: int = 2
 
@@ -85,7 +87,7 @@ def build(
     work = _open_work(out / "work", plan, shape, resume)
     torch.set_num_threads(plan.num_threads)
     tokenizer = _tokenizer(data, work, shape.vocab_size, plan.seed, echo)
-    schedule = Schedule(plan.num_steps, plan.steps, num_warmup_steps=min(60, max(1, plan.steps // 4)))
+    schedule = Schedule(plan.num_steps, plan.num_steps - plan.decay_steps)
     trainer = Trainer(new_model(shape, plan.seed), schedule, work, checkpoint_every_s, compiled=compiled)
     if resume and trainer.resume():
         echo(f"resumed at step {trainer.step} of {plan.num_steps}")
@@ -106,7 +108,8 @@ def _train(trainer: Trainer, data: Path, tokenizer: Any, plan: Plan, shape: Shap
         trainer.run(_spans(tokens, shape, plan.batch_rows, plan.seed), plan.steps, SPAN, echo)
     if trainer.step < plan.num_steps:
         trainer.losses = token_losses  # batches of many shapes: nothing to compile for
-        batches = _instruction_batches(data, tokenizer, tokens, plan, shape)
+        cache = trainer.work / "pairs.npz"
+        batches = _instruction_batches(data, tokenizer, tokens, plan, shape, cache)
         trainer.run(lambda step: batches(step - plan.steps), plan.num_steps, INSTRUCT, echo)
 
 
@@ -117,12 +120,16 @@ def _spans(tokens: Any, shape: Shape, rows: int, seed: int) -> BatchOf:
     return span_batches(tokens, Corruption(), shape.vocab_size, rows, seed)
 
 
-def _instruction_batches(data: Path, tokenizer: Any, tokens: Any, plan: Plan, shape: Shape) -> BatchOf:
+def _instruction_batches(
+    data: Path, tokenizer: Any, tokens: Any, plan: Plan, shape: Shape, cache: Path
+) -> BatchOf:
     from flan_lora.mini.instruct import build_pairs
-    from flan_lora.mini.mixture import Packing, encode_pairs, mixture_batches
+    from flan_lora.mini.mixture import Packing, encode_pairs, load_pairs, mixture_batches, save_pairs
 
     packing = Packing()
-    encoded = encode_pairs(tokenizer, build_pairs(data, plan.seed), packing)
+    if not cache.exists():
+        save_pairs(encode_pairs(tokenizer, build_pairs(data, plan.seed), packing), cache)
+    encoded = load_pairs(cache)
     spans = _spans(tokens, shape, plan.span_rows, plan.seed + 1) if plan.span_rows else None
     return mixture_batches(encoded, packing, plan.seed, spans)
 
@@ -170,6 +177,7 @@ def weights_digest(checkpoint: Path) -> str:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run and result.")
 @click.option("--steps", default=Plan.steps, show_default=True, help="Steps of stage one.")
 @click.option("--instruct-steps", default=Plan.instruct_steps, show_default=True, help="Steps of stage two.")
+@click.option("--decay-steps", default=Plan.decay_steps, show_default=True, help="Last steps, rate to zero.")
 @click.option("--seed", default=Plan.seed, show_default=True)
 @click.option("--threads", default=Plan.num_threads, show_default=True, help="Part of the result.")
 @click.option("--compile/--no-compile", "compiled", default=False, help="torch.compile for the first stage.")
@@ -179,13 +187,14 @@ def main(
     out: Path,
     steps: int,
     instruct_steps: int,
+    decay_steps: int,
     seed: int,
     threads: int,
     compiled: bool,
     resume: bool,
 ) -> None:
     """Build the embedded base `mini` from public text and train splits."""
-    plan = Plan(steps=steps, instruct_steps=instruct_steps, seed=seed, num_threads=threads)
+    plan = Plan(steps, instruct_steps, decay_steps, seed=seed, num_threads=threads)
     try:
         build(data, out, plan=plan, resume=resume, compiled=compiled, echo=click.echo)
     except FlanLoraError as error:

@@ -119,13 +119,14 @@ def render_card(
             "Span corruption: 15 %, mean span 3 tokens (arXiv:1910.10683 section 3.1.4), packed, no padding.",
             "Instruction: several templates per set, our six prompts among them (arXiv:2210.11416), each set",
             f"capped, with {plan['span_rows']} windows of span corruption beside every batch.",
-            "Muon on the matrices in the blocks, Adam elsewhere; constant rate, linear to zero in stage two.",
+            "Muon on the matrices in the blocks, Adam elsewhere; constant rate, linear to zero at the end.",
             "",
             f"Made on a CPU ({platform.machine()}, {threads} threads), bf16 products, seed {plan['seed']}.",
             f"Versions: {versions}. Loss curve: `loss.jsonl`. Rebuild:",
             "",
             f"    flan-lora mini build --data DIR --out DIR --steps {plan['steps']} "
-            f"--instruct-steps {plan['instruct_steps']} --seed {plan['seed']}",
+            f"--instruct-steps {plan['instruct_steps']} --decay-steps {plan['decay_steps']} "
+            f"--seed {plan['seed']} --threads {threads}",
             "",
             "## Data",
             "",

@@ -126,7 +126,7 @@ MIXTURE: tuple[Mix, ...] = (
     ),
     Mix(
         "rajpurkar/squad",
-        8000,
+        5000,
         _squad,
         (
             Template("", "{context}", " {question}"),
@@ -136,7 +136,7 @@ MIXTURE: tuple[Mix, ...] = (
     ),
     Mix(
         "google-research-datasets/tydiqa",
-        3700,
+        2000,
         _short_answer,
         (
             Template("", "{context}", " Answer this question with words of the text: {question}"),
@@ -146,7 +146,7 @@ MIXTURE: tuple[Mix, ...] = (
     ),
     Mix(
         "rajpurkar/squad",
-        8000,
+        5000,
         _squad,
         (
             Template('Ask a question to which "{answer}" is the answer. ', "{context}", "", "{question}"),
@@ -176,7 +176,7 @@ MIXTURE: tuple[Mix, ...] = (
     ),
     Mix(
         "knkarthick/samsum",
-        11000,
+        8000,
         _dialogue,
         (
             Template("", "{dialogue}", " What was said, in short?"),
@@ -204,7 +204,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "wiki_qa": ("Does the answer answer the question?",),
 }
 """What is asked about a row of the instruction sets; a set without an entry is not used."""
-MAX_PAIRS_PER_SET = 3000
+MAX_PAIRS_PER_SET = 2500
 MAX_SAME_ANSWER_SHARE = 0.6
 """Of one set, so that a base which always says "false" gains nothing (WikiQA: 95 % false)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ class Packing:
     max_target_tokens: int = 96
     max_source_chars: int = 1150
     """Hardly ever more than `max_source_tokens`."""
-    batch_tokens: int = 7168
+    batch_tokens: int = 5120
     """Padded source tokens of one batch."""
     pad_to_multiple_of: int = 32
     pool_pairs: int = 4096
@@ -46,6 +47,25 @@ def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], packing: Packing) -> Enc
     sources = encode_sources(tokenizer, prompts, packing.max_source_tokens)
     targets = encode_targets(tokenizer, [pair.target for pair in pairs], packing.max_target_tokens)
     return EncodedPairs([s.input_ids for s in sources], [t.input_ids for t in targets])
+
+
+def save_pairs(encoded: EncodedPairs, path: Path) -> None:
+    """Keep the token ids for a resumed run, flat with their lengths."""
+    flat = {}
+    for side in ("sources", "targets"):
+        rows = getattr(encoded, side)
+        flat[side] = np.concatenate([np.array(row, dtype=np.uint16) for row in rows])
+        flat[f"{side}_lengths"] = np.array([len(row) for row in rows])
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **flat)
+    partial.replace(path)
+
+
+def load_pairs(path: Path) -> EncodedPairs:
+    """What `save_pairs` kept."""
+    with np.load(path) as flat:
+        sides = [np.split(flat[s], np.cumsum(flat[f"{s}_lengths"])[:-1]) for s in ("sources", "targets")]
+    return EncodedPairs(*([row.tolist() for row in side] for side in sides))
 
 
 def _shorten(prompt: Prompt, max_chars: int) -> Prompt:

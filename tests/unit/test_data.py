@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import random
 import threading
 from collections import Counter
@@ -531,6 +532,21 @@ def test_a_writer_that_dies_leaves_no_file(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         write_cache(tmp_path / "a.safetensors", {"ids": [[1]]}, {})
     assert cache_files(tmp_path) == []
+
+
+def test_a_writer_overtaken_by_another_still_finishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, replace, overtaken = tmp_path / "a.safetensors", os.replace, []
+
+    def overtake(temporary: Any, final: Any) -> None:
+        if not overtaken:  # the other process writes and publishes while this one is about to
+            overtaken.append(temporary)
+            write_cache(path, {"ids": [[1, 2]]}, {})
+        replace(temporary, final)
+
+    monkeypatch.setattr("os.replace", overtake)
+    write_cache(path, {"ids": [[1, 2]]}, {})
+    assert read_cache(path).lists == {"ids": [[1, 2]]}
+    assert cache_files(tmp_path) == [path]
 
 
 def test_two_writers_and_a_reader_never_see_half_a_file(tmp_path: Path) -> None:

@@ -146,4 +146,4 @@ def test_the_real_tokenizer_keeps_instruction_question_and_eos(shared_data: Path
     text = tokenizer.decode(encoded.input_ids)
     assert 96 <= len(encoded.input_ids) <= 100
     assert text.startswith("Here is a dialogue: Ann: Did you see it? | Bo: Not yet!")
-    assert text.endswith("Write a summary.</s>")
+    assert text.endswith("Write a short summary.</s>")

@@ -242,7 +242,7 @@ def _tiny(data_root: Path, out: Path, **options: object) -> str:
     from flan_lora.mini.build import Plan, build, weights_digest
     from flan_lora.mini.network import Shape
 
-    plan = Plan(steps=3, instruct_steps=3, batch_rows=2, span_rows=1, num_threads=1)
+    plan = Plan(steps=3, instruct_steps=3, decay_steps=2, batch_rows=2, span_rows=1, num_threads=1)
     shape = Shape(512, 32, 48, 8, 4, 1, 1)
     return weights_digest(build(data_root, out, plan=plan, shape=shape, **options))
 
