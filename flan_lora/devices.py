@@ -56,6 +56,13 @@ def _requested_device(device: str) -> tuple[torch.device, str]:
     return chosen, "as asked"
 
 
+def device_name(device: torch.device) -> str:
+    """For manifests and reports: ``cpu``, or ``cuda (NVIDIA H200)``."""
+    import torch
+
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether the hardware computes in bf16 (it works everywhere, slowly where it is emulated)."""
     import torch

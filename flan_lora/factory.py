@@ -8,31 +8,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from flan_lora.adapter import StoredAdapter
 from flan_lora.base import Base, open_base, open_config, open_tokenizer
-from flan_lora.data import ROLES, DataSource, EncodedSplit, Split, encode_split, load_split, max_rows_of
+from flan_lora.data import ROLES, DataSource, Split, encode_split, load_split, max_rows_of
 from flan_lora.estimate import Estimate, estimate
 from flan_lora.evaluate import Evaluation, evaluate, evaluate_baselines, write_predictions
-from flan_lora.lint import LintReport, lint_splits
-from flan_lora.manifest import (
-    BaseRecord,
-    DataRecord,
-    Manifest,
-    Metrics,
-    ScoreRecord,
-    Scores,
-    TrainingRecord,
-    dump,
-    installed_versions,
-    portable_base_name,
-    portable_recipe,
-    utc_now,
-)
+from flan_lora.lint import lint_splits
+from flan_lora.manifest import dump
+from flan_lora.outcome import Evaluations, Outcome, Rows
 from flan_lora.recipe import Recipe, Role
 from flan_lora.report import card
 from flan_lora.run import Run, resume_run, start_run
@@ -41,25 +28,6 @@ from flan_lora.tasks import TASKS
 from flan_lora.train import TrainedAdapter, restore, train
 
 Echo = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Everything a run reads: the three roles as examples, train and validation also as token ids."""
-
-    splits: dict[Role, Split]
-    train: EncodedSplit
-    validation: EncodedSplit
-    lint: LintReport
-
-
-@dataclass(frozen=True)
-class Evaluations:
-    """One test split, answered by the adapter, the bare base and the trivial baselines."""
-
-    adapter: Evaluation
-    base: Evaluation
-    baselines: dict[str, Evaluation]
 
 
 def build_adapter(
@@ -101,7 +69,7 @@ def build_adapter(
         return adapters_dir / base.slug / recipe.name
     say(f"trained {trained.num_steps:,} steps in {trained.seconds:.0f} s, best at step {trained.best_step:,}")
     evaluations = evaluate_all(recipe, base, trained, rows, run)
-    path = publish(recipe, source, base, rows, trained, evaluations, adapters_dir)
+    path = publish(Outcome(recipe, source, base, rows, trained, evaluations), adapters_dir)
     shutil.rmtree(run.checkpoints_dir, ignore_errors=True)  # published: nothing is left to resume
     say(_conclusion(recipe, evaluations, path))
     return path
@@ -192,21 +160,12 @@ def evaluate_all(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows
     return Evaluations(adapter, bare, baselines)
 
 
-def publish(
-    recipe: Recipe,
-    source: DataSource,
-    base: Base,
-    rows: Rows,
-    trained: TrainedAdapter,
-    evaluations: Evaluations,
-    adapters_dir: Path,
-) -> Path:
+def publish(outcome: Outcome, adapters_dir: Path) -> Path:
     """Write metrics and card beside the staged weights, then hand the folder to the store."""
-    manifest = _manifest(recipe, source, base, rows, trained, evaluations)
-    metrics = _metrics(recipe, rows, evaluations)
-    (trained.staged_dir / "metrics.json").write_text(dump(metrics), encoding="utf-8")
-    (trained.staged_dir / "README.md").write_text(card(manifest, metrics), encoding="utf-8")
-    return Store(adapters_dir / base.slug).publish(trained.staged_dir, manifest)
+    manifest, metrics, staged_dir = outcome.manifest(), outcome.metrics(), outcome.trained.staged_dir
+    (staged_dir / "metrics.json").write_text(dump(metrics), encoding="utf-8")
+    (staged_dir / "README.md").write_text(card(manifest, metrics), encoding="utf-8")
+    return Store(adapters_dir / outcome.base.slug).publish(staged_dir, manifest)
 
 
 def _evaluate(recipe: Recipe, base: Base, model: torch.nn.Module, split: Split, name: str) -> Evaluation:
@@ -220,75 +179,6 @@ def _evaluate(recipe: Recipe, base: Base, model: torch.nn.Module, split: Split, 
         name=name,
         progress=True,
     )
-
-
-def _manifest(
-    recipe: Recipe,
-    source: DataSource,
-    base: Base,
-    rows: Rows,
-    trained: TrainedAdapter,
-    evaluations: Evaluations,
-) -> Manifest:
-    return Manifest(
-        name=recipe.name,
-        task=recipe.task,
-        task_version=TASKS[recipe.task].version,
-        base=BaseRecord(
-            model=portable_base_name(recipe.base.model),
-            revision=recipe.base.revision,
-            fingerprint=base.fingerprint,
-            quantization=recipe.base.quantization,
-        ),
-        recipe=portable_recipe(recipe.resolved()),
-        recipe_fingerprint=recipe.fingerprint(),
-        data=DataRecord(
-            kind=source.kind,
-            origin=rows.splits["train"].origin,
-            content_hash=rows.splits["train"].content_hash,
-            num_train_rows=len(rows.splits["train"].examples),
-            num_validation_rows=len(rows.splits["validation"].examples),
-            num_test_rows=len(rows.splits["test"].examples),
-        ),
-        training=TrainingRecord(
-            num_steps=trained.num_steps,
-            best_step=trained.best_step,
-            seconds=trained.seconds,
-            device=_device_name(base.device),
-            precision=trained.precision,
-            seed=recipe.training.seed,
-            select_on=recipe.select_on,
-            best_score=trained.best_score,
-            num_trainable=trained.num_trainable,
-        ),
-        scores=_records(evaluations.adapter),
-        base_scores=_records(evaluations.base),
-        baseline_scores={name: _records(item) for name, item in evaluations.baselines.items()},
-        versions=installed_versions(),
-        created_at=utc_now(),
-    )
-
-
-def _metrics(recipe: Recipe, rows: Rows, evaluations: Evaluations) -> Metrics:
-    return Metrics(
-        task=recipe.task,
-        select_on=recipe.select_on,
-        split=rows.splits["test"].role,
-        num_rows=evaluations.adapter.num_rows,
-        origin=rows.splits["test"].origin,
-        seconds=evaluations.adapter.seconds,
-        adapter=_records(evaluations.adapter),
-        base=_records(evaluations.base),
-        baselines={name: _records(item) for name, item in evaluations.baselines.items()},
-    )
-
-
-def _records(evaluation: Evaluation) -> Scores:
-    return {name: ScoreRecord.model_validate(score) for name, score in evaluation.scores.items()}
-
-
-def _device_name(device: torch.device) -> str:
-    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
 def _introduction(recipe: Recipe, base: Base, rows: Rows) -> str:
