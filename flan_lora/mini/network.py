@@ -87,7 +87,7 @@ def _initial_std(name: str, parameter: torch.nn.Parameter, shape: Shape) -> floa
     if name.endswith(".q.weight"):
         return float((fan_in * shape.d_kv) ** -0.5)
     if name.endswith((".o.weight", ".wo.weight")):
-        return float(0.5 * fan_in**-0.5)
+        return float(0.2 * fan_in**-0.5)
     return float(fan_in**-0.5)
 
 
