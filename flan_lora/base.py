@@ -219,9 +219,8 @@ def _read_tokenizer(spec: BaseSection, location: Location, config: T5Config) -> 
             tokenizer = AutoTokenizer.from_pretrained(location.name_or_path, **location.arguments)
     except (OSError, ValueError) as error:
         raise _bad_tokenizer(spec, _first_line(error)) from error
-    if (
-        tokenizer.unk_token_id in tokenizer("the").input_ids
-    ):  # for want of files, transformers 5 makes an empty one
+    # for want of files, transformers 5 makes an empty tokenizer
+    if tokenizer.unk_token_id in tokenizer("the").input_ids:
         raise _bad_tokenizer(spec, "its files are missing, or hold no words")
     if len(tokenizer) > config.vocab_size:
         raise _bad_tokenizer(spec, f"it has {len(tokenizer)} pieces, the model only {config.vocab_size}")

@@ -93,6 +93,12 @@ def test_int8_kernels_that_compute_nonsense_are_found(monkeypatch: pytest.Monkey
     assert finding.advice.startswith("Use base.quantization=bf16")
 
 
+@pytest.mark.parametrize("errors", [(0.01, float("nan")), (float("nan"), 0.01), (0.01, 0.5)])
+def test_one_wrong_direction_is_enough(monkeypatch: pytest.MonkeyPatch, errors: tuple[float, float]) -> None:
+    monkeypatch.setattr(doctor, "int8_errors", lambda device: errors)
+    assert not next(doctor.check_int8()).ok
+
+
 def test_a_check_that_breaks_is_a_finding_and_keeps_what_it_found() -> None:
     def check_kettle() -> Iterator[Finding]:
         yield Finding("water", "hot")

@@ -132,17 +132,19 @@ def kept_bytes(config: T5Config, lora: Recipe, dtype: torch.dtype, rows: int, so
 
 
 @pytest.mark.parametrize("modules", [("q", "v"), ALL])
+@pytest.mark.parametrize(("num_encoder", "num_decoder"), [(3, 2), (1, 4)])
 @pytest.mark.parametrize(("quantization", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
 def test_activation_bytes_are_what_autograd_keeps(
-    modules: tuple[str, ...], quantization: str, dtype: torch.dtype
+    modules: tuple[str, ...], num_encoder: int, num_decoder: int, quantization: str, dtype: torch.dtype
 ) -> None:
-    config = tiny_config(d_model=64, d_ff=96, num_heads=4, d_kv=16, num_layers=3, num_decoder_layers=2)
+    layers = {"num_layers": num_encoder, "num_decoder_layers": num_decoder}
+    config = tiny_config(d_model=64, d_ff=96, num_heads=4, d_kv=16, **layers)
     plan = recipe(quantization, modules=modules)
     machine = Machine("cpu", bf16=dtype == torch.bfloat16)
     expected = kept_bytes(config, plan, dtype, rows=8, source=64, target=24)
     logits = 8 * 14 * 24 * config.vocab_size  # the loss, which this test does not compute
     got = training_bytes(Shape.of(config), plan, Lengths([64] * 8, [24] * 8), machine) - logits
-    assert got == pytest.approx(expected, rel=0.05)
+    assert got == pytest.approx(expected, rel=0.04)
 
 
 def activation_bytes(rows: Lengths = ROWS, machine: Machine = CPU, **sections: Any) -> int:
