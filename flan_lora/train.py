@@ -37,6 +37,7 @@ from flan_lora.recipe import Recipe, TrainingSection
 from flan_lora.run import Run
 from flan_lora.sampler import LengthGroupedOrder
 from flan_lora.tasks import TASKS
+from flan_lora.trackers import open_trackers
 
 IGNORED_LABEL = -100
 """Marks padding in labels; cross entropy skips it."""
@@ -222,13 +223,11 @@ class LoraTrainer(Seq2SeqTrainer):  # type: ignore[misc]
 
     def raise_if_interrupted(self, run: Run) -> None:
         """Turn a Ctrl-C that ended training into an error that says how to go on."""
-        if any(
-            isinstance(item, StopOnInterrupt) and item.is_interrupted for item in self.callback_handler.callbacks
-        ):
+        if self.interrupt.is_interrupted:
             raise TrainingError(
                 f"interrupted at step {self.state.global_step} of {self.state.max_steps}; the checkpoint is saved "
                 f"in {run.checkpoints_dir}.\nGive the same command with --resume to continue exactly there."
-            )
+            ) from KeyboardInterrupt()
 
     @torch.inference_mode()
     def _validation_loss(self) -> float:
@@ -327,7 +326,7 @@ def _arguments(
         remove_unused_columns=False,
         dataloader_pin_memory=device.type == "cuda",
         disable_tqdm=True,
-        report_to=report_to.split(","),
+        report_to=open_trackers(report_to, run.path),
         run_name=recipe.name,
     )
 

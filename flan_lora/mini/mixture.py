@@ -57,7 +57,7 @@ def save_pairs(encoded: EncodedPairs, path: Path) -> None:
         flat[side] = np.concatenate([np.array(row, dtype=np.uint16) for row in rows])
         flat[f"{side}_lengths"] = np.array([len(row) for row in rows])
     partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **flat)
+    np.savez(partial, **flat)  # type: ignore[arg-type]
     partial.replace(path)
 
 
@@ -92,9 +92,7 @@ def plan(lengths: np.ndarray[Any, Any], packing: Packing, seed: Sequence[int]) -
     return [batches[index] for index in rng.permutation(len(batches))]
 
 
-def mixture_batches(
-    encoded: EncodedPairs, packing: Packing, seed: int, spans: BatchOf | None = None
-) -> BatchOf:
+def mixture_batches(encoded: EncodedPairs, packing: Packing, seed: int, spans: BatchOf | None = None) -> BatchOf:
     """step -> one instruction batch, and beside it the span-corruption batch of that step."""
     lengths = np.array([len(source) for source in encoded.sources])
     collate = Collator(pad_id=0, decoder_start_id=0, pad_to_multiple_of=packing.pad_to_multiple_of)

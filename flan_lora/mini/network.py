@@ -141,9 +141,7 @@ def _stack(
     return _norm(states, stack.final_layer_norm, dtype)
 
 
-def relative_buckets(
-    length: int, bidirectional: bool, num_buckets: int = 32, max_distance: int = 128
-) -> Tensor:
+def relative_buckets(length: int, bidirectional: bool, num_buckets: int = 32, max_distance: int = 128) -> Tensor:
     """(length, length) bucket of key minus query position: exact near, logarithmic far (T5 section 2.1)."""
     distance = torch.arange(length)[None, :] - torch.arange(length)[:, None]
     offset = torch.zeros_like(distance)

@@ -65,12 +65,29 @@ POOLS: dict[str, list[str]] = {
     "disease": words("दमा, बुख़ार, जोड़ों के दर्द, सिरदर्द, अपच, खाँसी"),
 }
 RANGES: dict[str, tuple[int, int, int]] = {
-    "year": (1851, 2009, 1), "birth": (1868, 1889, 1), "first": (1899, 1919, 1), "honour": (1920, 1939, 1),
-    "born": (1941, 1972, 1), "modern": (1996, 2009, 1), "release": (1948, 2009, 1),
-    "recent": (2012, 2022, 1), "few": (2, 19, 1), "old": (1412, 1790, 1), "people": (1240, 98700, 10),
-    "km": (4, 96, 1), "metres": (12, 240, 1), "height": (1210, 4890, 5), "length": (45, 780, 5),
-    "count": (14, 460, 1), "age": (73, 97, 1), "days": (3, 14, 1), "seats": (1200, 48000, 100),
-    "crore": (3, 95, 1), "percent": (21, 93, 1), "grams": (25, 880, 5), "minutes": (75, 185, 1),
+    "year": (1851, 2009, 1),
+    "birth": (1868, 1889, 1),
+    "first": (1899, 1919, 1),
+    "honour": (1920, 1939, 1),
+    "born": (1941, 1972, 1),
+    "modern": (1996, 2009, 1),
+    "release": (1948, 2009, 1),
+    "recent": (2012, 2022, 1),
+    "few": (2, 19, 1),
+    "old": (1412, 1790, 1),
+    "people": (1240, 98700, 10),
+    "km": (4, 96, 1),
+    "metres": (12, 240, 1),
+    "height": (1210, 4890, 5),
+    "length": (45, 780, 5),
+    "count": (14, 460, 1),
+    "age": (73, 97, 1),
+    "days": (3, 14, 1),
+    "seats": (1200, 48000, 100),
+    "crore": (3, 95, 1),
+    "percent": (21, 93, 1),
+    "grams": (25, 880, 5),
+    "minutes": (75, 185, 1),
 }
 
 
@@ -100,10 +117,15 @@ def _title_rows(rng: Random, split: Split, names: tuple[str, str], facts: list[F
         for key in rng.sample(askable(passage, chosen), QUESTIONS_PER_PASSAGE[split]):
             question = ask(rng, passage, entity, chosen, key)
             text, start = passage.slots[key]
-            rows.append({
-                "id": row_id(passage.context, question, 40), "title": entity.name, "context": passage.context,
-                "question": question, "answers": {"text": [text], "answer_start": [start]},
-            })
+            rows.append(
+                {
+                    "id": row_id(passage.context, question, 40),
+                    "title": entity.name,
+                    "context": passage.context,
+                    "question": question,
+                    "answers": {"text": [text], "answer_start": [start]},
+                }
+            )
     return rows
 
 

@@ -311,8 +311,10 @@ class Frame:
 
 def _frames(text: str) -> list[Frame]:
     blocks = [lines(block) for block in text.strip().split("\n\n")]
-    return [Frame([line[2:] for line in block if line[0] in "=+"], [line[2:] for line in block if line[0] == "-"])
-            for block in blocks]
+    return [
+        Frame([line[2:] for line in block if line[0] in "=+"], [line[2:] for line in block if line[0] == "-"])
+        for block in blocks
+    ]
 
 
 FRAMES = _frames(FRAMES_TEXT)

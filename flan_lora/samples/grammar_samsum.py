@@ -12,8 +12,10 @@ from flan_lora.samples.scenes_samsum import SCENES_TEXT
 
 NUM_ROWS: dict[Split, int] = {"train": 260, "validation": 70, "test": 100}
 SLOT = re.compile(r"\{(\w+)\}")
-PRONOUNS = {"f": {"he": "she", "his": "her", "him": "her", "he_cap": "She"},
-            "m": {"he": "he", "his": "his", "him": "him", "he_cap": "He"}}
+PRONOUNS = {
+    "f": {"he": "she", "his": "her", "him": "her", "he_cap": "She"},
+    "m": {"he": "he", "his": "his", "him": "him", "he_cap": "He"},
+}
 WOMEN = words("""Ava, Mia, Zoe, Ella, Nina, Hanna, Olga, Ruth, Iris, Carol, Jenny, Paula, Tess, Vera,
         Monica, Kate, Lara, Julia, Rita, Alice, Fiona, Gina, Petra, Wendy""")
 MEN = words("""Ben, Tom, Leo, Max, Adam, Oscar, Paul, Felix, Greg, Ian, Jack, Kevin, Luke, Martin, Neil,
@@ -66,14 +68,48 @@ POOLS: dict[str, list[str]] = {
 }
 RANGES = {"minutes": (10, 56, 5), "num": (6, 61, 1), "num2": (2, 10, 1)}
 TAILS = ["", "", "", "", "", "", "", "", " 🙂", " :)", " xx", " haha"]
-SLANG = {"you": "u", "are": "r", "tomorrow": "tmrw", "please": "pls", "because": "cuz", "Thank you": "Thx",
-         "really": "rly", "I'm": "im", "don't": "dont"}
-OPENERS = ["", "", "Hi {B}!", "Hey", "Hello {B}", "{B}?", "Hi, got a minute?", "Yo",
-           "Good morning {B} :)", "You there?",
-           "Hi {B}, sorry to bother you", "Quick question"]
-CLOSERS = ["", "", "", "Bye!", "See you!", "Talk later", "👍", "Take care", "Gotta run", "Ciao",
-           "<file_gif>", "TTYL"]
-CHATTER = [tuple(lines(block)) for block in """
+SLANG = {
+    "you": "u",
+    "are": "r",
+    "tomorrow": "tmrw",
+    "please": "pls",
+    "because": "cuz",
+    "Thank you": "Thx",
+    "really": "rly",
+    "I'm": "im",
+    "don't": "dont",
+}
+OPENERS = [
+    "",
+    "",
+    "Hi {B}!",
+    "Hey",
+    "Hello {B}",
+    "{B}?",
+    "Hi, got a minute?",
+    "Yo",
+    "Good morning {B} :)",
+    "You there?",
+    "Hi {B}, sorry to bother you",
+    "Quick question",
+]
+CLOSERS = [
+    "",
+    "",
+    "",
+    "Bye!",
+    "See you!",
+    "Talk later",
+    "👍",
+    "Take care",
+    "Gotta run",
+    "Ciao",
+    "<file_gif>",
+    "TTYL",
+]
+CHATTER = [
+    tuple(lines(block))
+    for block in """
 A: [Crazy|Awful|Strange] weather today, [isn't it?|right?]
 B: [I'm soaked|Don't get me started]
 
@@ -109,7 +145,8 @@ A: [Haha thanks|It's ancient]
 
 A: [Did you sleep well?|You were quiet yesterday]
 B: [Not at all, the baby cried|I was reading]
-""".strip().split("\n\n")]
+""".strip().split("\n\n")
+]
 
 
 @dataclass(frozen=True)
@@ -129,10 +166,13 @@ class Scene:
 def _scene(block: str) -> Scene:
     """Parse one ``#`` block."""
     start, *endings = (lines(part) for part in re.split(r"^\? .*$", block, flags=re.MULTILINE))
-    return Scene(start[1:], [
-        Ending([line for line in ending if line[0] != ">"], [line[2:] for line in ending if line[0] == ">"])
-        for ending in endings
-    ])
+    return Scene(
+        start[1:],
+        [
+            Ending([line for line in ending if line[0] != ">"], [line[2:] for line in ending if line[0] == ">"])
+            for ending in endings
+        ],
+    )
 
 
 SCENES = [_scene(block) for block in SCENES_TEXT.strip().split("\n\n")]

@@ -150,19 +150,40 @@ POOLS: dict[str, list[str]] = {
         local residents"""),
 }
 RANGES: dict[str, tuple[int, int, int]] = {
-    "year": (1801, 1899, 1), "old": (1120, 1690, 1), "rail": (1851, 1909, 1), "recent": (1984, 2019, 1),
-    "birth": (1851, 1879, 1), "first": (1889, 1909, 1), "honour": (1911, 1939, 1), "age": (61, 96, 1),
-    "expedition": (1761, 1869, 1), "km": (6, 340, 1), "population": (1200, 64000, 50), "percent": (11, 88, 1),
-    "hours": (3, 14, 1), "copies": (2500, 96000, 500), "number": (4, 38, 1), "crew": (14, 190, 1),
-    "months": (7, 30, 1), "boy": (8, 13, 1), "millions": (2, 95, 1), "days": (4, 60, 1), "grams": (30, 900, 5),
-    "few": (2, 19, 1), "height": (210, 3900, 5), "inches": (24, 140, 2),
+    "year": (1801, 1899, 1),
+    "old": (1120, 1690, 1),
+    "rail": (1851, 1909, 1),
+    "recent": (1984, 2019, 1),
+    "birth": (1851, 1879, 1),
+    "first": (1889, 1909, 1),
+    "honour": (1911, 1939, 1),
+    "age": (61, 96, 1),
+    "expedition": (1761, 1869, 1),
+    "km": (6, 340, 1),
+    "population": (1200, 64000, 50),
+    "percent": (11, 88, 1),
+    "hours": (3, 14, 1),
+    "copies": (2500, 96000, 500),
+    "number": (4, 38, 1),
+    "crew": (14, 190, 1),
+    "months": (7, 30, 1),
+    "boy": (8, 13, 1),
+    "millions": (2, 95, 1),
+    "days": (4, 60, 1),
+    "grams": (30, 900, 5),
+    "few": (2, 19, 1),
+    "height": (210, 3900, 5),
+    "inches": (24, 140, 2),
 }
 
 
 def rows(split: Split, rng: Random, taken: set[str]) -> list[Row]:
     """Distinct rows in the shape of SQuAD, four per title: id, title, context, question, answers."""
-    batches = [_title_rows(rng, split, name, facts) for domain, (names, facts) in DOMAINS.items()
-               for name in _names(split, domain, names)]
+    batches = [
+        _title_rows(rng, split, name, facts)
+        for domain, (names, facts) in DOMAINS.items()
+        for name in _names(split, domain, names)
+    ]
     rng.shuffle(batches)
     iterator = iter([row for batch in batches for row in batch])
     return unique(lambda: next(iterator), lambda row: str(row["id"]), taken, NUM_ROWS[split])
@@ -186,10 +207,15 @@ def _title_rows(rng: Random, split: Split, name: str, facts: list[Fact]) -> list
         passage = write_passage(rng, entity, chosen, lambda rng, slot: _value(rng, slot, split), intro)
         for key in rng.sample(askable(passage, chosen), QUESTIONS_PER_PASSAGE):
             question = ask(rng, passage, entity, chosen, key)
-            rows.append({
-                "id": row_id(passage.context, question, 24), "title": name.replace(" ", "_"),
-                "context": passage.context, "question": question, "answers": _answers(passage, key, split),
-            })
+            rows.append(
+                {
+                    "id": row_id(passage.context, question, 24),
+                    "title": name.replace(" ", "_"),
+                    "context": passage.context,
+                    "question": question,
+                    "answers": _answers(passage, key, split),
+                }
+            )
     return rows
 
 

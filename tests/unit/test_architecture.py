@@ -15,9 +15,9 @@ PACKAGE = REPO / "flan_lora"
 
 # DESIGN: a module imports only what stands above it. A subpackage is one entry; inside it anything goes.
 MAP = (
-    "errors hub metrics indic tasks recipe run manifest adapter encode rows sources token_cache data inspection lint"
-    " devices fingerprint base estimate doctor decode evaluate"
-    " sampler callbacks train store report outcome factory bank engine router server cli __init__ __main__"
+    "errors hub metrics indic tasks recipe run manifest adapter encode rows sources token_cache data inspection"
+    " lint devices fingerprint base estimate doctor decode evaluate sampler callbacks trackers train store report"
+    " outcome factory bank engine router server cli __init__ __main__"
 ).split()
 OPEN_TO_ALL = {"mini", "samples"}
 """Their __init__ only say where files lie, so anybody may import them."""

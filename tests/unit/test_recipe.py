@@ -62,7 +62,7 @@ def test_missing_keys_are_named():
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
     file = tmp_path / "recipe.yaml"
     file.write_text(text)
-    with pytest.raises(RecipeError, match="recipe.yaml"):
+    with pytest.raises(RecipeError, match=r"recipe\.yaml"):
         load_recipe(file)
 
 
@@ -72,7 +72,9 @@ def test_unknown_recipe_lists_where_it_looked_and_suggests():
 
 
 def test_overrides_are_yaml_and_validated():
-    recipe = load_recipe("emotion", ["training.learning_rate=3e-5", "lora.target_modules=[q, v]", "training.patience=null"])
+    recipe = load_recipe(
+        "emotion", ["training.learning_rate=3e-5", "lora.target_modules=[q, v]", "training.patience=null"]
+    )
     assert recipe.training.learning_rate == 3e-5  # PyYAML reads 3e-5 as a string; the schema makes it a number
     assert recipe.lora.target_modules == ("q", "v")
     assert recipe.training.patience is None
@@ -123,5 +125,7 @@ def test_every_field_has_help():
             if isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields"):
                 yield from sections(field.annotation)
 
-    missing = [f"{s.__name__}.{n}" for s in sections(Recipe) for n, f in s.model_fields.items() if not f.description]
+    missing = [
+        f"{s.__name__}.{n}" for s in sections(Recipe) for n, f in s.model_fields.items() if not f.description
+    ]
     assert missing == []

@@ -66,7 +66,9 @@ def test_a_fresh_start_keeps_what_was_there(tmp_path):
 def test_resume_with_another_recipe_lists_what_changed(tmp_path):
     start_run(tmp_path / "run", RECIPE)
     changed = parse_recipe({**RECIPE.resolved(), "training": {"learning_rate": 0.5, "seed": 7}}, where="test")
-    with pytest.raises(TrainingError, match=r"training.learning_rate: was 0.001, is 0.5\n  training.seed: was 0, is 7"):
+    with pytest.raises(
+        TrainingError, match=r"training.learning_rate: was 0.001, is 0.5\n  training.seed: was 0, is 7"
+    ):
         resume_run(tmp_path / "run", changed)
     assert resume_run(tmp_path / "run", RECIPE).path == tmp_path / "run"
 

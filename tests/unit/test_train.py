@@ -21,6 +21,7 @@ from flan_lora.evaluate import is_out_of_memory
 from flan_lora.recipe import Recipe, parse_recipe
 from flan_lora.run import start_run
 from flan_lora.tasks import TASKS
+from flan_lora.trackers import open_trackers
 from flan_lora.train import LoraTrainer, build_trainer, restore, split_batch, train
 from tests.tiny import tiny_t5, tiny_tokenizer
 
@@ -286,6 +287,35 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, validation, monkeypatc
     with pytest.raises(TrainingError, match=r"the loss became nan by step 10(.|\n)*learning_rate"):
         run_training(tiny_recipe(epochs=10), None, validation, run=run)
     assert not run.staged_dir.exists()
+
+
+def test_tensorboard_files_stay_with_the_run(tmp_path, validation, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "")  # restored afterwards
+    recipe = tiny_recipe(epochs=1)
+    run = start_run(tmp_path / "run", recipe)
+    rows = rows_of_unequal_length()
+    train(
+        recipe,
+        tiny_base(recipe),
+        rows,
+        validation,
+        rows_of_unequal_length(4),
+        run=run,
+        report_to="tensorboard",
+    )
+    assert list((run.path / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(
+    ("report_to", "message"),
+    [("tensorbord", "unknown tracker 'tensorbord'"), ("mlflow", r"needs the package mlflow(.|\n)*pip install")],
+)
+def test_a_tracker_that_cannot_be_used_is_refused_before_training(tmp_path, monkeypatch, report_to, message):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match=message):
+        open_trackers(report_to, tmp_path)
+    assert open_trackers("none", tmp_path) == ["none"]
 
 
 def test_batches_that_do_not_divide_are_refused_with_the_numbers():
