@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import T5Config
 
 from flan_lora import base as base_module
 from flan_lora import doctor
@@ -224,18 +225,28 @@ def test_typical_lengths_keep_the_recipes_limits(recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize("quantization", ["int8", "bf16", "fp32"])
-def test_a_speed_is_measured_by_running_a_layer(recipe: Recipe, quantization: str) -> None:
+def test_a_speed_is_measured_by_running_a_stub(recipe: Recipe, quantization: str) -> None:
     base = recipe.base.model_copy(update={"quantization": quantization})
     speed = doctor.measure_speed(recipe.model_copy(update={"base": base}), tiny_config())
     assert 1e5 < speed.flops_per_s < 1e15
-    assert speed.origin.endswith("measured on one layer")
+    assert speed.origin.endswith("measured just now on a few layers")
 
 
-def test_the_measured_layer_is_quantised_like_a_base(recipe: Recipe) -> None:
-    peft_model = doctor._one_layer_model(recipe, tiny_config(num_layers=1), torch.device("cpu"))
+def test_the_measured_stub_is_quantised_like_a_base(recipe: Recipe) -> None:
+    peft_model = doctor._stub_model(recipe, tiny_config(num_layers=1), torch.device("cpu"))
     int8 = {name.split(".")[-2] for name, m in peft_model.named_modules() if type(m).__name__ == "Linear8bitLt"}
     assert int8 == {"q", "k", "v", "o", "wi_0", "wi_1"}
     assert peft_model.get_base_model().lm_head.weight.dtype == torch.bfloat16
+
+
+def test_a_stub_keeps_the_widths_and_a_small_base_whole() -> None:
+    large = T5Config(**doctor.FLAN_T5_LARGE)
+    stub = doctor._stub_config(large)
+    assert (stub.num_layers, stub.num_decoder_layers, stub.vocab_size) == (1, 1, 8192)
+    assert (stub.d_model, stub.d_ff, stub.num_heads, stub.d_kv) == (1024, 2816, 16, 64)
+    assert not stub.scale_decoder_outputs
+    tiny = doctor._stub_config(tiny_config(num_layers=3, num_decoder_layers=2))
+    assert (tiny.num_layers, tiny.num_decoder_layers, tiny.vocab_size) == (3, 2, 128)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flan_lora.data import load_split, open_source
 from flan_lora.errors import FlanLoraError
+from flan_lora.evaluate import predict
 from flan_lora.mini import MINI_PATH
+from flan_lora.recipe import load_recipe
+from flan_lora.tasks import TASKS
 
 torch = pytest.importorskip("torch")
 
@@ -95,13 +99,20 @@ def test_tokenizer_agrees_with_its_sentencepiece_file(tokenizer):
         assert tokenizer(text).input_ids[:-1] == pieces.encode(text)
 
 
-def test_shipped_base_predicts_english_better_than_its_unigrams(model, tokenizer):
-    """A checkpoint of random or damaged weights would stand near ln(8192) = 9.0 per token."""
-    source = "The president said on <extra_id_0> that the government would <extra_id_1> the new law."
-    target = tokenizer("<extra_id_0> Monday<extra_id_1> support", return_tensors="pt").input_ids
-    with torch.no_grad():
-        loss = model.eval()(**tokenizer(source, return_tensors="pt"), labels=target).loss
-    assert loss < 6.0
+def test_shipped_base_reads_emotions_it_was_never_trained_on(model, tokenizer):
+    """Our own rows, so none of its training text; random or damaged weights would stay near one in six."""
+    recipe = load_recipe("emotion")
+    split = load_split(recipe, "test", open_source("sample"), max_rows=90)
+    answers = predict(
+        model,
+        tokenizer,
+        TASKS["emotion"],
+        split.examples,
+        evaluation=recipe.evaluation,
+        max_source_tokens=recipe.data.max_source_tokens,
+    )
+    right = sum(answer in example.references for answer, example in zip(answers, split.examples, strict=True))
+    assert right > 0.5 * len(answers)
 
 
 # --- span corruption
