@@ -22,7 +22,7 @@ from flan_lora.errors import FlanLoraError
 from flan_lora.estimate import Estimate, Lengths, Machine, Shape, Speed, estimate, training_flops
 from flan_lora.fingerprint import short
 from flan_lora.hub import hub_is_reachable
-from flan_lora.recipe import BaseSection, LoraSection, Recipe, load_recipe
+from flan_lora.recipe import BaseSection, LoraSection, Recipe, known_recipes, load_recipe
 from flan_lora.token_cache import default_cache_dir
 
 if TYPE_CHECKING:
@@ -329,10 +329,8 @@ def _rough(seconds: float) -> str:
 
 
 def shipped_recipes() -> list[Recipe]:
-    """The recipes of a checkout or of the wheel."""
-    package = Path(__file__).parent
-    folder = next((f for f in (package.parent / "recipes", package / "recipes") if f.is_dir()), Path("recipes"))
-    return [load_recipe(file) for file in sorted(folder.glob("*.yaml"))]
+    """The recipes of a checkout or of the wheel, and those in ./recipes."""
+    return [load_recipe(file) for _, file in sorted(known_recipes().items())]
 
 
 def typical_lengths(recipe: Recipe) -> Lengths:

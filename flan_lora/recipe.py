@@ -274,7 +274,12 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict
             node = node.setdefault(section, {})
             if not isinstance(node, dict):
                 raise RecipeError(f"--set {override}: {section!r} is a value, not a section.")
-        node[leaf] = yaml.safe_load(text)
+        try:
+            node[leaf] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(
+                f"--set {override}: the value is not YAML. Quote it, or check its brackets."
+            ) from error
     return dict(result)
 
 

@@ -55,7 +55,7 @@ class Run:
         A killed process can leave half a checkpoint. trainer_state.json is the last file the Trainer writes, so a
         folder whose state parses, names its own step and has every other file is whole.
         """
-        folders = sorted(self.checkpoints_dir.glob("checkpoint-*"), key=_step_of, reverse=True)
+        folders = sorted(self.checkpoints_dir.glob("checkpoint-*"), key=step_of, reverse=True)
         return next((folder for folder in folders if _is_whole(folder, world_size)), None)
 
     def read_log(self) -> list[dict[str, Any]]:
@@ -116,10 +116,11 @@ def _is_whole(folder: Path, world_size: int) -> bool:
         state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
     except ValueError:
         return False
-    return bool(state.get("global_step") == _step_of(folder))
+    return bool(state.get("global_step") == step_of(folder))
 
 
-def _step_of(folder: Path) -> int:
+def step_of(folder: Path) -> int:
+    """The step in a checkpoint folder's name; -1 for a folder of another name."""
     suffix = folder.name.removeprefix("checkpoint-")
     return int(suffix) if suffix.isdigit() else -1
 

@@ -34,7 +34,7 @@ from flan_lora.errors import TrainingError
 from flan_lora.evaluate import is_out_of_memory, predict
 from flan_lora.metrics import score
 from flan_lora.recipe import Recipe, TrainingSection
-from flan_lora.run import Run
+from flan_lora.run import Run, step_of
 from flan_lora.sampler import LengthGroupedOrder
 from flan_lora.tasks import TASKS
 from flan_lora.trackers import open_trackers
@@ -85,9 +85,10 @@ def train(
             or an interrupt (checkpoint saved; the text says how to resume).
     """
     trainer = build_trainer(recipe, base, rows, validation, validation_rows, run=run, report_to=report_to)
-    checkpoint = _checkpoint_to_resume(run, trainer.args.world_size) if resume else None
-    if checkpoint is not None and trainer.is_world_process_zero():
-        run.rewind_log(int(checkpoint.name.removeprefix("checkpoint-")))
+    # no whole checkpoint: the run died before its first, and starts at step 0
+    checkpoint = run.last_checkpoint(trainer.args.world_size) if resume else None
+    if resume and trainer.is_world_process_zero():
+        run.rewind_log(step_of(checkpoint) if checkpoint else 0)
     started_s = time.perf_counter()
     with _explained_failures(recipe, run), trainer.interrupt:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -376,11 +377,6 @@ def _summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.T
     """
     is_label = labels.ne(IGNORED_LABEL)
     return torch.nn.functional.cross_entropy(logits[is_label].float(), labels[is_label], reduction="sum")
-
-
-def _checkpoint_to_resume(run: Run, world_size: int) -> Path | None:
-    """The last whole checkpoint; none means that the run died before its first and starts at step 0."""
-    return run.last_checkpoint(world_size)
 
 
 def _stage(trainer: LoraTrainer, run: Run, seconds: float) -> TrainedAdapter:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-import flan_lora
-
 if TYPE_CHECKING:
     from flan_lora.recipe import Recipe
     from flan_lora.store import Store
@@ -54,19 +52,6 @@ def recipe_options(command: Command) -> Command:
     return command
 
 
-def known_recipes() -> dict[str, Path]:
-    """Recipe name -> file: those that ship with the package, then ./recipes, which wins."""
-    package = Path(flan_lora.__file__).parent
-    folders = (package.parent / "recipes", package / "recipes", Path("recipes"))  # a checkout, a wheel, yours
-    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
-
-
-def locate_recipe(name: str) -> Path:
-    """The file that RECIPE stands for. `load_recipe` answers for an unknown name, with what is known."""
-    given = Path(name)
-    return given if given.is_file() else known_recipes().get(name, given)
-
-
 def open_recipe(name: str, base: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
     """Load a recipe and put ``base`` in the place of its base.
 
@@ -75,11 +60,10 @@ def open_recipe(name: str, base: str | None = None, overrides: Sequence[str] = (
     """
     from flan_lora.recipe import load_recipe
 
-    file = locate_recipe(name)
-    recipe = load_recipe(file, overrides)
+    recipe = load_recipe(name, overrides)
     if base is None or base == recipe.base.model:
         return recipe
-    return load_recipe(file, ["base.revision=null", *overrides, f"base.model={json.dumps(base)}"])
+    return load_recipe(name, ["base.revision=null", *overrides, f"base.model={json.dumps(base)}"])
 
 
 def stores(adapters_dir: Path, base: str | None = None) -> list[Store]:

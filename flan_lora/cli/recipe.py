@@ -9,8 +9,6 @@ import click
 from flan_lora.cli.options import (
     base_option,
     json_option,
-    known_recipes,
-    locate_recipe,
     open_recipe,
     recipe_argument,
     set_option,
@@ -27,7 +25,7 @@ def recipe() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the recipes that ship, and those in ./recipes."""
-    from flan_lora.recipe import load_recipe
+    from flan_lora.recipe import known_recipes, load_recipe
 
     recipes = {name: load_recipe(file) for name, file in known_recipes().items()}
     if as_json:
@@ -60,6 +58,8 @@ def list_(as_json: bool) -> None:
 @json_option
 def show(recipe_name: str, base: str | None, overrides: tuple[str, ...], resolved: bool, as_json: bool) -> None:
     """Print a recipe as it is written, or resolved."""
+    from flan_lora.recipe import find_recipe
+
     chosen = open_recipe(recipe_name, base, overrides)
     if as_json:
         print_json(chosen.resolved())
@@ -68,7 +68,7 @@ def show(recipe_name: str, base: str | None, overrides: tuple[str, ...], resolve
 
         click.echo(yaml.safe_dump(chosen.resolved(), sort_keys=False), nl=False)
     else:
-        click.echo(locate_recipe(recipe_name).read_text(encoding="utf-8"), nl=False)
+        click.echo(find_recipe(recipe_name).read_text(encoding="utf-8"), nl=False)
 
 
 @recipe.command()
@@ -79,12 +79,12 @@ def validate(recipe_names: tuple[str, ...]) -> None:
     Without arguments, those that ship and those in ./recipes.
     """
     from flan_lora.errors import RecipeError
-    from flan_lora.recipe import load_recipe
+    from flan_lora.recipe import known_recipes, load_recipe
 
     problems = []
     for name in recipe_names or sorted(known_recipes()):
         try:
-            click.echo(f"{name}: valid, fingerprint {load_recipe(locate_recipe(name)).fingerprint()[:8]}")
+            click.echo(f"{name}: valid, fingerprint {load_recipe(name).fingerprint()[:8]}")
         except RecipeError as error:
             problems.append(str(error))
     if problems:

@@ -82,7 +82,7 @@ def test_overrides_are_yaml_and_validated():
         load_recipe("emotion", ["training.epochs=-1"])
 
 
-@pytest.mark.parametrize("override", ["nonsense", "=3", "name.x=1"])
+@pytest.mark.parametrize("override", ["nonsense", "=3", "name.x=1", 'name="x" y', "lora.target_modules=[q"])
 def test_malformed_override_is_refused(override):
     with pytest.raises(RecipeError, match="--set"):
         load_recipe("emotion", [override])
