@@ -16,7 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from flan_lora.data import open_source
+from flan_lora.factory import build_adapter
 from flan_lora.mini import MINI_PATH
+from flan_lora.recipe import load_recipe
+from flan_lora.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +76,24 @@ def published(folder: Path) -> dict[str, torch.Tensor]:
 
 def log_of(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("path", sorted(Path("recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_trains_evaluates_and_publishes(tmp_path, path):
+    limits = ("data.max_train_rows=60", "data.max_validation_rows=6", "evaluation.max_test_rows=8")
+    overrides = [*limits, "base.model=mini", "training.max_steps=3", "evaluation.batch_size=8"]
+    folder = build_adapter(
+        load_recipe(path, overrides),
+        open_source("sample"),
+        adapters_dir=tmp_path / "adapters",
+        run_dir=tmp_path / "run",
+        echo=lambda line: None,
+    )
+    store = Store(folder.parent)
+    assert store.verify(path.stem) == []
+    manifest = store.open(path.stem).manifest
+    assert manifest.task == path.stem and manifest.training.num_steps == 3
+    assert manifest.scores.keys() == manifest.base_scores.keys() and manifest.baseline_scores
 
 
 @pytest.fixture(scope="module")
