@@ -26,10 +26,6 @@ from flan_lora.errors import FlanLoraError
 
 __all__ = ["main"]
 
-# Read once, when torch is imported. Threads that spin while they wait make a busy machine 50 times slower: torch's
-# two threads on two shared cores did 0.3 GFLOP/s spinning, 12 GFLOP/s sleeping.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, what shells expect."""
 
