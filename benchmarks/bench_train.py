@@ -131,9 +131,7 @@ def our_trainer(recipe: Any, base: Any, rows: Any, split: Any, run_dir: Path) ->
     trainer.args.eval_strategy, trainer.args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
     trainer.args.load_best_model_at_end = False
     trainer.callback_handler.callbacks = [
-        item
-        for item in trainer.callback_handler.callbacks
-        if type(item).__name__ not in ("EarlyStoppingCallback",)
+        item for item in trainer.callback_handler.callbacks if type(item).__name__ != "EarlyStoppingCallback"
     ]
     return trainer
 

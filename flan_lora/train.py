@@ -276,11 +276,6 @@ def split_batch(training: TrainingSection, world_size: int) -> tuple[int, int]:
     return micro, training.batch_size // (micro * world_size)
 
 
-def num_steps_per_epoch(num_rows: int, batch_size: int) -> int:
-    """Optimizer steps of one pass; an incomplete last batch counts."""
-    return math.ceil(num_rows / batch_size)
-
-
 def resolve_precision(precision: str, device: torch.device) -> str:
     """'bf16' or 'fp32': what `auto` means on this device."""
     if precision != "auto":
@@ -294,7 +289,7 @@ def _arguments(
     training = recipe.training
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     micro, accumulation = split_batch(training, world_size)
-    steps_per_eval = max(num_steps_per_epoch(num_rows, training.batch_size) // training.evals_per_epoch, 1)
+    steps_per_eval = max(math.ceil(num_rows / training.batch_size) // training.evals_per_epoch, 1)
     return Seq2SeqTrainingArguments(
         output_dir=str(run.checkpoints_dir),
         seed=training.seed,
