@@ -71,8 +71,9 @@ def has_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "mps":
         return False
-    # oneDNN says yes to any AVX-512, where it widens to fp32; only the instruction itself makes bf16 pay
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    # oneDNN says yes to any AVX-512; measured, only AMX makes bf16 pay: with avx512_bf16 alone, products of 256 to
+    # 1,024 columns ran at 168 GFLOP/s in bf16 and at 260 to 320 in fp32 (2 cores, torch 2.13; docs/log.md)
+    native = getattr(torch.cpu, "_is_amx_tile_supported", None)
     if platform.machine().lower() in ("x86_64", "amd64") and native is not None:
         return bool(native())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -84,8 +85,8 @@ def rest_dtype(quantization: str, device: torch.device) -> torch.dtype:
 
     if quantization == "fp32":
         return torch.float32
-    if quantization == "int8" and device.type == "cuda" and not has_bf16(device):
-        return torch.float32  # a T4's int8 kernels are fast, its bf16 is emulated
+    if quantization == "int8" and not has_bf16(device):
+        return torch.float32  # a T4's int8 kernels are fast, its bf16 is emulated; so is that of a CPU without AMX
     return torch.bfloat16
 
 
@@ -93,6 +94,6 @@ def _precision_reason(quantization: str, device: torch.device) -> str:
     if quantization == "fp32":
         return "fp32 weights"
     bf16 = rest_dtype(quantization, device).itemsize == 2
-    rest = "bf16" if bf16 else "fp32, because this GPU has no bf16 and T5 overflows in fp16"
+    rest = "bf16" if bf16 else "fp32, because this hardware has no fast bf16 and T5 overflows in fp16"
     slow = ", which this hardware emulates slowly (fp32 may be faster)" if bf16 and not has_bf16(device) else ""
     return f"int8 linears, the rest in {rest}{slow}" if quantization == "int8" else f"bf16 weights{slow}"

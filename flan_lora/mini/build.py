@@ -1,4 +1,4 @@
-"""Make ``mini`` again from public text: tokenizer, span corruption, instruction stage, checkpoint folder.
+"""Make ``mini`` again from public text: tokenizer, denoising, instructions, short texts, checkpoint folder.
 
     flan-lora mini build --data DIR --out DIR [--steps 2000 --instruct-steps 1200 --resume]
 
@@ -21,30 +21,40 @@ from flan_lora.errors import FlanLoraError
 if TYPE_CHECKING:
     from flan_lora.mini.network import Shape
     from flan_lora.mini.pretrain import BatchOf, Trainer
+    from flan_lora.mini.selfmade import Pair
 
-SPAN, INSTRUCT = "span corruption", "instruction"
+DENOISE, INSTRUCT, SHORT_TEXTS = "denoising", "instruction", "short texts"
 
 
 @dataclass(frozen=True)
 class Plan:
     """What fixes the weights: same plan, data, machine and thread count give the same bits."""
 
-    steps: int = 40
-    """Optimizer steps of span corruption (stage one)."""
-    instruct_steps: int = 700
-    """Optimizer steps of the instruction mixture (stage two)."""
-    decay_steps: int = 300
-    """The learning rate falls to zero over the last steps, this many."""
-    batch_rows: int = 32
-    """Windows per step in stage one, each of 256 source and 58 target tokens."""
-    span_rows: int = 0
-    """Windows beside every instruction batch; 4 are about a sixth of its source tokens."""
+    steps: int = 1850
+    """Optimizer steps of denoising (stage one)."""
+    instruct_steps: int = 1960
+    """Optimizer steps of the instruction mixture (stage two); 1,960 are one pass over it."""
+    decay_steps: int = 1500
+    """The learning rate falls to zero over the last steps of stage two, this many."""
+    short_steps: int = 720
+    """Optimizer steps of the short texts (stage three), at a rate that warms up again and falls all the way."""
+    batch_rows: int = 16
+    """Windows per micro-batch of stage one, at most 256 source tokens each (`denoise.PATTERN`)."""
+    micro_batches: int = 1
+    """Micro-batches per step of stage one, the next kinds of the pattern."""
+    span_rows: int = 4
+    """Windows beside every instruction batch, so that stage one is not forgotten."""
     seed: int = 0
     num_threads: int = 2
 
     @property
     def num_steps(self) -> int:
-        """Steps of both stages."""
+        """Steps of all stages."""
+        return self.two_stages + self.short_steps
+
+    @property
+    def two_stages(self) -> int:
+        """Steps of denoising and instruction."""
         return self.steps + self.instruct_steps
 
 
@@ -87,7 +97,7 @@ def build(
     work = _open_work(out / "work", plan, shape, resume)
     torch.set_num_threads(plan.num_threads)
     tokenizer = _tokenizer(data, work, shape.vocab_size, plan.seed, echo)
-    schedule = Schedule(plan.num_steps, plan.num_steps - plan.decay_steps)
+    schedule = Schedule(plan.two_stages, plan.two_stages - plan.decay_steps)
     trainer = Trainer(new_model(shape, plan.seed), schedule, work, checkpoint_every_s, compiled=compiled)
     if resume and trainer.resume():
         echo(f"resumed at step {trainer.step} of {plan.num_steps}")
@@ -98,39 +108,53 @@ def build(
 
 
 def _train(trainer: Trainer, data: Path, tokenizer: Any, plan: Plan, shape: Shape, echo: Any) -> None:
-    """Run both stages from wherever the trainer stands."""
+    """Run the stages from wherever the trainer stands."""
+    from flan_lora.mini.instruct import build_pairs, build_short_pairs
     from flan_lora.mini.network import token_losses
+    from flan_lora.mini.pretrain import Schedule
     from flan_lora.mini.tokens import token_stream
 
     tokens = token_stream(tokenizer, data, trainer.work / "tokens.npy")
     echo(f"text: {len(tokens):,} tokens; {sum(p.numel() for p in trainer.model.parameters()):,} parameters")
     if trainer.step < plan.steps:
-        trainer.run(_spans(tokens, shape, plan.batch_rows, plan.seed), plan.steps, SPAN, echo)
+        batches = _windows(tokens, shape, plan.batch_rows, plan.seed, plan.micro_batches)
+        trainer.run(batches, plan.steps, DENOISE, echo)
+    trainer.losses = token_losses  # batches of many shapes from here on: nothing to compile for
+    if trainer.step < plan.two_stages:
+        batches = _instruction_batches(
+            data, tokenizer, tokens, plan, shape, trainer.work / "pairs.npz", build_pairs
+        )
+        trainer.run(lambda step: batches(step - plan.steps), plan.two_stages, INSTRUCT, echo)
     if trainer.step < plan.num_steps:
-        trainer.losses = token_losses  # batches of many shapes: nothing to compile for
-        cache = trainer.work / "pairs.npz"
-        batches = _instruction_batches(data, tokenizer, tokens, plan, shape, cache)
-        trainer.run(lambda step: batches(step - plan.steps), plan.num_steps, INSTRUCT, echo)
+        trainer.schedule = Schedule(plan.num_steps, plan.two_stages, first_step=plan.two_stages)
+        cache = trainer.work / "short_pairs.npz"
+        batches = _instruction_batches(data, tokenizer, tokens, plan, shape, cache, build_short_pairs)
+        trainer.run(lambda step: batches(step - plan.two_stages), plan.num_steps, SHORT_TEXTS, echo)
 
 
-def _spans(tokens: Any, shape: Shape, rows: int, seed: int) -> BatchOf:
-    from flan_lora.mini.corrupt import Corruption
-    from flan_lora.mini.pretrain import span_batches
+def _windows(tokens: Any, shape: Shape, rows: int, seed: int, micro_batches: int = 1) -> BatchOf:
+    from flan_lora.mini.denoise import PATTERN
+    from flan_lora.mini.pretrain import denoising_batches
 
-    return span_batches(tokens, Corruption(), shape.vocab_size, rows, seed)
+    return denoising_batches(tokens, PATTERN, shape.vocab_size, rows, seed, micro_batches)
 
 
 def _instruction_batches(
-    data: Path, tokenizer: Any, tokens: Any, plan: Plan, shape: Shape, cache: Path
+    data: Path,
+    tokenizer: Any,
+    tokens: Any,
+    plan: Plan,
+    shape: Shape,
+    cache: Path,
+    pairs_of: Callable[[Path, int], list[Pair]],
 ) -> BatchOf:
-    from flan_lora.mini.instruct import build_pairs
     from flan_lora.mini.mixture import Packing, encode_pairs, load_pairs, mixture_batches, save_pairs
 
     packing = Packing()
     if not cache.exists():
-        save_pairs(encode_pairs(tokenizer, build_pairs(data, plan.seed), packing), cache)
+        save_pairs(encode_pairs(tokenizer, pairs_of(data, plan.seed), packing), cache)
     encoded = load_pairs(cache)
-    spans = _spans(tokens, shape, plan.span_rows, plan.seed + 1) if plan.span_rows else None
+    spans = _windows(tokens, shape, plan.span_rows, plan.seed + 1) if plan.span_rows else None
     return mixture_batches(encoded, packing, plan.seed, spans)
 
 
@@ -177,7 +201,8 @@ def weights_digest(checkpoint: Path) -> str:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run and result.")
 @click.option("--steps", default=Plan.steps, show_default=True, help="Steps of stage one.")
 @click.option("--instruct-steps", default=Plan.instruct_steps, show_default=True, help="Steps of stage two.")
-@click.option("--decay-steps", default=Plan.decay_steps, show_default=True, help="Last steps, rate to zero.")
+@click.option("--decay-steps", default=Plan.decay_steps, show_default=True, help="Of stage two, rate to zero.")
+@click.option("--short-steps", default=Plan.short_steps, show_default=True, help="Steps of stage three.")
 @click.option("--seed", default=Plan.seed, show_default=True)
 @click.option("--threads", default=Plan.num_threads, show_default=True, help="Part of the result.")
 @click.option("--compile/--no-compile", "compiled", default=False, help="torch.compile for the first stage.")
@@ -188,13 +213,14 @@ def main(
     steps: int,
     instruct_steps: int,
     decay_steps: int,
+    short_steps: int,
     seed: int,
     threads: int,
     compiled: bool,
     resume: bool,
 ) -> None:
     """Build the embedded base `mini` from public text and train splits."""
-    plan = Plan(steps, instruct_steps, decay_steps, seed=seed, num_threads=threads)
+    plan = Plan(steps, instruct_steps, decay_steps, short_steps, seed=seed, num_threads=threads)
     try:
         build(data, out, plan=plan, resume=resume, compiled=compiled, echo=click.echo)
     except FlanLoraError as error:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import textwrap
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -110,23 +111,36 @@ def render_card(
             "",
             f"Shape: d_model {c.d_model}, d_ff {c.d_ff}, {c.num_layers} + {c.num_decoder_layers} layers, "
             f"{c.num_heads} heads of {c.d_kv}: {num_parameters:,} parameters, bf16.",
-            "As many decoder as encoder layers: decoder layers cost little, a target is a fifth of a source.",
+            "Half as many decoder as encoder layers: equal losses after equal time, and answers in half the time.",
             "",
             "| stage | steps | source tokens | target tokens | wall time | last loss (per target token) |",
             "|---|---|---|---|---|---|",
             *_stage_rows(records),
             "",
-            "Span corruption: 15 %, mean span 3 tokens (arXiv:1910.10683 section 3.1.4), packed, no padding.",
-            "Instruction: several templates per set, our six prompts among them (arXiv:2210.11416), each set",
-            f"capped, with {plan['span_rows']} windows of span corruption beside every batch.",
-            "Muon on the matrices in the blocks, Adam elsewhere; constant rate, linear to zero at the end.",
+            "Denoising: half span corruption (15 %, mean span 3, arXiv:1910.10683), the rest long spans, suffixes",
+            "(arXiv:2205.05131) and look-ups (`flan_lora/mini/denoise.py`); packed, no padding.",
+            *_wrapped(
+                "Instruction: several templates per set, our six prompts among them (arXiv:2210.11416), each set "
+                "capped, pairs made of plain text beside them (`flan_lora/mini/selfmade.py`), and "
+                f"{plan['span_rows']} windows of stage one beside every batch. Short texts: the emotion rows (twice) "
+                "and PAWS under other words than the adapters' own (How does the writer feel? sad, happy, ...; same, "
+                "different), sentiment, and some of all the rest."
+            ),
             "",
-            f"Made on a CPU ({platform.machine()}, {threads} threads), bf16 products, seed {plan['seed']}.",
+            *_wrapped(
+                "What the base has seen of the rows that the adapters learn from (their train splits): every emotion "
+                "row and PAWS pair with its class in other words; under a task's own prompt or answer a tenth at most "
+                "(SQuAD: as English question answering, whole)."
+            ),
+            "",
+            "Muon on the matrices in the blocks, Adam elsewhere; the rate is zero after stage two and after stage three.",
+            "",
+            f"Made on a CPU ({platform.machine()}, {threads} threads), fp32 products, seed {plan['seed']}.",
             f"Versions: {versions}. Loss curve: `loss.jsonl`. Rebuild:",
             "",
             f"    flan-lora mini build --data DIR --out DIR --steps {plan['steps']} "
             f"--instruct-steps {plan['instruct_steps']} --decay-steps {plan['decay_steps']} "
-            f"--seed {plan['seed']} --threads {threads}",
+            f"--short-steps {plan['short_steps']} --seed {plan['seed']} --threads {threads}",
             "",
             "## Data",
             "",
@@ -139,3 +153,8 @@ def render_card(
             "",
         ]
     )
+
+
+def _wrapped(text: str) -> list[str]:
+    """A paragraph as lines."""
+    return textwrap.wrap(text, 110)

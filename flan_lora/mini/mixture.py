@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from flan_lora.encode import Collator, encode_sources, encode_targets
-from flan_lora.mini.instruct import Pair
 from flan_lora.mini.pretrain import Batch, BatchOf
+from flan_lora.mini.selfmade import Pair
 from flan_lora.tasks.task import Prompt
 
 

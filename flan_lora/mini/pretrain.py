@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flan_lora.mini.corrupt import Corruption, corrupt, windows
+from flan_lora.mini.corrupt import windows
+from flan_lora.mini.denoise import Denoiser
 from flan_lora.mini.network import IGNORED, relative_buckets, token_losses
 from flan_lora.mini.optimizer import MuonAdam
 
@@ -61,10 +62,12 @@ class Schedule:
     num_steps: int
     decay_from: int
     num_warmup_steps: int = 60
+    first_step: int = 0
+    """Where the warm-up begins."""
 
     def scale(self, step: int) -> float:
         """The share for 0-based `step`."""
-        warm = min(1.0, (step + 1) / self.num_warmup_steps)
+        warm = min(1.0, (step - self.first_step + 1) / self.num_warmup_steps)
         left = (self.num_steps - step) / max(1, self.num_steps - self.decay_from)
         return max(0.0, min(warm, left, 1.0))
 
@@ -79,6 +82,7 @@ class Trainer:
     checkpoint_every_s: float = 180.0
     log_every: int = 10
     compiled: bool = False
+    dtype: torch.dtype = torch.float32
     step: int = 0
     source_tokens: int = 0
     target_tokens: int = 0
@@ -129,7 +133,9 @@ class Trainer:
             self._bucket(batch.input_ids.shape[1], bidirectional=True),
             self._bucket(batch.labels.shape[1], bidirectional=False),
         )
-        losses: Tensor = self.losses(self.model, batch.input_ids, batch.labels, buckets, padded=batch.padded)
+        losses: Tensor = self.losses(
+            self.model, batch.input_ids, batch.labels, buckets, self.dtype, padded=batch.padded
+        )
         return losses
 
     def _bucket(self, length: int, *, bidirectional: bool) -> Tensor:
@@ -198,25 +204,49 @@ _COUNTERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def span_batches(
-    tokens: np.ndarray[Any, Any], rule: Corruption, vocab_size: int, batch_rows: int, seed: int
+def denoising_batches(
+    tokens: np.ndarray[Any, Any],
+    pattern: Sequence[Denoiser],
+    vocab_size: int,
+    rows: int,
+    seed: int,
+    micro_batches: int = 1,
 ) -> BatchOf:
-    """Batches of corrupted windows: every pass over the text shifts the cuts, shuffles and corrupts anew."""
-    per_pass = (len(tokens) - rule.window_tokens) // rule.window_tokens // batch_rows
-    assert per_pass > 0, "the text is shorter than one batch"
-    orders: dict[int, np.ndarray[Any, Any]] = {}
+    """Micro-batches of `rows` windows each, of the pattern's kinds in turn.
 
-    def batch(step: int) -> list[Batch]:
-        turn, index = divmod(step, per_pass)
-        offset = int(np.random.default_rng([seed, turn]).integers(rule.window_tokens))
-        rows = windows(tokens, rule.window_tokens, offset)
-        if turn not in orders:
-            orders.clear()
-            orders[turn] = np.random.default_rng([seed, turn, 1]).permutation(len(rows))
-        picked = orders[turn][index * batch_rows : (index + 1) * batch_rows]
-        rng = np.random.default_rng([seed, step, 2])
-        pairs = [corrupt(rows[row], rule, vocab_size, rng) for row in picked]
+    Every kind passes over the whole text by itself; each pass shifts the cuts, shuffles and corrupts anew.
+    """
+    kinds = list(dict.fromkeys(pattern))
+    uses = [[entry == kind for entry in pattern] for kind in kinds]
+    windows_of = [
+        _WindowOrder(tokens, kind.window_tokens, rows, [seed, number]) for number, kind in enumerate(kinds)
+    ]
+
+    def micro_batch(number: int) -> Batch:
+        cycle, position = divmod(number, len(pattern))
+        kind = kinds.index(pattern[position])
+        use = cycle * sum(uses[kind]) + sum(uses[kind][:position])
+        rng = np.random.default_rng([seed, number, 2])
+        pairs = [kinds[kind].pair(window, vocab_size, rng) for window in windows_of[kind].batch(use)]
         sources, targets = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
-        return [Batch(sources, targets, padded=False)]
+        return Batch(sources, targets, padded=False)
 
-    return batch
+    return lambda step: [micro_batch(step * micro_batches + index) for index in range(micro_batches)]
+
+
+class _WindowOrder:
+    """Windows of one length in shuffled passes; `batch` is a pure function of its number."""
+
+    def __init__(self, tokens: np.ndarray[Any, Any], window_tokens: int, rows: int, seed: list[int]) -> None:
+        self.tokens, self.window_tokens, self.rows, self.seed = tokens, window_tokens, rows, seed
+        self.per_pass = (len(tokens) - window_tokens) // window_tokens // rows
+        assert self.per_pass > 0, "the text is shorter than one batch"
+        self.turn, self.order = -1, np.empty(0, dtype=np.int64)
+
+    def batch(self, number: int) -> list[np.ndarray[Any, Any]]:
+        turn, index = divmod(number, self.per_pass)
+        offset = int(np.random.default_rng([*self.seed, turn]).integers(self.window_tokens))
+        cut = windows(self.tokens, self.window_tokens, offset)
+        if turn != self.turn:
+            self.turn, self.order = turn, np.random.default_rng([*self.seed, turn, 1]).permutation(len(cut))
+        return [cut[row] for row in self.order[index * self.rows : (index + 1) * self.rows]]

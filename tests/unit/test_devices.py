@@ -86,7 +86,7 @@ def test_emulated_bf16_is_said() -> None:
 @pytest.mark.usefixtures("emulated_bf16", "two_gpus")
 def test_a_gpu_without_bf16_keeps_the_rest_of_int8_in_fp32_never_fp16() -> None:
     assert rest_dtype("int8", GPU) == torch.float32
-    assert "fp32, because this GPU has no bf16 and T5 overflows in fp16" in choose_device("int8")[1]
+    assert "fp32, because this hardware has no fast bf16 and T5 overflows in fp16" in choose_device("int8")[1]
 
 
 @pytest.mark.parametrize("quantization", ["int8", "bf16", "fp32"])
@@ -109,5 +109,5 @@ def test_bf16_on_a_gpu_follows_its_capability(
 
 def test_bf16_on_the_cpu_follows_the_instruction_not_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     assert not has_bf16(CPU)

@@ -157,14 +157,49 @@ def test_packing_loses_no_token_but_the_tail():
 
 
 def test_batches_depend_on_the_step_alone_and_passes_differ():
-    from flan_lora.mini.corrupt import Corruption
-    from flan_lora.mini.pretrain import span_batches
+    from flan_lora.mini.denoise import PATTERN
+    from flan_lora.mini.pretrain import denoising_batches
 
     tokens = np.random.default_rng(0).integers(3, 400, 285 * 9).astype(np.uint16)
-    one, two = (span_batches(tokens, Corruption(), 512, 4, seed=1) for _ in range(2))
-    list(map(one, range(5)))
-    assert torch.equal(one(3)[0].input_ids, two(3)[0].input_ids)
-    assert not torch.equal(one(0)[0].input_ids, one(2)[0].input_ids)
+    one, two = (denoising_batches(tokens, PATTERN, 512, 2, seed=1) for _ in range(2))
+    list(map(one, range(15)))
+    assert torch.equal(one(13)[0].input_ids, two(13)[0].input_ids)
+    assert not torch.equal(one(0)[0].input_ids, one(len(PATTERN))[0].input_ids)
+
+
+def test_a_pattern_gives_its_kinds_in_turn_and_every_window_once_per_pass():
+    from flan_lora.mini.denoise import Suffix
+    from flan_lora.mini.pretrain import denoising_batches
+
+    short, long = Suffix(6, 2), Suffix(10, 2)
+    tokens = np.arange(3, 3 + 8 * 24).astype(np.uint16)
+    batches = denoising_batches(tokens, (short, long, short), 512, 2, seed=0, micro_batches=3)
+    widths = [[batch.input_ids.shape[1] for batch in batches(step)] for step in range(5)]
+    assert widths == [[8, 12, 8]] * 5
+    firsts = [int(row[0]) for step in range(5) for b in (0, 2) for row in batches(step)[b].input_ids]
+    assert len(set(firsts)) == len(firsts) == 20  # 24 windows, the incomplete batches of a pass left out
+
+
+def test_a_suffix_is_the_end_of_its_window():
+    from flan_lora.mini.denoise import Suffix
+
+    source, target = Suffix(6, 3).pair(np.arange(10, 19), 512, np.random.default_rng(0))
+    assert source.tolist() == [10, 11, 12, 13, 14, 15, 511, 1]
+    assert target.tolist() == [511, 16, 17, 18, 1]
+
+
+def test_a_lookup_stands_beside_its_own_answer():
+    from flan_lora.mini.corrupt import restore
+    from flan_lora.mini.denoise import Lookup
+
+    shuffled = set()
+    for seed in range(12):
+        window = np.arange(10, 70)
+        source, target = Lookup(60).pair(window, 512, np.random.default_rng(seed))
+        assert sorted(source[:60]) == window.tolist()
+        assert restore(source[60:], target, 512).tolist() == source[:60].tolist()
+        shuffled.add(source[:60].tolist() != window.tolist())
+    assert shuffled == {True, False}
 
 
 # --- the training pass and the optimizer
@@ -183,12 +218,12 @@ def test_training_pass_equals_transformers_loss_with_and_without_padding():
     torch.testing.assert_close(ours.sum() / (labels != -100).sum(), theirs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(3, 16, 48), (2, 48, 16), (1, 32, 32)])
+@pytest.mark.parametrize("shape", [(16, 48), (48, 16), (24, 32)])
 def test_orthogonalized_updates_have_singular_values_near_one(shape):
     from flan_lora.mini.optimizer import orthogonalize
 
-    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    singular = torch.linalg.svdvals(orthogonalize(matrices))
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    singular = torch.linalg.svdvals(orthogonalize(matrix))
     assert 0.5 < singular.min() and singular.max() < 1.4
 
 
@@ -199,6 +234,7 @@ def test_schedule_warms_up_holds_and_ends_near_zero():
     assert schedule.scale(0) == 0.1
     assert schedule.scale(10) == schedule.scale(60) == 1.0
     assert schedule.scale(99) == pytest.approx(1 / 40)
+    assert Schedule(num_steps=100, decay_from=60, num_warmup_steps=10, first_step=50).scale(50) == 0.1
 
 
 # --- the build, on generated text
@@ -253,7 +289,7 @@ def _tiny(data_root: Path, out: Path, **options: object) -> str:
     from flan_lora.mini.build import Plan, build, weights_digest
     from flan_lora.mini.network import Shape
 
-    plan = Plan(steps=3, instruct_steps=3, decay_steps=2, batch_rows=2, span_rows=1, num_threads=1)
+    plan = Plan(3, 3, decay_steps=2, short_steps=3, batch_rows=2, span_rows=1, num_threads=1)
     shape = Shape(512, 32, 48, 8, 4, 1, 1)
     return weights_digest(build(data_root, out, plan=plan, shape=shape, **options))
 
@@ -270,7 +306,7 @@ def test_two_builds_give_bitwise_equal_weights(data_root, digest, tmp_path):
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("dies_at", [2, 4], ids=["in stage one", "in stage two"])
+@pytest.mark.parametrize("dies_at", [2, 4, 7], ids=["in stage one", "in stage two", "in stage three"])
 def test_a_killed_build_resumes_to_the_same_weights(data_root, digest, tmp_path, monkeypatch, dies_at):
     from flan_lora.mini.pretrain import Trainer
 
@@ -296,9 +332,9 @@ def test_a_build_writes_a_loadable_checkpoint_with_card_and_curve(digest):
     assert model.lm_head.weight is not model.shared.weight
     assert len(AutoTokenizer.from_pretrained(str(checkpoint))) == model.config.vocab_size == 512
     card = (checkpoint / "README.md").read_text()
-    assert "| span corruption | 3 |" in card and "| instruction | 3 |" in card
+    assert all(f"| {stage} | 3 |" in card for stage in ("denoising", "instruction", "short texts"))
     curve = [json.loads(line) for line in (checkpoint / "loss.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in curve] == [3, 6]
+    assert [record["step"] for record in curve] == [3, 6, 9]
 
 
 @pytest.mark.usefixtures("one_thread")
