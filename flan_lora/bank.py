@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -242,6 +242,8 @@ class Bank:
     def add(self, source: Source) -> None:
         """Make an opened adapter known; its weights are read when they are first needed.
 
+        One of that name that is being unloaded is awaited.
+
         Raises:
             AdapterError: the name is taken by another folder.
             AdapterMismatchError: trained on another base or prompt version.
@@ -249,6 +251,7 @@ class Bank:
         if isinstance(source, StoredAdapter):
             check_fits(source.manifest, self._fingerprint)
         with self._changed:
+            self._changed.wait_for(lambda: source.name not in self._leaving)
             known = self._sources.get(source.name)
             if known is not None and known != source:
                 raise AdapterError(
@@ -257,10 +260,11 @@ class Bank:
                 )
             self._sources[source.name] = source
 
-    def check(self, name: str) -> None:
-        """Raise UnknownAdapterError, with close names, for a name that no lease could be had for."""
+    def has_room(self, names: Iterable[str]) -> bool:
+        """Whether one batch may use these adapters, given what is pinned now."""
+        wanted = set(names)
         with self._changed:
-            self._check_known([name])
+            return len(wanted) <= self._num_slots - 1 - len(self._pins - wanted)
 
     def names(self) -> list[str]:
         """Adapters that may be asked for."""

@@ -361,7 +361,6 @@ class _Beams:
         ends = ends.clone()
         ends[:, num_beams:] = False
         scores = scores / self.length
-        scores = scores + (~self.can_improve).float() * _NEVER
         scores = scores + (~ends).float() * _NEVER
         merged = torch.cat([self.finished_scores, scores], dim=1)
         best = merged.topk(num_beams)[1]

@@ -155,18 +155,32 @@ def test_original_t5_with_relu_and_a_tied_scaled_head(tmp_path: Path) -> None:
     served = Served(base, tmp_path, {"all": {"r": 3, "target_modules": ["q", "v", "wi", "wo"]}})
     assert_equal_tokens(served, random_requests(1, 8, [None, "all"]))
     assert_equal_tokens(served, random_requests(2, 4, [None, "all"], num_beams=3))
+    assert_log_probs_are_the_models(served, random_requests(3, 3, ["all"]))
 
 
-def test_log_probs_are_the_models_own(served: Served) -> None:
+def test_many_beams_that_end_at_once_are_generates(tmp_path: Path) -> None:
+    """A head that loves eos: more hypotheses end in a step than there are beams, and most answers are short."""
+    base = make_base(6)
+    base.lm_head.weight.data *= 0.2
+    base.lm_head.weight.data[1] *= 3
+    served = Served(base, tmp_path, ADAPTERS)
+    for num_beams in (2, 3, 6):
+        fields = {"num_beams": num_beams, "num_return_sequences": num_beams}
+        assert_equal_tokens(served, random_requests(num_beams, 16, [None, *ADAPTERS], **fields))
+
+
+def assert_log_probs_are_the_models(served: Served, requests: Sequence[Request]) -> None:
     """Against the loss of PEFT's model on the same answer."""
-    for num_beams in (1, 3):
-        requests = random_requests(5, 6, [None, *ADAPTERS], num_beams=num_beams)
-        for request, (answer,) in zip(requests, served.ours(requests), strict=True):
-            model = served.peft[next(iter(request.mix), None)]
-            labels = torch.tensor([answer.ids])
-            with torch.inference_mode():
-                loss = model(input_ids=torch.tensor([list(request.input_ids)]), labels=labels).loss
-            assert answer.log_prob == pytest.approx(-loss.item() * len(answer.ids), abs=1e-3)
+    for request, (answer,) in zip(requests, served.ours(requests), strict=True):
+        model, labels = served.peft[next(iter(request.mix), None)], torch.tensor([answer.ids])
+        with torch.inference_mode():
+            loss = model(input_ids=torch.tensor([list(request.input_ids)]), labels=labels).loss
+        assert answer.log_prob == pytest.approx(-loss.item() * len(answer.ids), abs=1e-3)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_log_probs_are_the_models_own(served: Served, num_beams: int) -> None:
+    assert_log_probs_are_the_models(served, random_requests(5, 6, [None, *ADAPTERS], num_beams=num_beams))
 
 
 def test_label_probabilities_are_the_models_own(served: Served) -> None:
