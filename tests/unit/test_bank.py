@@ -290,6 +290,23 @@ def test_an_unloaded_name_can_be_loaded_anew(tmp_path: Path) -> None:
     torch.testing.assert_close(slot_deltas(bank, "one", [Q])[Q], peft_deltas(2)[Q], rtol=1e-5, atol=1e-5)
 
 
+def test_a_name_that_is_being_unloaded_can_be_added_again_and_stays(tmp_path: Path) -> None:
+    source = folder(tmp_path, "one", 1)
+    bank = make_bank(source)
+    with bank.lease(["one"]):
+        unloading = threading.Thread(target=bank.unload, args=("one",))
+        unloading.start()
+        while bank.status()[0].state is not AdapterState.LEAVING:
+            time.sleep(0.001)
+        adding = threading.Thread(target=bank.add, args=(source,))
+        adding.start()
+        time.sleep(0.02)
+        assert adding.is_alive() and bank.names() == []
+    for thread in (unloading, adding):
+        thread.join(timeout=5)
+    assert bank.names() == ["one"]
+
+
 def test_cpu_memory_is_bounded_and_the_disk_is_read_again(tmp_path: Path) -> None:
     names = "abcd"
     sources = [folder(tmp_path, name, seed) for seed, name in enumerate(names)]
