@@ -296,6 +296,10 @@ class Router:
         """Let an adapter leave its slot again."""
         self._bank.unpin(name)
 
+    def published(self) -> list[str]:
+        """Names of the store's sound adapters, loaded or not."""
+        return [item.name for item in self._store.list() if isinstance(item, StoredAdapter)]
+
     def status(self) -> list[AdapterStatus]:
         """Every adapter that has been asked for, and where it is."""
         return self._bank.status()
