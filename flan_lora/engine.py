@@ -102,6 +102,7 @@ class Engine:
     """The one base and how to run it. Has no state of its own, so any number of threads may use it."""
 
     def __init__(self, base: T5ForConditionalGeneration) -> None:
+        """Raises AdapterError for a base that PEFT has put an adapter into."""
         self._forward = Forward(base)
         self._eos, self._pad = int(base.config.eos_token_id), int(base.config.pad_token_id)
         self._start = int(base.config.decoder_start_token_id)

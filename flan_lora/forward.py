@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flan_lora.bank import Deltas
+from flan_lora.errors import AdapterError
 from flan_lora.fingerprint import int8_scale
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class Forward:
     """The two stacks of one base."""
 
     def __init__(self, base: T5ForConditionalGeneration) -> None:
+        """Raises AdapterError for a base that PEFT has put an adapter into."""
         config = base.config
         self.device: torch.device = base.shared.weight.device
         self._shared, self._head = base.shared.weight, base.lm_head.weight
@@ -268,6 +270,10 @@ def _dense(name: str, module: Any, norm: nn.Module) -> FeedForward:
     return FeedForward(norm, wi, _linear(f"{name}.wo", module.wo), module.act)
 
 
-def _linear(name: str, module: nn.Linear) -> Linear:
-    scale = int8_scale(module)
-    return Linear(name, module.weight.data, scale)
+def _linear(name: str, module: nn.Module) -> Linear:
+    if not isinstance(module, nn.Linear):  # PEFT puts its layers into the base itself; we would run past them
+        raise AdapterError(
+            f"this base already carries an adapter: {name} is a {type(module).__name__}, expected a linear.\n"
+            "Call unload() on its PeftModel first, or open the base anew."
+        )
+    return Linear(name, module.weight.data, int8_scale(module))

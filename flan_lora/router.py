@@ -7,6 +7,7 @@ may use one router; each call is batched on its own. Knows adapters and tasks; n
 from __future__ import annotations
 
 import difflib
+import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -214,6 +215,48 @@ class Router:
             rows.append(self._row(text, mix, task, route, limits, num_return_sequences, sampling))
         completions = self._answer(rows, start, label_probabilities)
         return completions[0] if is_single else completions
+
+    def stream(
+        self, text: Text, adapter: Choice, *, task: str | None = None, max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
+    ) -> Iterator[str]:  # fmt: skip
+        """The answer to one text in pieces, as they are generated (greedy or sampled); not parsed by the task.
+
+        The pieces joined are what the base writes. A reader that stops early does not stop the generation: it
+        ends by itself, and gives its lease back.
+
+        Raises:
+            What ``generate`` raises, before the first piece.
+        """
+        route = self.route(text) if adapter == AUTO else None
+        mix = _routed(text, route, "error") if route is not None else _mix(adapter)
+        row = self._row(text, mix, task, route, {"num_beams": 1, "max_new_tokens": max_new_tokens}, 1, sampling)
+        for name in mix:
+            self._make_known(name)
+        return self._pieces(row.request)
+
+    def _pieces(self, request: Request) -> Iterator[str]:
+        """Decode in a thread of its own, so that no lease waits for a slow reader."""
+        heard: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                with self._lease(list(request.mix)) as lease:
+                    self._engine.generate([request], lease, on_token=lambda _, token: heard.put(token))
+                heard.put(None)
+            except BaseException as error:  # the reader's to see, whatever it is
+                heard.put(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        ids: list[int] = []
+        told = ""
+        while (item := heard.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            ids.append(item)
+            text = decode(self._base.tokenizer, ids)
+            yield text[len(told) :]
+            told = text
 
     def route(self, text: Text) -> Route:
         """The adapter whose training texts this one is most like, from the bare base's encoder states.

@@ -13,11 +13,11 @@ from flan_lora.bank import NO_DELTAS, Bank, Lease, Mix
 from flan_lora.base import Base, open_base
 from flan_lora.decode import label_constraint
 from flan_lora.engine import Answer, Engine, Request, Sampling
-from flan_lora.errors import RequestError
+from flan_lora.errors import AdapterError, RequestError
 from flan_lora.forward import Forward, project
 from flan_lora.lora import base_linears, open_folder
 from tests.checkpoint import save_checkpoint, spec_of
-from tests.published import stage
+from tests.published import stage, tiny_peft
 from tests.tiny import tiny_t5, tiny_tokenizer
 
 BARE = Lease(None, {})
@@ -102,6 +102,11 @@ def test_nothing_of_the_base_is_written(checkpoint: Path, bank: Bank) -> None:
     generate(engine, Request(source(1, 9), {"one": 1.0}, 5), Request(source(2, 5), {}, 5, num_beams=2), bank=bank)
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.named_parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in base.modules())
+
+
+def test_a_base_that_carries_an_adapter_is_refused() -> None:
+    with pytest.raises(AdapterError, match=r"already carries an adapter: encoder.*\.q is a Linear"):
+        Engine(tiny_peft().get_base_model())
 
 
 # Neighbours

@@ -146,6 +146,23 @@ def test_adapters_for_another_number_of_texts_are_refused(router: Router) -> Non
         router.generate(["sad"], ["emotion", "moods"])
 
 
+def test_a_stream_is_the_answer_in_pieces(router: Router) -> None:
+    for text in TEXTS:
+        pieces = list(router.stream(text, "hearts", max_new_tokens=9))
+        assert len(pieces) > 2
+        parsed = TASKS["emotion"].parse("".join(pieces))
+        assert parsed == router.generate(text, "hearts", num_beams=1, max_new_tokens=9).text
+    drawn = "".join(router.stream("sad", None, sampling=Sampling(2.0, seed=3), max_new_tokens=9)).strip()
+    assert drawn == router.generate("sad", None, sampling=Sampling(2.0, seed=3), max_new_tokens=9).text
+    with pytest.raises(UnknownAdapterError):
+        router.stream("sad", "nobody")
+
+
+def test_a_reader_that_stops_leaves_no_lease_behind(router: Router) -> None:
+    next(router.stream("sad", "hearts", max_new_tokens=9))
+    router._bank.unload("hearts", timeout_s=10)
+
+
 # Adapters come and go
 
 
