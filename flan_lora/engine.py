@@ -78,6 +78,8 @@ class Request:
             problems.append(
                 f"temperature: expected more than 0 (got {self.sampling.temperature}); greedy = no sampling"
             )
+        if not 0 <= self.sampling.seed < 2**32:
+            problems.append(f"seed: expected 0 to 2**32 - 1 (got {self.sampling.seed})")
         if not 0 < self.sampling.top_p <= 1:
             problems.append(f"top_p: expected 0 < top_p <= 1 (got {self.sampling.top_p})")
         return problems

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, overload
 
 import torch
+from torch import Tensor
 
 from flan_lora.adapter import StoredAdapter
 from flan_lora.bank import AdapterStatus, Bank, Lease, Mix
@@ -208,9 +209,11 @@ class Router:
         many: Sequence[Text] = [texts] if isinstance(texts, (str, Mapping)) else texts
         choices = _one_per_text(adapter, len(many))
         limits = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
+        is_auto = [choice == AUTO for choice in choices]
+        routes = iter(self._routes([text for text, is_routed in zip(many, is_auto, strict=True) if is_routed]))
         rows = []
-        for text, choice in zip(many, choices, strict=True):
-            route = self.route(text) if choice == AUTO else None
+        for text, choice, is_routed in zip(many, choices, is_auto, strict=True):
+            route = next(routes) if is_routed else None
             mix = _routed(text, route, abstain) if route is not None else _mix(choice)
             rows.append(self._row(text, mix, task, route, limits, num_return_sequences, sampling))
         completions = self._answer(rows, start, label_probabilities)
@@ -266,36 +269,46 @@ class Router:
         Raises:
             RequestError: no such adapter has a signature.
         """
-        candidates = {
-            name: signature
-            for name, signature in self._known_signatures().items()
-            if (task := self._profile(name).task) is not None and _takes(task, text)
-        }
+        return self._routes([text])[0]
+
+    def _routes(self, texts: Sequence[Text]) -> list[Route]:
+        """`route` for several texts; bodies that tasks read alike pass the base once, in batches."""
+        candidates = [self._candidates(text) for text in texts]
+        bodies = [
+            {name: task.prompt(_inputs(task, text)).body for name, task in tasks.items()}
+            for text, tasks in zip(texts, candidates, strict=True)
+        ]
+        states = self._pooled([body for row in bodies for body in row.values()])
+        signatures = self._known_signatures()
+        return [
+            _best_route(
+                {name: signatures[name].score(states[body]).item() for name, body in row.items()}, signatures
+            )
+            for row in bodies
+        ]
+
+    def _candidates(self, text: Text) -> dict[str, Task]:
+        """Adapters with a signature whose task takes these inputs."""
+        tasks = {name: self._profile(name).task for name in self._known_signatures()}
+        candidates = {name: task for name, task in tasks.items() if task is not None and _takes(task, text)}
         if not candidates:
             raise RequestError(
                 f"no adapter in {self._store.root} can be chosen for this text: none has a signature for its "
-                "inputs.\n"
-                "Name the adapter, or fit signatures (Router.fit_signature) with training texts."
+                "inputs.\nName the adapter, or fit signatures with training texts (flan-lora adapter sign)."
             )
-        states = {}  # tasks that read the text alike share one pass
-        scores = {}
-        for name, signature in candidates.items():
-            task = self._profile(name).task
-            assert task is not None
-            body = task.prompt(_inputs(task, text)).body
-            if body not in states:
-                states[body] = self._engine.pooled_states([self._encode_body(body)])
-            scores[name] = signature.score(states[body]).item()
-        best, *others = sorted(scores, key=lambda name: (-scores[name], name))
-        threshold = candidates[best].threshold
-        return Route(
-            adapter=best if scores[best] >= threshold else None,
-            score=scores[best],
-            threshold=threshold,
-            best=best,
-            runner_up=others[0] if others else None,
-            runner_up_score=scores[others[0]] if others else None,
-        )
+        return candidates
+
+    def _pooled(self, bodies: Sequence[str]) -> dict[str, Tensor]:
+        """Body -> its pooled states (1, d_model); texts of like length share a pass."""
+        distinct = [Prompt("", body) for body in dict.fromkeys(bodies)]
+        encoded = encode_sources(self._base.tokenizer, distinct, _MAX_BODY_TOKENS)
+        order = sorted(range(len(distinct)), key=lambda place: len(encoded[place].input_ids))
+        states = {}
+        for start in range(0, len(order), self._batch_size):
+            places = order[start : start + self._batch_size]
+            rows = self._engine.pooled_states([encoded[place].input_ids for place in places])
+            states.update({distinct[place].body: row[None] for place, row in zip(places, rows, strict=True)})
+        return states
 
     # Adapters
 
@@ -355,14 +368,9 @@ class Router:
             DataError: too few texts.
         """
         stored = self._open_stored(self._store, name)
-        encoded = [self._encode_body(body) for body in bodies]
-        states = [
-            self._engine.pooled_states(encoded[start : start + self._batch_size])
-            for start in range(0, len(encoded), self._batch_size)
-        ]
-        signature = fit(
-            torch.cat(states) if states else torch.empty(0, 1), self._base.fingerprint, reject_share=reject_share
-        )
+        states = self._pooled(bodies)
+        rows = torch.cat([states[body] for body in bodies]) if bodies else torch.empty(0, 1)
+        signature = fit(rows, self._base.fingerprint, reject_share=reject_share)
         write_signature(stored.path, signature)
         with self._lock:
             self._signatures = None
@@ -424,9 +432,6 @@ class Router:
         return signatures
 
     # Texts
-
-    def _encode_body(self, body: str) -> list[int]:
-        return encode_sources(self._base.tokenizer, [Prompt("", body)], _MAX_BODY_TOKENS)[0].input_ids
 
     def _row(
         self,
@@ -519,6 +524,19 @@ class Router:
             alternatives=tuple(texts[1:]),
             route=row.route,
         )
+
+
+def _best_route(scores: Mapping[str, float], signatures: Mapping[str, Signature]) -> Route:
+    best, *others = sorted(scores, key=lambda name: (-scores[name], name))
+    threshold = signatures[best].threshold
+    return Route(
+        adapter=best if scores[best] >= threshold else None,
+        score=scores[best],
+        threshold=threshold,
+        best=best,
+        runner_up=others[0] if others else None,
+        runner_up_score=scores[others[0]] if others else None,
+    )
 
 
 def _one_per_text(adapter: Choice | Sequence[Choice], num_texts: int) -> list[Choice]:

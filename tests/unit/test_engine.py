@@ -258,6 +258,7 @@ def test_rows_with_and_without_labels_share_a_batch(engine: Engine) -> None:
         ({"num_return_sequences": 2}, "num_return_sequences: greedy and beam search have num_beams=1 answers"),
         ({"num_beams": 2, "sampling": Sampling()}, "num_beams: sampling takes 1 \\(got 2\\)"),
         ({"sampling": Sampling(temperature=0.0)}, "temperature: expected more than 0"),
+        ({"sampling": Sampling(seed=-1)}, "seed: expected 0 to"),
         ({"sampling": Sampling(top_p=1.5)}, "top_p: expected 0 < top_p <= 1 \\(got 1.5\\)"),
     ],
 )

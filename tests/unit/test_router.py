@@ -234,6 +234,10 @@ def test_auto_sends_a_text_where_its_like_was_learned(routed: Router) -> None:
     assert [c.adapter for c in completions] == ["emotion"] * 6 + ["moods"] * 6
     expected = answers(routed, SAD[30:], "emotion") + answers(routed, ASKING[30:], "moods")
     assert [c.text for c in completions] == expected
+    beside = routed.generate([ASKING[30], SAD[30], SAD[31]], ["moods", "auto", "nerves"])
+    assert [c.adapter for c in beside] == ["moods", "emotion", "nerves"] and beside[1].route == completions[
+        0
+    ].route
     route = completions[0].route
     assert route is not None and route.runner_up == "moods" and route.score > (route.runner_up_score or 0.0)
     assert "most like emotion" in route.reason and "ahead of moods" in route.reason
