@@ -149,6 +149,10 @@ class Deltas:
             weights = slots.rows.new_tensor(values[:1] if self._is_shared else values)
             self._weights = weights.reshape(-1, 1, 1)
 
+    def cast(self, x: Tensor) -> Tensor:
+        """``x`` in the dtype of the updates, once for all linears that read it; as it is if none will."""
+        return x if self._slots is None or not self._linears else x.to(self._slots.rows.dtype)
+
     def add(self, linear: str, x: Tensor, out: Tensor) -> Tensor:
         """``out`` plus each row's update of ``x`` in the named linear, in the dtype of ``out``.
 

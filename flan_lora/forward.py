@@ -47,6 +47,7 @@ def project(linears: Sequence[Linear], x: Tensor, deltas: Deltas) -> list[Tensor
     Shapes: x (N, T, in) -> (N, T, out) each.
     """
     codes: tuple[Tensor, Tensor] | None = None
+    low_rank_x = deltas.cast(x)
     outputs = []
     for linear in linears:
         if linear.scale is None:
@@ -54,7 +55,7 @@ def project(linears: Sequence[Linear], x: Tensor, deltas: Deltas) -> list[Tensor
         else:
             codes = codes if codes is not None else _quantise(x)
             out = _int8_product(*codes, linear, x)
-        outputs.append(deltas.add(linear.name, x, out))
+        outputs.append(deltas.add(linear.name, low_rank_x, out))
     return outputs
 
 
