@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import T5ForConditionalGeneration
 
-from flan_lora.bank import NO_DELTAS, Bank, Lease, Mix
+from flan_lora.bank import NO_DELTAS, Bank, Deltas, Lease, Mix
 from flan_lora.base import Base, open_base
 from flan_lora.decode import label_constraint
 from flan_lora.engine import Answer, Engine, Request, Sampling
@@ -164,6 +165,31 @@ def test_an_answer_is_the_one_a_row_gets_alone(engine: Engine, bank: Bank) -> No
         (alone,) = generate(engine, request, bank=bank)
         assert [answer.ids for answer in answers] == [answer.ids for answer in alone]
         assert [a.log_prob for a in answers] == pytest.approx([a.log_prob for a in alone], abs=1e-3)
+
+
+def test_a_mixed_batch_is_split_to_the_memory_of_its_adapters(
+    engine: Engine, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixes: list[Mix] = [{"one": 1.0}, {}, {"two": 1.0}, {"one": 0.5, "two": 0.5}, {"one": 1.0}]
+    requests = [Request(source(seed, 9), mix, 6) for seed, mix in enumerate(mixes)]
+    expected = [row[0].ids for row in generate(engine, *requests, bank=bank)]
+    with bank.lease(["one"]) as lease:
+        assert lease.slots is not None
+        row_bytes = lease.slots.rows[0].nbytes
+    sizes: list[int] = []
+    gather = Lease.gather
+
+    def count(lease: Lease, rows: Sequence[Mix]) -> Deltas:
+        sizes.append(len(rows))
+        return gather(lease, rows)
+
+    monkeypatch.setattr(Lease, "gather", count)
+    monkeypatch.setattr("flan_lora.engine.MAX_GATHERED_BYTES", 4 * row_bytes)
+    assert [row[0].ids for row in generate(engine, *requests, bank=bank)] == expected
+    assert sizes == [2, 2, 1], "two adapters deep, so two rows at a time"
+    sizes.clear()
+    generate(engine, *(Request(source(seed, 9), {"one": 1.0}, 6) for seed in range(9)), bank=bank)
+    assert sizes == [9], "rows of one adapter alone are not copied"
 
 
 def test_every_row_keeps_its_own_limit(engine: Engine) -> None:
