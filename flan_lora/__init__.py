@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flan_lora.base import Base, open_base
     from flan_lora.data import load_split, open_source
+    from flan_lora.engine import Sampling
     from flan_lora.errors import FlanLoraError
     from flan_lora.evaluate import predict
     from flan_lora.factory import build_adapter
     from flan_lora.manifest import Manifest
     from flan_lora.recipe import Recipe, load_recipe
+    from flan_lora.router import Completion, Route, Router
     from flan_lora.store import Store, load_adapter
     from flan_lora.tasks import TASKS, Example, Prompt, Task, get_task
 
@@ -27,12 +29,16 @@ _HOMES = {
     "open_base": "base",
     "load_split": "data",
     "open_source": "data",
+    "Sampling": "engine",
     "FlanLoraError": "errors",
     "predict": "evaluate",
     "build_adapter": "factory",
     "Manifest": "manifest",
     "Recipe": "recipe",
     "load_recipe": "recipe",
+    "Completion": "router",
+    "Route": "router",
+    "Router": "router",
     "Store": "store",
     "load_adapter": "store",
     "TASKS": "tasks",
@@ -45,11 +51,15 @@ _HOMES = {
 __all__ = [
     "TASKS",
     "Base",
+    "Completion",
     "Example",
     "FlanLoraError",
     "Manifest",
     "Prompt",
     "Recipe",
+    "Route",
+    "Router",
+    "Sampling",
     "Store",
     "Task",
     "__version__",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -32,7 +33,9 @@ PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 RESERVED_NAMES = frozenset({"auto", "base", "none", "con", "prn", "aux", "nul"})
 """Words that mean something else where an adapter is asked for, and devices of Windows that cannot be folders."""
 
-_LORA_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<kind>A\.weight|B\.weight|magnitude_vector)")
+LORA_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<kind>A\.weight|B\.weight|magnitude_vector)")
+PLAIN_INITS = (True, False, None, "gaussian")
+"""Values of init_lora_weights that leave the base alone; PiSSA, OLoRA and their like change it."""
 _MAX_LINES = 8
 
 
@@ -220,7 +223,7 @@ def config_problems(content: bytes, manifest: Manifest) -> list[str]:
     modules, named = config.get("target_modules"), manifest.recipe["lora"]["target_modules"]
     if not isinstance(modules, list) or sorted(modules) != sorted(named):
         problems.append(f"{CONFIG}: target_modules is {modules!r}, expected {named!r}")
-    if config.get("init_lora_weights") not in (True, False, None, "gaussian"):
+    if config.get("init_lora_weights") not in PLAIN_INITS:
         init = config["init_lora_weights"]  # PiSSA, OLoRA and their like change the base under every other adapter
         problems.append(f"{CONFIG}: init_lora_weights {init!r} changes the weights of the base, expected True")
     return problems + _base_problems(manifest)
@@ -256,6 +259,34 @@ def _base_problems(manifest: Manifest) -> list[str]:
     return [f"{MANIFEST}: the recipe's base is {base!r}, but the record says {manifest.base.model!r}"]
 
 
+def is_target(module: str, config: Mapping[str, Any]) -> bool:
+    """Whether PEFT adapts a linear: its path ends in one of target_modules, or matches the regex as a whole."""
+    targets = config["target_modules"]
+    if isinstance(targets, str):
+        return targets == "all-linear" or re.fullmatch(targets, module) is not None
+    return any(module == target or module.endswith(f".{target}") for target in targets)
+
+
+def module_rank(module: str, config: Mapping[str, Any]) -> int:
+    """Rank of a module's update: of the first pattern that fits it, else the adapter's."""
+    return int(_of_pattern("rank_pattern", module, config, config["r"]))
+
+
+def module_scaling(module: str, config: Mapping[str, Any]) -> float:
+    """alpha / r (LoRA) or alpha / sqrt(r) (rsLoRA, arXiv:2312.03732), patterns applied."""
+    rank = module_rank(module, config)
+    alpha = float(_of_pattern("alpha_pattern", module, config, config["lora_alpha"]))
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _of_pattern(field: str, module: str, config: Mapping[str, Any], default: float) -> float:
+    """PEFT's rule: a pattern is a regex for the end of the module's path, and the first that fits wins."""
+    for pattern, value in (config.get(field) or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            return float(value)
+    return default
+
+
 # adapter_model.safetensors
 
 
@@ -268,7 +299,7 @@ def weight_problems(weights: bytes, config: Mapping[str, Any]) -> list[str]:
         tensors = load_tensors(weights)
     except (SafetensorError, ValueError, KeyError) as error:
         return [f"{WEIGHTS}: not readable as safetensors: {error}"]
-    matches = {key: _LORA_KEY.fullmatch(key) for key in sorted(tensors)}
+    matches = {key: LORA_KEY.fullmatch(key) for key in sorted(tensors)}
     problems = [
         f"{WEIGHTS}: {key} is not a LoRA weight, expected base_model.model.<module>.lora_A.weight or lora_B.weight"
         for key, match in matches.items()
@@ -281,11 +312,18 @@ def weight_problems(weights: bytes, config: Mapping[str, Any]) -> list[str]:
             pairs.setdefault(match["module"], {})[match["kind"][0]] = tensors[key]
     for module, pair in pairs.items():
         problems += _pair_problems(module, pair, config)
-    untouched = set(config["target_modules"]) - {module.rsplit(".", 1)[-1] for module in pairs}
-    problems += [f"{WEIGHTS}: target module {name!r} has no weights" for name in sorted(untouched)]
+    problems += [f"{WEIGHTS}: target module {name!r} has no weights" for name in _untouched(pairs, config)]
     if not problems and not any(pair["B"].any() for pair in pairs.values()):
         return [f"{WEIGHTS}: every B is 0: training did not move the adapter, it answers as the bare base"]
     return problems
+
+
+def _untouched(modules: Iterable[str], config: Mapping[str, Any]) -> list[str]:
+    """Names in target_modules that no weight belongs to; a regex names nothing."""
+    targets, found = config["target_modules"], tuple(modules)
+    if isinstance(targets, str):
+        return []
+    return sorted(t for t in targets if not any(m == t or m.endswith(f".{t}") for m in found))
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -299,11 +337,13 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 def _pair_problems(module: str, pair: Mapping[str, Tensor], config: Mapping[str, Any]) -> list[str]:
     """A is (rank, in), B is (out, rank), DoRA's magnitude m is (out)."""
-    kinds, rank = (["A", "B", "m"] if config.get("use_dora") else ["A", "B"]), config["r"]
+    kinds, rank = (["A", "B", "m"] if config.get("use_dora") else ["A", "B"]), module_rank(module, config)
     if sorted(pair) != kinds:
         return [f"{WEIGHTS}: {module} has {sorted(pair)}, expected {kinds} (lora_A, lora_B, magnitude vector)"]
-    if module.rsplit(".", 1)[-1] not in config["target_modules"]:
-        return [f"{WEIGHTS}: {module} is not one of the target modules {sorted(config['target_modules'])}"]
+    if not is_target(module, config):
+        targets = config["target_modules"]
+        named = targets if isinstance(targets, str) else sorted(targets)
+        return [f"{WEIGHTS}: {module} is not one of the target modules {named}"]
     shapes = {kind: tuple(tensor.shape) for kind, tensor in sorted(pair.items())}
     agree = len(shapes["A"]) == len(shapes["B"]) == 2 and shapes["A"][0] == shapes["B"][1] == rank
     if agree and shapes.get("m", shapes["B"][:1]) == shapes["B"][:1]:

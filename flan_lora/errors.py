@@ -22,6 +22,10 @@ class BaseModelError(FlanLoraError):
     """The frozen base cannot be found, loaded or run as asked."""
 
 
+class RequestError(FlanLoraError):
+    """A request to serve asks for what cannot be done; the text lists every problem of it."""
+
+
 class TrainingError(FlanLoraError):
     """A run cannot start, resume or finish; the text names the dial to turn."""
 

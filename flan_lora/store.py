@@ -289,7 +289,7 @@ def load_adapter(
             "Call unload() on its PeftModel first."
         )
     check_fits(stored.manifest, fingerprint or fingerprint_of(base_model))
-    config, tensors = _read_published(stored)
+    config, tensors = read_published(stored)
     # Layers start on the meta device: no time and no random numbers are spent on weights that are replaced next.
     peft_model = PeftModelForSeq2SeqLM(base_model, LoraConfig.from_peft_type(**config), low_cpu_mem_usage=True)
     try:
@@ -343,8 +343,12 @@ def _content_problems(contents: Mapping[str, bytes], staged: Path, manifest: Man
 # Reading weights into a model
 
 
-def _read_published(stored: StoredAdapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(config, fp32 tensors) from the very bytes whose sha256 was checked."""
+def read_published(stored: StoredAdapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(config, fp32 tensors) from the very bytes whose sha256 was checked.
+
+    Raises:
+        AdapterCorruptError: the files changed since the adapter was opened.
+    """
     from safetensors.torch import load as load_tensors
 
     contents = {name: read_or_none(stored.path / name) for name in REQUIRED}

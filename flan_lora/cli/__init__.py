@@ -15,12 +15,14 @@ import click
 
 from flan_lora import __version__
 from flan_lora.cli.adapter import adapter
+from flan_lora.cli.chat import chat
 from flan_lora.cli.data import data
 from flan_lora.cli.doctor import doctor
 from flan_lora.cli.evaluate import evaluate
 from flan_lora.cli.generate import generate
 from flan_lora.cli.mini import mini
 from flan_lora.cli.recipe import recipe
+from flan_lora.cli.route import route
 from flan_lora.cli.train import train
 from flan_lora.errors import FlanLoraError
 
@@ -87,5 +89,5 @@ def main() -> None:
     """
 
 
-for command in (recipe, data, train, evaluate, adapter, generate, doctor, mini):
+for command in (recipe, data, train, evaluate, adapter, generate, route, chat, doctor, mini):
     main.add_command(command)

@@ -10,6 +10,7 @@ import click
 from flan_lora.cli.options import (
     adapter_argument,
     adapters_dir_option,
+    data_option,
     find_store,
     json_option,
     store_base_option,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def adapter() -> None:
-    """The published adapters: list, show, verify, remove."""
+    """The published adapters: list, show, verify, sign, remove."""
 
 
 @adapter.command("list")
@@ -110,6 +111,32 @@ def remove(adapter_name: str, base: str | None, adapters_dir: Path, yes: bool) -
         click.confirm(f"Delete {store.root / name}?", abort=True)
     store.remove(name)
     click.echo(f"Removed {store.root / name}")
+
+
+@adapter.command()
+@adapter_argument
+@store_base_option
+@data_option
+@click.option("--rows", "max_rows", type=click.IntRange(min=20), default=300, show_default=True, help="At most.")
+@adapters_dir_option
+def sign(adapter_name: str, base: str | None, data_spec: str | None, max_rows: int, adapters_dir: Path) -> None:
+    """Fit the signature by which a text finds its adapter.
+
+    It is fitted on training texts of the adapter's recipe and saved beside the adapter; `flan-lora route` and
+    the router's "auto" need it.
+    """
+    from flan_lora.base import open_base
+    from flan_lora.data import load_split, open_source
+    from flan_lora.recipe import Recipe
+    from flan_lora.router import Router
+
+    store, name = find_store(adapter_name, adapters_dir, base)
+    recipe = Recipe.model_validate(store.open(name).manifest.recipe)
+    split = load_split(recipe, "train", open_source(data_spec), max_rows=max_rows)
+    spec = recipe.base if base is None else recipe.base.model_copy(update={"model": base})
+    router = Router.open(store.root, open_base(spec))
+    router.fit_signature(name, [example.prompt.body for example in split.examples])
+    click.echo(f"Signed {name} with {len(split.examples):,} texts from {split.origin}")
 
 
 def _row(slug: str, stored: StoredAdapter) -> tuple[object, ...]:

@@ -54,7 +54,7 @@ def test_the_tour_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(answers) > 100 and {answer["prediction"] for answer in answers} <= set(TASKS["emotion"].labels)
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["plain-peft", "ours"])
+@pytest.mark.parametrize("code", blocks("python"), ids=["plain-peft", "router", "ours"])
 def test_the_code_of_the_readme_runs(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -62,7 +62,7 @@ def test_the_code_of_the_readme_runs(code: str) -> None:
 
 
 def test_the_prompt_in_the_readme_is_the_tasks_own() -> None:
-    plain, _ = blocks("python")
+    plain, *_ = blocks("python")
     prompt = eval(re.search(r"prompt = (\(.*?^\))", plain, re.DOTALL | re.MULTILINE)[1])  # type: ignore[index]
     assert prompt == str(TASKS["emotion"].prompt({"text": "i feel so happy today"}))
 

@@ -1,0 +1,469 @@
+"""Resident adapters as stacked tensors: who is in which slot, who is using it, and who has to leave.
+
+Three tiers: slots (on the base's device, ready for a batch), CPU memory (checked weights), disk (a folder).
+Knows adapters' names and tensors; never a token, a prompt or a model.
+
+One lock guards the bookkeeping and is never held while a file is read or weights are copied. What a batch uses is
+immutable: a map of residents that is swapped whole, and slots that nobody writes while a lease is on them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from flan_lora.adapter import StoredAdapter, check_fits
+from flan_lora.errors import AdapterError, UnknownAdapterError
+from flan_lora.lora import AdapterWeights, Linears, Source, read_adapter
+
+BARE = 0
+"""The slot of the bare base: all zeros, never given away."""
+
+Mix = Mapping[str, float]
+"""Adapter -> weight of its update, for one row; empty = the bare base."""
+
+
+class AdapterState(Enum):
+    """Where a known adapter's weights are."""
+
+    DISK = "disk"
+    CPU = "cpu"
+    LOADING = "loading"
+    RESIDENT = "resident"
+    LEAVING = "leaving"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterStatus:
+    """One known adapter, as a program may show it."""
+
+    name: str
+    state: AdapterState
+    num_leases: int
+    is_pinned: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the A and B of each adapted linear lie in a slot; every linear has room for ``rank``."""
+
+    rank: int
+    linears: Linears
+    starts: Mapping[str, int]
+    """Linear -> place of its A (rank, in), behind which its B^T (rank, out) lies."""
+    width: int
+    """Numbers per slot."""
+
+    @staticmethod
+    def of(rank: int, linears: Linears) -> Layout:
+        """Linears one after the other, in the order of their names."""
+        starts, width = {}, 0
+        for name in sorted(linears):
+            starts[name] = width
+            width += rank * sum(linears[name])
+        return Layout(rank, {name: linears[name] for name in sorted(linears)}, starts, width)
+
+    def holds(self, weights: AdapterWeights) -> bool:
+        """Whether an adapter fits as it is."""
+        return weights.rank <= self.rank and weights.pairs.keys() <= self.linears.keys()
+
+    def views(self, rows: Tensor, linear: str) -> tuple[Tensor, Tensor]:
+        """A (N, rank, in) and B^T (N, rank, out) of one linear in rows (N, width)."""
+        features_in, features_out = self.linears[linear]
+        start, middle = self.starts[linear], self.starts[linear] + self.rank * features_in
+        a = rows[:, start:middle].view(-1, self.rank, features_in)
+        b = rows[:, middle : middle + self.rank * features_out].view(-1, self.rank, features_out)
+        return a, b
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The stacked adapters: one tensor, so that loading is one copy per linear and a batch is one gather."""
+
+    layout: Layout
+    rows: Tensor
+    """(num_slots, width)"""
+
+    def write(self, slot: int, weights: AdapterWeights) -> None:
+        """Make ``slot`` this adapter; ranks and linears that it lacks are zeros."""
+        row = torch.zeros(1, self.layout.width, dtype=self.rows.dtype)
+        for linear, (a, b) in weights.pairs.items():
+            rank, (to_a, to_b) = a.shape[0], self.layout.views(row, linear)
+            to_a[0, :rank], to_b[0, :rank] = a, b
+        self.rows[slot : slot + 1] = row.to(self.rows.device)
+
+    def grown(self, layout: Layout) -> Slots:
+        """The same adapters in a roomier layout."""
+        larger = Slots(layout, self.rows.new_zeros(self.rows.shape[0], layout.width))
+        for linear in self.layout.linears:
+            pairs = zip(layout.views(larger.rows, linear), self.layout.views(self.rows, linear), strict=True)
+            for new, old in pairs:
+                new[:, : self.layout.rank] = old
+        return larger
+
+
+@dataclass(frozen=True)
+class Resident:
+    """An adapter in a slot."""
+
+    slot: int
+    linears: frozenset[str]
+    """The linears that it changes."""
+
+
+class Deltas:
+    """The updates of the rows of one batch, gathered once: ``add`` is all that a linear of the base ever sees.
+
+    Rows of one adapter alone share its slot without a copy; a batch of bare rows costs nothing.
+    """
+
+    def __init__(self, slots: Slots | None, residents: Mapping[str, Resident], rows: Sequence[Mix]) -> None:
+        self._mixes = tuple(rows)
+        self._slots, self._residents = slots, residents
+        self._linears = frozenset[str]().union(*(residents[name].linears for mix in rows for name in mix))
+        self._num_rows, self._depth = len(rows), max((len(mix) for mix in rows), default=0)
+        self._views: dict[str, tuple[Tensor, Tensor]] = {}
+        self._weights: Tensor | None = None
+        if slots is None or not self._linears:
+            return
+        distinct = {tuple(mix.items()) for mix in rows}
+        places = [[residents[name].slot for name in mix] for mix in rows]
+        self._is_shared = len(distinct) == 1 and self._depth == 1
+        if self._is_shared:
+            self._gathered = slots.rows[places[0][0] : places[0][0] + 1]
+        else:
+            padded = [row + [BARE] * (self._depth - len(row)) for row in places]
+            index = torch.tensor(padded, device=slots.rows.device).flatten()
+            self._gathered = slots.rows.index_select(0, index)
+        if any(weight != 1.0 for mix in rows for weight in mix.values()):
+            values = [[*mix.values(), *[0.0] * (self._depth - len(mix))] for mix in rows]
+            weights = slots.rows.new_tensor(values[:1] if self._is_shared else values)
+            self._weights = weights.reshape(-1, 1, 1)
+
+    def cast(self, x: Tensor) -> Tensor:
+        """``x`` in the dtype of the updates, once for all linears that read it; as it is if none will."""
+        return x if self._slots is None or not self._linears else x.to(self._slots.rows.dtype)
+
+    def add(self, linear: str, x: Tensor, out: Tensor) -> Tensor:
+        """``out`` plus each row's update of ``x`` in the named linear, in the dtype of ``out``.
+
+        Shapes (R rows of the batch, W sequences per row, T tokens): x (R * W, T, in), out (R * W, T, out).
+        Sequences of one row (beams) lie together and share the row's A and B.
+
+        Source: h = W0 x + s B A x, arXiv:2106.09685 section 4.1; s is folded into B.
+        """
+        if linear not in self._linears:
+            return out
+        a, b = self._of(linear)
+        if self._is_shared:
+            low = x.to(a.dtype) @ a[0].T
+            delta = (low if self._weights is None else low * self._weights) @ b[0]
+            return (out + delta).to(out.dtype)
+        rows = x.reshape(self._num_rows, -1, x.shape[-1]).to(a.dtype)
+        if self._depth > 1:
+            rows = rows.repeat_interleave(self._depth, dim=0)
+        low = torch.bmm(rows, a.mT)
+        delta = torch.bmm(low if self._weights is None else low * self._weights, b)
+        if self._depth > 1:
+            delta = delta.view(self._num_rows, self._depth, *delta.shape[1:]).sum(1)
+        return (out + delta.reshape(out.shape)).to(out.dtype)
+
+    def select(self, rows: Sequence[int]) -> Deltas:
+        """The deltas of some of the rows, when the others have left the batch."""
+        return Deltas(self._slots, self._residents, [self._mixes[row] for row in rows])
+
+    def _of(self, linear: str) -> tuple[Tensor, Tensor]:
+        if linear not in self._views:
+            assert self._slots is not None
+            self._views[linear] = self._slots.layout.views(self._gathered, linear)
+        return self._views[linear]
+
+
+NO_DELTAS = Deltas(None, {}, ())
+"""Every row is the bare base."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Adapters that stay in their slots until the lease is given back."""
+
+    slots: Slots | None
+    residents: Mapping[str, Resident]
+
+    def gather(self, rows: Sequence[Mix]) -> Deltas:
+        """What the engine needs for a batch whose rows use leased adapters."""
+        return Deltas(self.slots, self.residents, rows)
+
+
+class Bank:
+    """The adapters that one base can serve. Any number of threads may use it."""
+
+    def __init__(
+        self,
+        linears: Linears,
+        *,
+        fingerprint: str,
+        num_slots: int = 9,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        max_cpu_bytes: int = 1 << 30,
+    ) -> None:
+        """
+        Args:
+            linears: of the base (`lora.base_linears`).
+            fingerprint: of the base; adapters with a manifest are held against it.
+            num_slots: slot 0 included. Memory grows with it: 73 MB each at flan-t5-large, rank 16, all linears.
+            max_cpu_bytes: of weights kept beside the slots; the least recently read leave first.
+        """
+        assert num_slots >= 2, "slot 0 is the bare base: serving adapters takes two slots at least"
+        self._linears, self._fingerprint = linears, fingerprint
+        self._num_slots, self._device, self._dtype = num_slots, torch.device(device), dtype
+        self._max_cpu_bytes = max_cpu_bytes
+        self._changed = threading.Condition()
+        self._write_lock = threading.Lock()  # sole writer of slots; taken without, or before, `_changed`
+        self._slots: Slots | None = None
+        self._residents: Mapping[str, Resident] = MappingProxyType({})
+        self._sources: dict[str, Source] = {}
+        self._cpu: dict[str, AdapterWeights] = {}  # least recently read first
+        self._used: dict[str, None] = {}  # least recently leased first
+        self._free = list(range(num_slots - 1, BARE, -1))
+        self._leases: Counter[str] = Counter()
+        self._pins: set[str] = set()
+        self._loading: set[str] = set()
+        self._leaving: set[str] = set()
+
+    # What is known
+
+    def add(self, source: Source) -> None:
+        """Make an opened adapter known; its weights are read when they are first needed.
+
+        One of that name that is being unloaded is awaited.
+
+        Raises:
+            AdapterError: the name is taken by another folder.
+            AdapterMismatchError: trained on another base or prompt version.
+        """
+        if isinstance(source, StoredAdapter):
+            check_fits(source.manifest, self._fingerprint)
+        with self._changed:
+            self._changed.wait_for(lambda: source.name not in self._leaving)
+            known = self._sources.get(source.name)
+            if known is not None and known != source:
+                raise AdapterError(
+                    f"adapter {source.name!r} is already loaded, from {known.path} (asked for: {source.path}).\n"
+                    "Unload it first, or load this one under another name."
+                )
+            self._sources[source.name] = source
+
+    def has_room(self, names: Iterable[str]) -> bool:
+        """Whether one batch may use these adapters, given what is pinned now."""
+        wanted = set(names)
+        with self._changed:
+            return len(wanted) <= self._num_slots - 1 - len(self._pins - wanted)
+
+    def names(self) -> list[str]:
+        """Adapters that may be asked for."""
+        with self._changed:
+            return sorted(self._sources.keys() - self._leaving)
+
+    def status(self) -> list[AdapterStatus]:
+        """Every known adapter by name."""
+        with self._changed:
+            return [
+                AdapterStatus(name, self._state(name), self._leases[name], name in self._pins)
+                for name in sorted(self._sources)
+            ]
+
+    # In and out of the slots
+
+    @contextmanager
+    def lease(self, names: Sequence[str]) -> Iterator[Lease]:
+        """Keep adapters in slots for a batch; those that are not there are brought in first.
+
+        All or nothing: who waits for a slot holds none, so no two batches wait for each other. Do not ask for a
+        second lease inside one.
+
+        Raises:
+            UnknownAdapterError: a name is not known, or is being unloaded; no slot has changed.
+            AdapterError: more adapters than there are slots that are not pinned.
+            AdapterCorruptError, AdapterMismatchError: the weights cannot be used; no slot has changed.
+        """
+        wanted = tuple(dict.fromkeys(names))
+        self._acquire(wanted)
+        try:
+            with self._changed:
+                residents, slots = self._residents, self._slots
+            yield Lease(slots, residents)
+        finally:
+            self._release(wanted)
+
+    def pin(self, name: str) -> None:
+        """Bring an adapter in and keep it until ``unpin``. Raises what ``lease`` raises."""
+        with self.lease([name]), self._changed:
+            if len(self._pins | {name}) >= self._num_slots - 1 and self._num_slots > 2:
+                raise AdapterError(
+                    f"cannot pin {name!r}: {len(self._pins)} of {self._num_slots - 1} slots are pinned, and one "
+                    "must stay free for the others. Unpin one, or open the router with more slots."
+                )
+            self._pins.add(name)
+
+    def unpin(self, name: str) -> None:
+        """Let an adapter be evicted again."""
+        with self._changed:
+            self._check_known([name])
+            self._pins.discard(name)
+            self._changed.notify_all()
+
+    def unload(self, name: str, *, timeout_s: float | None = None) -> None:
+        """Forget an adapter: no new lease; when the last one is back, its slot is cleared and its memory freed.
+
+        Raises:
+            UnknownAdapterError: not known.
+            AdapterError: still in use after ``timeout_s``; it stays.
+        """
+        with self._changed:
+            self._check_known([name])
+            self._leaving.add(name)
+            if not self._changed.wait_for(lambda: not self._leases[name] and name not in self._loading, timeout_s):
+                self._leaving.discard(name)
+                num_leases = self._leases[name]
+                raise AdapterError(
+                    f"adapter {name!r} stays: {num_leases} batches still use it after {timeout_s} s."
+                )
+            slot = self._drop(name) if name in self._residents else None
+        if slot is not None:
+            with self._write_lock:
+                assert self._slots is not None
+                self._slots.rows[slot].zero_()
+        with self._changed:
+            if slot is not None:
+                self._free.append(slot)
+            for tier in (self._sources, self._cpu):
+                tier.pop(name, None)
+            self._pins.discard(name)
+            self._leaving.discard(name)
+            self._changed.notify_all()
+
+    # Bookkeeping; everything down to `_release` runs under the lock
+
+    def _check_known(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name in self._sources and name not in self._leaving:
+                continue
+            known = sorted(self._sources.keys() - self._leaving)
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            hint = f", did you mean {close[0]!r}?" if close else "."
+            raise UnknownAdapterError(
+                f"no adapter {name!r} is loaded{hint}\n  there are: {', '.join(known) or 'none'}\n"
+                "Load it first, or ask for None: the bare base."
+            )
+
+    def _state(self, name: str) -> AdapterState:
+        if name in self._leaving:
+            return AdapterState.LEAVING
+        if name in self._loading:
+            return AdapterState.LOADING
+        if name in self._residents:
+            return AdapterState.RESIDENT
+        return AdapterState.CPU if name in self._cpu else AdapterState.DISK
+
+    def _reserve(self, wanted: Sequence[str]) -> dict[str, int] | None:
+        """Lease what is there and take slots for the rest, name -> slot; None when it is time to wait."""
+        self._check_known(wanted)
+        usable = self._num_slots - 1 - len(self._pins - set(wanted))
+        if len(wanted) > usable:
+            raise AdapterError(
+                f"{len(wanted)} adapters in one batch, but only {usable} slots that are not pinned by others.\n"
+                "Ask for fewer at once, unpin some, or open the router with more slots."
+            )
+        if self._loading.intersection(wanted):
+            return None
+        missing = [name for name in wanted if name not in self._residents]
+        kept = self._pins.union(wanted, (name for name, count in self._leases.items() if count))
+        idle = [name for name in self._used if name in self._residents and name not in kept]
+        num_evictions = len(missing) - len(self._free)
+        if num_evictions > len(idle):
+            return None
+        for name in idle[: max(num_evictions, 0)]:
+            self._free.append(self._drop(name))
+        for name in wanted:
+            self._leases[name] += 1
+            self._used.pop(name, None)
+            self._used[name] = None
+        self._loading.update(missing)
+        return {name: self._free.pop() for name in missing}
+
+    def _drop(self, name: str) -> int:
+        """Take a resident off the map; its slot is the caller's."""
+        slot = self._residents[name].slot
+        self._residents = MappingProxyType({k: v for k, v in self._residents.items() if k != name})
+        self._used.pop(name, None)
+        return slot
+
+    # Loading; takes the locks itself
+
+    def _acquire(self, wanted: Sequence[str]) -> None:
+        with self._changed:
+            while (reserved := self._reserve(wanted)) is None:
+                self._changed.wait()
+        try:
+            for name in list(reserved):
+                self._bring_in(name, reserved[name])
+                del reserved[name]
+        except BaseException:
+            with self._changed:
+                self._free.extend(reserved.values())
+                self._loading.difference_update(reserved)
+            self._release(wanted)
+            raise
+
+    def _release(self, wanted: Sequence[str]) -> None:
+        with self._changed:
+            self._leases.subtract(wanted)
+            self._changed.notify_all()
+
+    def _bring_in(self, name: str, slot: int) -> None:
+        """Read and check, then write the slot, then publish: nobody sees a half-written adapter."""
+        weights = self._weights(name)
+        with self._write_lock:
+            slots = self._roomy(weights)
+            slots.write(slot, weights)
+            with self._changed:
+                self._slots = slots
+                resident = Resident(slot, frozenset(weights.pairs))
+                self._residents = MappingProxyType({**self._residents, name: resident})
+                self._loading.discard(name)
+                self._changed.notify_all()
+
+    def _roomy(self, weights: AdapterWeights) -> Slots:
+        """The slots, larger if the adapter's rank or linears ask for it. Batches under way keep the old ones."""
+        slots = self._slots
+        if slots is not None and slots.layout.holds(weights):
+            return slots
+        old = slots.layout if slots is not None else Layout.of(0, {})
+        linears = {**old.linears, **{linear: self._linears[linear] for linear in weights.pairs}}
+        layout = Layout.of(max(old.rank, weights.rank), linears)
+        if slots is not None:
+            return slots.grown(layout)
+        return Slots(layout, torch.zeros(self._num_slots, layout.width, dtype=self._dtype, device=self._device))
+
+    def _weights(self, name: str) -> AdapterWeights:
+        """From CPU memory, else from disk."""
+        with self._changed:
+            weights, source = self._cpu.pop(name, None), self._sources[name]
+        if weights is None:
+            weights = read_adapter(source, self._linears)
+        with self._changed:
+            self._cpu[name] = weights
+            while len(self._cpu) > 1 and sum(each.size_bytes for each in self._cpu.values()) > self._max_cpu_bytes:
+                self._cpu.pop(next(iter(self._cpu)))
+        return weights

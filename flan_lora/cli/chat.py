@@ -1,0 +1,126 @@
+"""``flan-lora chat``: one base, and a word to switch between its adapters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flan_lora.cli.options import adapters_dir_option
+from flan_lora.cli.output import format_table, shorten
+from flan_lora.cli.route import open_router, serving_base_option
+from flan_lora.errors import FlanLoraError
+
+if TYPE_CHECKING:
+    from flan_lora.router import Router
+
+HELP = """\
+  /use NAME      answer with this adapter from now on
+  /auto          choose an adapter for each text by its content
+  /base          answer with the bare base
+  /compare TEXT  every adapter's answer, side by side
+  /adapters      what is published, and what is ready
+  /quit          leave (or Ctrl-D)
+Anything else is a text to answer."""
+
+
+@click.command()
+@click.option(
+    "--adapter", "adapter_name", metavar="ADAPTER", help="The adapter to begin with. [default: the base]"
+)
+@serving_base_option
+@adapters_dir_option
+def chat(adapter_name: str | None, base: str | None, adapters_dir: Path) -> None:
+    """Answer texts line by line, and switch adapters with /use NAME."""
+    conversation = Chat(open_router(adapters_dir, base))
+    words = [*Chat.COMMANDS, *(f"/use {name}" for name in conversation.router.published())]
+    click.echo(f"Adapters: {', '.join(conversation.router.published())}. /help lists the commands.")
+    with suppress(EOFError, StopIteration):
+        if adapter_name is not None:
+            click.echo(conversation.answer(f"/use {adapter_name}"))
+        read = _line_reader(words)
+        while True:
+            line = read(f"{conversation.prompt}> ").strip()
+            if line:
+                click.echo(conversation.answer(line))
+
+
+class Chat:
+    """What a conversation remembers: which adapter answers."""
+
+    COMMANDS = ("/use", "/auto", "/base", "/compare", "/adapters", "/help", "/quit")
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+        self._choice: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """Who answers the next text."""
+        return self._choice or "base"
+
+    def answer(self, line: str) -> str:
+        """What to print for a line. An error is an answer too: the conversation goes on. StopIteration ends it."""
+        command, _, rest = line.partition(" ")
+        try:
+            if not line.startswith("/"):
+                return self._generate(line)
+            return self._run(command, rest.strip())
+        except FlanLoraError as error:
+            return f"Error: {error}"
+
+    def _run(self, command: str, rest: str) -> str:
+        if command == "/quit":
+            raise StopIteration
+        if command == "/use" and rest:
+            return self._use(rest)
+        if command in ("/auto", "/base"):
+            self._choice = "auto" if command == "/auto" else None
+            return f"{self.prompt} answers."
+        if command == "/compare" and rest:
+            return self._compare(rest)
+        if command == "/adapters":
+            ready = {status.name: status.state.value for status in self.router.status()}
+            return "\n".join(f"{name}  {ready.get(name, 'disk')}" for name in self.router.published()) or "none"
+        return HELP
+
+    def _use(self, name: str) -> str:
+        start = time.perf_counter()
+        self.router.load(name)
+        self._choice = name
+        return f"{name} answers (switched in {1000 * (time.perf_counter() - start):.1f} ms)."
+
+    def _generate(self, text: str) -> str:
+        completion = self.router.generate(text, self._choice)
+        how = "" if completion.route is None else f"{completion.route.reason}, "
+        return f"{completion.text}\n  [{how}{completion.num_tokens} tokens, {completion.latency_s:.2f} s]"
+
+    def _compare(self, text: str) -> str:
+        """Adapters of one input and the bare base; a failure of one is its line."""
+        rows = []
+        for name in (None, *self.router.published()):
+            try:
+                found = self.router.generate(text, name)
+                rows.append((name or "base", shorten(found.text, 60), f"{found.latency_s:.2f} s"))
+            except FlanLoraError as error:
+                rows.append((name or "base", shorten(str(error), 60), "-"))
+        return format_table(("ADAPTER", "ANSWER", "TIME"), rows)
+
+
+def _line_reader(words: Sequence[str]) -> Callable[[str], str]:
+    """``input`` with history and tab completion where the platform has readline."""
+    with suppress(ImportError):
+        import readline
+
+        def complete(begun: str, number: int) -> str | None:
+            line = readline.get_line_buffer()
+            fits = [word[len(line) - len(begun) :] for word in words if word.startswith(line)]
+            return fits[number] if number < len(fits) else None
+
+        readline.set_completer(complete)
+        readline.parse_and_bind("tab: complete")
+    return input

@@ -1,0 +1,280 @@
+"""T5's forward pass over the weights of a frozen base, with the adapters of a batch as an argument.
+
+A pure function of base, batch and deltas: no hook, no global state, nothing of the base is written, so any number
+of threads may share one. What the decoder can know before the first token is computed once: encoder states, keys
+and values of the cross attention, position biases. Knows weights and token ids; never a request or a search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from flan_lora.bank import Deltas
+from flan_lora.errors import AdapterError
+from flan_lora.fingerprint import int8_scale
+
+if TYPE_CHECKING:
+    from transformers import T5ForConditionalGeneration
+
+_DEQUANTISE = 6.200124e-05
+"""Codes are x / max|x| * 127 on both sides of an int8 product (LLM.int8, arXiv:2208.07339, equation 2). That makes
+1 / 127**2 = 6.200012e-05; bitsandbytes' CPU kernel has this number (0.50.2), and adapters are trained on it."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One linear of the base, as data. T5 has no biases."""
+
+    name: str
+    weight: Tensor
+    """(out, in): floats, or int8 codes."""
+    scale: Tensor | None
+    """max |row| (out,) fp32 of int8 codes; None for floats."""
+
+
+def project(linears: Sequence[Linear], x: Tensor, deltas: Deltas) -> list[Tensor]:
+    """Each linear of ``x`` plus its rows' updates; an int8 input is quantised once for all.
+
+    int8 runs row-wise at threshold 0 whatever the base was loaded with: at any other, outlier columns are chosen
+    over the whole batch, and a row's answer would depend on its neighbours.
+
+    Shapes: x (N, T, in) -> (N, T, out) each.
+    """
+    codes: tuple[Tensor, Tensor] | None = None
+    low_rank_x = deltas.cast(x)
+    outputs = []
+    for linear in linears:
+        if linear.scale is None:
+            out = functional.linear(x.to(linear.weight.dtype), linear.weight)
+        else:
+            codes = codes if codes is not None else _quantise(x)
+            out = _int8_product(*codes, linear, x)
+        outputs.append(deltas.add(linear.name, low_rank_x, out))
+    return outputs
+
+
+def _quantise(x: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 codes (N * T, in) and max |row| of fp16 activations, as bitsandbytes rounds them."""
+    rows = x.reshape(-1, x.shape[-1]).to(torch.float16)
+    if rows.is_cuda:
+        codes, scale, _ = torch.ops.bitsandbytes.int8_vectorwise_quant(rows)
+        return codes, scale
+    # bitsandbytes' own CPU kernel computes the same in fp16 steps that take twice as long
+    values = rows.float()
+    scale = values.abs().amax(dim=1, keepdim=True)
+    return values.mul_(127.0 / scale).round_().to(torch.int8), scale
+
+
+def _int8_product(codes: Tensor, scale: Tensor, linear: Linear, x: Tensor) -> Tensor:
+    assert linear.scale is not None
+    if codes.is_cuda:
+        out = torch.ops.bitsandbytes.int8_scaled_mm(codes, linear.weight, scale, linear.scale, dtype=x.dtype)
+    else:
+        product = torch.ops.bitsandbytes.int8_linear_matmul(codes, linear.weight)
+        out = product.float().mul_(scale * _DEQUANTISE).mul_(linear.scale)
+    result: Tensor = out.view(*x.shape[:-1], -1).to(x.dtype)
+    return result
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Projections and norm of one attention sublayer."""
+
+    norm: nn.Module
+    q: Linear
+    k: Linear
+    v: Linear
+    o: Linear
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """Norm, one input projection (T5) or two of which one gates (v1.1), and the way back."""
+
+    norm: nn.Module
+    wi: tuple[Linear, ...]
+    wo: Linear
+    act: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One layer of a stack; an encoder's has no cross attention."""
+
+    attention: Attention
+    cross: Attention | None
+    feed_forward: FeedForward
+
+
+@dataclass
+class Decoding:
+    """What the decoder remembers of a batch. Written by `Forward.step`, for one thread.
+
+    Shapes (R rows, W sequences per row, H heads, S source, T tokens at most, L layers, D per head):
+        cache   (L, 2, R * W, H, T, D)  keys and values of the tokens so far
+        cross   L pairs of (R, H, S, D)  computed once, shared by a row's sequences
+        visible (R, 1, 1, S)  0 for source tokens, the lowest number for padding
+    """
+
+    cache: Tensor
+    cross: list[tuple[Tensor, Tensor]]
+    visible: Tensor
+    position_bias: Tensor
+    """(1, H, 1, T): of the last of T tokens looking back; the tail of it serves every earlier one."""
+    width: int
+    length: int = 0
+
+    def reorder(self, sequences: Tensor) -> None:
+        """Let sequence n go on from sequence ``sequences[n]`` of the same row (beams)."""
+        past = self.cache[..., : self.length, :]
+        past.copy_(past.index_select(2, sequences))
+
+    def select(self, rows: Tensor) -> None:
+        """Keep some of the rows."""
+        sequences = (rows[:, None] * self.width + torch.arange(self.width, device=rows.device)).flatten()
+        self.cache = self.cache.index_select(2, sequences)
+        self.cross = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.cross]
+        self.visible = self.visible.index_select(0, rows)
+
+
+class Forward:
+    """The two stacks of one base."""
+
+    def __init__(self, base: T5ForConditionalGeneration) -> None:
+        """Raises AdapterError for a base that PEFT has put an adapter into."""
+        config = base.config
+        self.device: torch.device = base.shared.weight.device
+        self._shared, self._head = base.shared.weight, base.lm_head.weight
+        self._output_scale = config.d_model**-0.5 if config.scale_decoder_outputs else None
+        self._num_heads, self._head_size = config.num_heads, config.d_kv
+        self._encoder, self._decoder = _blocks(base, "encoder"), _blocks(base, "decoder")
+        self._encoder_norm, self._decoder_norm = base.encoder.final_layer_norm, base.decoder.final_layer_norm
+        self._encoder_bias = base.encoder.block[0].layer[0].SelfAttention.compute_bias
+        self._decoder_bias = base.decoder.block[0].layer[0].SelfAttention.compute_bias
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor, deltas: Deltas) -> Tensor:
+        """Encoder states (R, S, d_model) of ids and mask (R, S), padded right."""
+        x = functional.embedding(input_ids, self._shared)
+        length = input_ids.shape[1]
+        bias = self._encoder_bias(length, length).to(x.dtype)
+        if not attention_mask.all():
+            bias = bias.masked_fill(attention_mask[:, None, None, :] == 0, torch.finfo(x.dtype).min)
+        for block in self._encoder:
+            q, k, v = self._heads(project(_qkv(block.attention), block.attention.norm(x), deltas))
+            x = x + self._merge(block.attention, _attend(q, k, v, bias), x, deltas)
+            x = x + _feed_forward(block.feed_forward, x, deltas)
+        return self._encoder_norm(x)  # type: ignore[no-any-return]
+
+    def start(
+        self, states: Tensor, attention_mask: Tensor, deltas: Deltas, *, width: int, max_tokens: int
+    ) -> Decoding:
+        """Room for ``width`` sequences of ``max_tokens`` per row, and all that follows from the source alone."""
+        cross = []
+        for block in self._decoder:
+            assert block.cross is not None
+            k, v = self._heads(project((block.cross.k, block.cross.v), states, deltas))
+            cross.append((k, v))
+        num_rows = states.shape[0]
+        shape = (len(self._decoder), 2, num_rows * width, self._num_heads, max_tokens, self._head_size)
+        lowest = torch.finfo(states.dtype).min
+        visible = torch.zeros_like(attention_mask, dtype=states.dtype).masked_fill_(attention_mask == 0, lowest)
+        bias = self._decoder_bias(1, max_tokens, past_seen_tokens=max_tokens - 1).to(states.dtype)
+        return Decoding(states.new_empty(shape), cross, visible[:, None, None, :], bias, width)
+
+    def step(self, ids: Tensor, decoding: Decoding, deltas: Deltas) -> Tensor:
+        """Feed the next token of every sequence (R * W,); logits (R * W, vocabulary) in fp32 for the one after."""
+        x = functional.embedding(ids[:, None], self._shared)
+        now = decoding.length
+        bias = decoding.position_bias[..., decoding.position_bias.shape[-1] - 1 - now :]
+        for layer, block in enumerate(self._decoder):
+            q, k, v = self._heads(project(_qkv(block.attention), block.attention.norm(x), deltas))
+            keys, values = decoding.cache[layer]
+            keys[:, :, now : now + 1], values[:, :, now : now + 1] = k, v
+            mixed = _attend(q, keys[:, :, : now + 1], values[:, :, : now + 1], bias)
+            x = x + self._merge(block.attention, mixed, x, deltas)
+            x = x + self._cross(block, decoding, layer, x, deltas)
+            x = x + _feed_forward(block.feed_forward, x, deltas)
+        decoding.length = now + 1
+        x = self._decoder_norm(x[:, 0])
+        if self._output_scale is not None:
+            x = x * self._output_scale
+        return functional.linear(x.to(self._head.dtype), self._head).float()
+
+    def _cross(self, block: Block, decoding: Decoding, layer: int, x: Tensor, deltas: Deltas) -> Tensor:
+        """Attention over the source: a row's W sequences are W queries to one set of keys."""
+        assert block.cross is not None
+        (q,) = project((block.cross.q,), block.cross.norm(x), deltas)
+        q = q.view(-1, decoding.width, self._num_heads, self._head_size).transpose(1, 2)
+        mixed = _attend(q, *decoding.cross[layer], decoding.visible)
+        return self._merge(block.cross, mixed, x, deltas)
+
+    def _heads(self, projected: Sequence[Tensor]) -> list[Tensor]:
+        """(N, T, H * D) -> (N, H, T, D)"""
+        shape = (self._num_heads, self._head_size)
+        return [each.view(*each.shape[:2], *shape).transpose(1, 2) for each in projected]
+
+    def _merge(self, attention: Attention, mixed: Tensor, x: Tensor, deltas: Deltas) -> Tensor:
+        """(N, H, T, D) -> (as x) through the output projection."""
+        flat = mixed.transpose(1, 2).reshape(*x.shape[:2], self._num_heads * self._head_size)
+        return project((attention.o,), flat, deltas)[0]
+
+
+def _qkv(attention: Attention) -> tuple[Linear, ...]:
+    return attention.q, attention.k, attention.v
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    # T5 does not divide the scores by sqrt(D): its initialisation takes care of that
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
+
+
+def _feed_forward(layer: FeedForward, x: Tensor, deltas: Deltas) -> Tensor:
+    first, *gate = project(layer.wi, layer.norm(x), deltas)
+    hidden = layer.act(first)
+    if gate:
+        hidden = hidden * gate[0]
+    return project((layer.wo,), hidden, deltas)[0].to(x.dtype)
+
+
+def _blocks(base: T5ForConditionalGeneration, stack: str) -> list[Block]:
+    """A stack of the base as data."""
+    blocks = []
+    for number, block in enumerate(getattr(base, stack).block):
+        name = f"{stack}.block.{number}.layer"
+        first, *cross, last = block.layer
+        blocks.append(
+            Block(
+                _attention(f"{name}.0.SelfAttention", first.SelfAttention, first.layer_norm),
+                _attention(f"{name}.1.EncDecAttention", cross[0].EncDecAttention, cross[0].layer_norm)
+                if cross
+                else None,
+                _dense(f"{name}.{len(block.layer) - 1}.DenseReluDense", last.DenseReluDense, last.layer_norm),
+            )
+        )
+    return blocks
+
+
+def _attention(name: str, module: Any, norm: nn.Module) -> Attention:
+    q, k, v, o = (_linear(f"{name}.{part}", getattr(module, part)) for part in "qkvo")
+    return Attention(norm, q, k, v, o)
+
+
+def _dense(name: str, module: Any, norm: nn.Module) -> FeedForward:
+    parts = ("wi_0", "wi_1") if hasattr(module, "wi_0") else ("wi",)
+    wi = tuple(_linear(f"{name}.{part}", getattr(module, part)) for part in parts)
+    return FeedForward(norm, wi, _linear(f"{name}.wo", module.wo), module.act)
+
+
+def _linear(name: str, module: nn.Module) -> Linear:
+    if not isinstance(module, nn.Linear):  # PEFT puts its layers into the base itself; we would run past them
+        raise AdapterError(
+            f"this base already carries an adapter: {name} is a {type(module).__name__}, expected a linear.\n"
+            "Call unload() on its PeftModel first, or open the base anew."
+        )
+    return Linear(name, module.weight.data, int8_scale(module))

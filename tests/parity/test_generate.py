@@ -1,0 +1,201 @@
+"""Our decode loop against ``generate`` on PEFT's model: the same tokens, for every row of every mixed batch."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from transformers import T5ForConditionalGeneration
+
+from flan_lora.bank import Bank
+from flan_lora.decode import generation_config, label_constraint
+from flan_lora.encode import Collator
+from flan_lora.engine import Answer, Engine, Request
+from flan_lora.lora import base_linears, open_folder
+from tests.tiny import tiny_t5, tiny_tokenizer
+
+TOKENIZER = tiny_tokenizer()
+ALL = ["q", "k", "v", "o", "wi_0", "wi_1", "wo"]
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "qv": {"r": 4, "lora_alpha": 8, "target_modules": ["q", "v"]},
+    "all": {"r": 2, "lora_alpha": 3, "target_modules": ALL},
+    "rs": {"r": 7, "lora_alpha": 5, "target_modules": ["k", "o", "wo"], "use_rslora": True},
+}
+BASES: dict[str, dict[str, Any]] = {
+    "gated": {},
+    "one head, deep": {"num_heads": 1, "d_kv": 32, "num_layers": 3, "num_decoder_layers": 1},
+    "few buckets": {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 12},
+}
+
+
+def make_base(seed: int, **overrides: Any) -> T5ForConditionalGeneration:
+    """A tiny T5 that ends its answers at all lengths."""
+    base = tiny_t5(seed, **overrides)
+    base.lm_head.weight.data[1] *= 1.6
+    return base.requires_grad_(False)
+
+
+class Served:
+    """One base with its adapters, in our engine and in PEFT."""
+
+    def __init__(self, base: T5ForConditionalGeneration, path: Path, adapters: dict[str, dict[str, Any]]) -> None:
+        self.base, self.path = base, path
+        self.engine = Engine(base)
+        self.bank = Bank(base_linears(base), fingerprint="x" * 64)
+        self.peft: dict[str | None, Any] = {None: base}
+        for seed, (name, lora) in enumerate(adapters.items()):
+            self.bank.add(open_folder(name, self._save(path / name, seed, lora)))
+            self.peft[name] = PeftModel.from_pretrained(copy.deepcopy(base), path / name).eval()
+
+    def _save(self, path: Path, seed: int, lora: dict[str, Any]) -> Path:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = get_peft_model(copy.deepcopy(self.base), LoraConfig(task_type=TaskType.SEQ_2_SEQ_LM, **lora))
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    torch.nn.init.normal_(parameter, std=0.3)
+        model.save_pretrained(path, save_embedding_layers=False)
+        return path
+
+    def ours(self, requests: Sequence[Request]) -> list[list[Answer]]:
+        with self.bank.lease([name for request in requests for name in request.mix]) as lease:
+            return self.engine.generate(requests, lease)
+
+    def theirs(self, request: Request) -> list[list[int]]:
+        """``generate`` for one request, alone: the ids of each returned sequence up to eos."""
+        config = generation_config(
+            self.base.config, TOKENIZER, max_new_tokens=request.max_new_tokens, num_beams=request.num_beams
+        )
+        config.num_return_sequences = request.num_return_sequences
+        batch = Collator(0, 0)([{"input_ids": list(request.input_ids)}])
+        processors = [request.constraint] if request.constraint else None
+        model = self.peft[next(iter(request.mix), None)]
+        with torch.inference_mode():
+            ids = model.generate(**batch, generation_config=config, logits_processor=processors)
+        return [until_eos(row[1:]) for row in ids.tolist()]
+
+
+def until_eos(ids: list[int]) -> list[int]:
+    return ids[: ids.index(1) + 1] if 1 in ids else ids
+
+
+def random_requests(seed: int, num: int, names: Sequence[str | None], **fields: Any) -> list[Request]:
+    draw = random.Random(seed)
+    requests = []
+    for _ in range(num):
+        length = draw.choice((1, 2, 5, 8, 9, 17, 40))
+        ids = [draw.randrange(3, 128) for _ in range(length - 1)] + [1]
+        name = draw.choice(names)
+        limit = fields.get("max_new_tokens") or draw.choice((1, 2, 7, 12))
+        mix = {} if name is None else {name: 1.0}
+        requests.append(Request(ids, mix, **{**fields, "max_new_tokens": limit}))
+    return requests
+
+
+@pytest.fixture(scope="module", params=list(BASES), ids=list(BASES))
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    base = make_base(list(BASES).index(request.param), **BASES[request.param])
+    return Served(base, tmp_path_factory.mktemp("adapters"), ADAPTERS)
+
+
+def assert_equal_tokens(served: Served, requests: Sequence[Request]) -> None:
+    answers = served.ours(requests)
+    for request, found in zip(requests, answers, strict=True):
+        expected = served.theirs(request)
+        assert [list(answer.ids) for answer in found] == expected, (
+            f"{request.mix}: {len(request.input_ids)} tokens"
+        )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_greedy_rows_of_a_mixed_batch_are_generates_tokens(served: Served, seed: int) -> None:
+    requests = random_requests(seed, 12, [None, *ADAPTERS])
+    assert_equal_tokens(served, requests)
+    lengths = {len(row[0].ids) for row in served.ours(requests)}
+    assert len(lengths) > 2, "rows must end at different steps for this to test that they leave"
+
+
+@pytest.mark.parametrize(("num_beams", "num_return"), [(2, 1), (3, 3), (5, 2)])
+def test_beams_of_a_mixed_batch_are_generates_tokens(served: Served, num_beams: int, num_return: int) -> None:
+    fields = {"num_beams": num_beams, "num_return_sequences": num_return}
+    assert_equal_tokens(served, random_requests(num_beams, 10, [None, *ADAPTERS], **fields))
+
+
+def test_a_long_answer_is_generates(served: Served) -> None:
+    assert_equal_tokens(served, random_requests(7, 3, [None, *ADAPTERS], max_new_tokens=70))
+    assert_equal_tokens(served, random_requests(8, 3, ["all"], max_new_tokens=40, num_beams=2))
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_labels_are_generates_labels(served: Served, num_beams: int) -> None:
+    labels = label_constraint(TOKENIZER, ["joy", "sad", "sadness", "not joy", "fear of the question"])
+    fields = {"constraint": labels, "max_new_tokens": labels.max_new_tokens, "num_beams": num_beams}
+    requests = random_requests(11, 8, [None, *ADAPTERS], **fields)
+    assert_equal_tokens(served, requests)
+    assert {answer.ids for row in served.ours(requests) for answer in row} <= labels.labels.keys()
+
+
+def test_adapters_matter(served: Served) -> None:
+    """If they did not, the tests above could not fail."""
+    ids = random_requests(3, 1, [None])[0].input_ids
+    rows = served.ours([Request(ids, mix, 12) for mix in ({}, {"qv": 1.0}, {"all": 1.0}, {"rs": 1.0})])
+    assert len({row[0].ids for row in rows}) == 4
+
+
+def test_original_t5_with_relu_and_a_tied_scaled_head(tmp_path: Path) -> None:
+    base = tiny_t5(5, feed_forward_proj="relu")
+    base.config.scale_decoder_outputs = True
+    base.lm_head.weight.data *= 10
+    served = Served(base, tmp_path, {"all": {"r": 3, "target_modules": ["q", "v", "wi", "wo"]}})
+    assert_equal_tokens(served, random_requests(1, 8, [None, "all"]))
+    assert_equal_tokens(served, random_requests(2, 4, [None, "all"], num_beams=3))
+    assert_log_probs_are_the_models(served, random_requests(3, 3, ["all"]))
+
+
+def test_many_beams_that_end_at_once_are_generates(tmp_path: Path) -> None:
+    """A head that loves eos: more hypotheses end in a step than there are beams, and most answers are short."""
+    base = make_base(6)
+    base.lm_head.weight.data *= 0.2
+    base.lm_head.weight.data[1] *= 3
+    served = Served(base, tmp_path, ADAPTERS)
+    for num_beams in (2, 3, 6):
+        fields = {"num_beams": num_beams, "num_return_sequences": num_beams}
+        assert_equal_tokens(served, random_requests(num_beams, 16, [None, *ADAPTERS], **fields))
+
+
+def assert_log_probs_are_the_models(served: Served, requests: Sequence[Request]) -> None:
+    """Against the loss of PEFT's model on the same answer."""
+    for request, (answer,) in zip(requests, served.ours(requests), strict=True):
+        model, labels = served.peft[next(iter(request.mix), None)], torch.tensor([answer.ids])
+        with torch.inference_mode():
+            loss = model(input_ids=torch.tensor([list(request.input_ids)]), labels=labels).loss
+        assert answer.log_prob == pytest.approx(-loss.item() * len(answer.ids), abs=1e-3)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_log_probs_are_the_models_own(served: Served, num_beams: int) -> None:
+    assert_log_probs_are_the_models(served, random_requests(5, 6, [None, *ADAPTERS], num_beams=num_beams))
+
+
+def test_label_probabilities_are_the_models_own(served: Served) -> None:
+    labels = label_constraint(TOKENIZER, ["joy", "sad", "sadness"])
+    requests = random_requests(4, 3, ["all"], constraint=labels)
+    with served.bank.lease(["all"]) as lease:
+        found = served.engine.label_probabilities(requests, lease)
+    for request, row in zip(requests, found, strict=True):
+        scores = []
+        for ids in labels.labels:
+            with torch.inference_mode():
+                loss = served.peft["all"](
+                    input_ids=torch.tensor([list(request.input_ids)]), labels=torch.tensor([ids])
+                ).loss
+            scores.append(-loss.item() * len(ids))
+        expected = torch.tensor(scores).softmax(0).tolist()
+        assert list(row) == ["joy", "sad", "sadness"]
+        assert list(row.values()) == pytest.approx(expected, abs=1e-4)
