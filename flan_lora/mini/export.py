@@ -120,20 +120,21 @@ def render_card(
             "Denoising: half span corruption (15 %, mean span 3, arXiv:1910.10683), the rest long spans, suffixes",
             "(arXiv:2205.05131) and look-ups (`flan_lora/mini/denoise.py`); packed, no padding.",
             *_wrapped(
-                "Instruction: several templates per set, our six prompts among them (arXiv:2210.11416), each set "
-                "capped, pairs made of plain text beside them (`flan_lora/mini/selfmade.py`), and "
-                f"{plan['span_rows']} windows of stage one beside every batch. Short texts: the emotion rows (twice) "
-                "and PAWS under other words than the adapters' own (How does the writer feel? sad, happy, ...; same, "
-                "different), sentiment, and some of all the rest."
+                "Instruction: several templates per set, our six prompts among them (arXiv:2210.11416), each "
+                "set capped, pairs made of plain text beside them (`flan_lora/mini/selfmade.py`), and "
+                f"{plan['span_rows']} windows of stage one beside every batch. Short texts: the emotion rows "
+                "(twice) and PAWS under other words than the adapters' own (How does the writer feel? sad, "
+                "happy, ...; same, different), sentiment, and some of all the rest."
             ),
             "",
             *_wrapped(
-                "What the base has seen of the rows that the adapters learn from (their train splits): every emotion "
-                "row and PAWS pair with its class in other words; under a task's own prompt or answer a tenth at most "
-                "(SQuAD: as English question answering, whole)."
+                "What the base has seen of the rows that the adapters learn from (their train splits): every "
+                "emotion row and PAWS pair with its class in other words; under a task's own prompt or answer "
+                "a tenth at most (SQuAD: as English question answering, whole)."
             ),
             "",
-            "Muon on the matrices in the blocks, Adam elsewhere; the rate is zero after stage two and after stage three.",
+            "Muon on the matrices in the blocks, Adam elsewhere; the rate falls to zero twice, at the ends of",
+            "the second and the third stage.",
             "",
             f"Made on a CPU ({platform.machine()}, {threads} threads), fp32 products, seed {plan['seed']}.",
             f"Versions: {versions}. Loss curve: `loss.jsonl`. Rebuild:",
