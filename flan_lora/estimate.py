@@ -118,16 +118,19 @@ class Machine:
     num_processes: int = 1
     """Devices that share a batch; the estimate is for one of them."""
     speed: Speed | None = None
+    rest_bytes: int = 2
+    """Bytes per weight of an int8 base that is not int8: 4 where the hardware has no fast bf16."""
 
     @classmethod
     def here(cls, recipe: Recipe, speed: Speed | None = None) -> Machine:
         """The device and precision that training ``recipe`` would get on this machine. Imports torch."""
-        from flan_lora.devices import choose_device, has_bf16
+        from flan_lora.devices import choose_device, has_bf16, rest_dtype
 
         device, _ = choose_device(recipe.base.quantization)
+        rest_bytes = rest_dtype("int8", device).itemsize
         precision = recipe.training.precision
         bf16 = has_bf16(device) if precision == "auto" else precision == "bf16"
-        return cls(device.type, bf16, int(os.environ.get("WORLD_SIZE", "1")), speed)
+        return cls(device.type, bf16, int(os.environ.get("WORLD_SIZE", "1")), speed, rest_bytes)
 
 
 def estimate(
@@ -146,7 +149,7 @@ def estimate(
     num_steps = training.max_steps or math.ceil(training.epochs * steps_per_epoch)
     passes = num_steps / max(steps_per_epoch, 1)
     num_trainable = trainable_parameters(shape, recipe.lora)
-    base_bytes = shape.base_bytes(recipe.base.quantization)
+    base_bytes = shape.base_bytes(recipe.base.quantization, machine.rest_bytes)
     optimizer_bytes = ADAM_BYTES_PER_PARAMETER * num_trainable
     activation_bytes = max(
         training_bytes(shape, recipe, lengths, machine),
@@ -230,8 +233,9 @@ class Shape:
         norms = self.width * (2 * self.encoder_layers + 3 * self.decoder_layers + 2)
         return linears + tables + norms
 
-    def base_bytes(self, quantization: str) -> int:
-        """Weights in memory. int8: one byte in every linear but `wo` and the head, and a fp32 scale per row."""
+    def base_bytes(self, quantization: str, rest_bytes: int = 2) -> int:
+        """Weights in memory. int8: one byte in every linear but `wo` and the head, a fp32 scale per row, and
+        ``rest_bytes`` for each other weight."""
         if quantization != "int8":
             return self.num_parameters * (4 if quantization == "fp32" else 2)
         pairs = [
@@ -243,7 +247,7 @@ class Shape:
         ]
         num_int8 = sum(n * i * o for n, i, o in pairs)
         num_rows = sum(n * o for n, _, o in pairs)
-        return num_int8 + 4 * num_rows + 2 * (self.num_parameters - num_int8)
+        return num_int8 + 4 * num_rows + rest_bytes * (self.num_parameters - num_int8)
 
 
 def trainable_parameters(shape: Shape, lora: LoraSection) -> int:

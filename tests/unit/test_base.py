@@ -56,22 +56,32 @@ def logits(base: Base, ids: torch.Tensor = IDS) -> torch.Tensor:
 # What is loaded
 
 
-def test_int8_covers_the_attention_and_wi_and_the_rest_is_bf16(checkpoint: Path) -> None:
+@pytest.mark.parametrize("has_fast_bf16", [True, False])
+def test_int8_covers_the_attention_and_wi_and_the_rest_is_what_the_hardware_is_fast_at(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, has_fast_bf16: bool
+) -> None:
+    monkeypatch.setattr("flan_lora.devices.has_bf16", lambda device: has_fast_bf16)
+    rest = torch.bfloat16 if has_fast_bf16 else torch.float32
     base = open_base(spec_of(checkpoint, "int8"))
     kinds: dict[torch.dtype, set[str]] = {}
     for name, parameter in base.model.named_parameters():
         kinds.setdefault(parameter.dtype, set()).add(name.split(".")[-2])
     assert kinds == {
         torch.int8: {"q", "k", "v", "o", "wi_0", "wi_1"},
-        torch.bfloat16: {"wo", "lm_head", "shared", "layer_norm", "final_layer_norm", "relative_attention_bias"},
+        rest: {"wo", "lm_head", "shared", "layer_norm", "final_layer_norm", "relative_attention_bias"},
     }
-    assert base.dtype == torch.bfloat16
+    assert base.dtype == rest
 
 
+@pytest.mark.parametrize("has_fast_bf16", [True, False])
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
-def test_weights_take_exactly_the_bytes_that_the_estimate_says(checkpoint: Path, quantization: str) -> None:
+def test_weights_take_exactly_the_bytes_that_the_estimate_says(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, quantization: str, has_fast_bf16: bool
+) -> None:
+    monkeypatch.setattr("flan_lora.devices.has_bf16", lambda device: has_fast_bf16)
     model = open_base(spec_of(checkpoint, quantization)).model
-    assert base_bytes(model) == Shape.of(model.config).base_bytes(quantization)
+    rest_bytes = 2 if has_fast_bf16 else 4
+    assert base_bytes(model) == Shape.of(model.config).base_bytes(quantization, rest_bytes)
 
 
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)

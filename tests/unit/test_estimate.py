@@ -248,7 +248,10 @@ def test_times_are_printed_in_a_fitting_unit(seconds: float, text: str) -> None:
 def test_this_machine_is_looked_at_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("flan_lora.devices.has_bf16", lambda device: True)
     assert Machine.here(recipe(training={"precision": "fp32"})) == Machine("cpu", False, 2)
+    monkeypatch.setattr("flan_lora.devices.has_bf16", lambda device: False)
+    assert Machine.here(recipe()) == Machine("cpu", False, 2, rest_bytes=4)
     assert Machine.here(recipe(training={"precision": "bf16"})).bf16
 
 
