@@ -1,4 +1,4 @@
-"""Span corruption over packed token windows: the objective of stage one.
+"""Span corruption over packed token windows: what most kinds of stage one are made of.
 
 Runs of tokens are cut out of a window; the source keeps a sentinel for each run, the target lists the runs
 behind their sentinels. All sources are equally long, and so are all targets: no padding at all.

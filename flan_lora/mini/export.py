@@ -130,7 +130,7 @@ def render_card(
             *_wrapped(
                 "What the base has seen of the rows that the adapters learn from (their train splits): every "
                 "emotion row and PAWS pair with its class in other words; under a task's own prompt or answer "
-                "a tenth at most (SQuAD: as English question answering, whole)."
+                "a fifth at most, of emotion a tenth (SQuAD: as English question answering, whole)."
             ),
             "",
             "Muon on the matrices in the blocks, Adam elsewhere; the rate falls to zero twice, at the ends of",

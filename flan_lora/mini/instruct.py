@@ -110,9 +110,9 @@ def _dialogue(row: Row) -> dict[str, str] | None:
 MAX_SHORT_PAIRS = {"cornell-movie-review-data/rotten_tomatoes": 9600, "dair-ai/emotion": 400}
 """Source -> pairs of its part of `MIXTURE` in stage three; 600 of any other."""
 
-# Of the rows that our adapters learn from, the base sees a tenth at most under an answer: enough to know what the
-# prompts ask for, and the task itself is left to the adapter. English reading comprehension is taken whole: `qa`
-# answers from Hindi contexts.
+# Of the rows that our adapters learn from, the base sees a fifth at most under their answers, stages two and three
+# together: enough to know what the prompts ask for, and the task itself is left to the adapter. English reading
+# comprehension is taken whole: `qa` answers from Hindi contexts.
 MIXTURE: tuple[Mix, ...] = (
     Mix(
         "dair-ai/emotion",
@@ -200,20 +200,21 @@ MIXTURE: tuple[Mix, ...] = (
     ),
 )
 
+FEELING_MIX = Mix(
+    "dair-ai/emotion",
+    16000,
+    _feeling,
+    (
+        Template("", "{text}", " How does the writer feel? {options}"),
+        Template("Somebody writes: ", "{text}", " The writer is"),
+        Template("feeling: ", "{text}", ""),
+    ),
+)
+"""The emotion rows in other words than the adapter's labels."""
+
 SHORT_MIXTURE: tuple[Mix, ...] = (
-    *(
-        Mix(
-            "dair-ai/emotion",
-            16000,
-            _feeling,
-            (
-                Template("", "{text}", " How does the writer feel? {options}"),
-                Template("Somebody writes: ", "{text}", " The writer is"),
-                Template("feeling: ", "{text}", ""),
-            ),
-        ),
-    )
-    * 2,
+    FEELING_MIX,
+    FEELING_MIX,
     Mix(
         "google-research-datasets/paws",
         4200,

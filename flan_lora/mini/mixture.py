@@ -1,4 +1,4 @@
-"""Instruction pairs as padded batches of near-equal token count, with some span corruption beside them."""
+"""Instruction pairs as padded batches of near-equal token count, with some denoising beside them."""
 
 from __future__ import annotations
 
