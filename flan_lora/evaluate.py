@@ -5,14 +5,11 @@ Knows a model, its tokenizer, a task and rows; never trains, never reads or publ
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +18,7 @@ from flan_lora.decode import LabelConstraint, decode, generation_config, label_c
 from flan_lora.encode import Collator, encode_sources
 from flan_lora.errors import BaseModelError, DataError
 from flan_lora.metrics import Score, bootstrap
+from flan_lora.predictions import Prediction
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -30,20 +28,6 @@ if TYPE_CHECKING:
     from flan_lora.data import Split
     from flan_lora.recipe import EvaluationSection
     from flan_lora.tasks.task import Example, Task
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One row of an evaluation, as it is saved."""
-
-    key: str
-    source: str
-    """The example's first input, raw."""
-    prediction: str
-    """The parsed answer that is scored."""
-    references: tuple[str, ...]
-    raw: str
-    """What the model wrote, before ``Task.parse``."""
 
 
 @dataclass(frozen=True)
@@ -122,24 +106,6 @@ def evaluate_baselines(task: Task, train: Split, split: Split) -> dict[str, Eval
         seconds = time.perf_counter() - start
         evaluations[baseline.name] = _scored(baseline.name, task, split, answers, answers, seconds)
     return evaluations
-
-
-def write_predictions(path: Path, evaluation: Evaluation) -> None:
-    """Save the answers as JSONL, one Prediction a line, UTF-8; a crash leaves the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fields = Prediction.__slots__
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            for prediction in evaluation.predictions:
-                row = {field: getattr(prediction, field) for field in fields}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

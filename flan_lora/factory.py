@@ -16,10 +16,11 @@ from flan_lora.adapter import StoredAdapter
 from flan_lora.base import Base, open_base, open_config, open_tokenizer
 from flan_lora.data import ROLES, DataSource, Split, encode_split, load_split, max_rows_of
 from flan_lora.estimate import Estimate, estimate
-from flan_lora.evaluate import Evaluation, evaluate, evaluate_baselines, write_predictions
+from flan_lora.evaluate import Evaluation, evaluate, evaluate_baselines
 from flan_lora.lint import lint_splits
 from flan_lora.manifest import dump
 from flan_lora.outcome import Evaluations, Outcome, Rows
+from flan_lora.predictions import write_predictions
 from flan_lora.recipe import Recipe, Role
 from flan_lora.report import card
 from flan_lora.run import Run, resume_run, start_run
@@ -156,7 +157,7 @@ def evaluate_all(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows
         bare = _evaluate(recipe, base, trained.peft_model, test, "base")
     baselines = evaluate_baselines(task, rows.splits["train"], test)
     for evaluation in (adapter, bare, *baselines.values()):
-        write_predictions(run.path / "predictions" / f"{evaluation.name}.jsonl", evaluation)
+        write_predictions(run.path / "predictions" / f"{evaluation.name}.jsonl", evaluation.predictions)
     return Evaluations(adapter, bare, baselines)
 
 

@@ -64,9 +64,9 @@ def score(
     Raises:
         DataError: no rows, or a row without a reference.
     """
-    _check_rows(predictions, references, sources)
+    check_rows(predictions, references, sources)
     tables = [scorer.statistics(predictions, references, sources) for scorer in scorers]
-    return _reduce(scorers, tables)
+    return reduce_all(scorers, tables)
 
 
 def bootstrap(
@@ -92,14 +92,14 @@ def bootstrap(
 
     if num_resamples < 1:
         raise ValueError(f"num_resamples must be at least 1 (got {num_resamples})")
-    _check_rows(predictions, references, sources)
+    check_rows(predictions, references, sources)
     tables = [scorer.statistics(predictions, references, sources) for scorer in scorers]
-    values = _reduce(scorers, tables)
+    values = reduce_all(scorers, tables)
     generator = np.random.default_rng(seed)
     draws: dict[str, list[float]] = {name: [] for name in values}
     for _ in range(num_resamples):
         rows = generator.integers(0, len(predictions), len(predictions))
-        for name, value in _reduce(scorers, [table[rows] for table in tables]).items():
+        for name, value in reduce_all(scorers, [table[rows] for table in tables]).items():
             draws[name].append(value)
     bounds = {name: np.percentile(drawn, CONFIDENCE_PERCENTILES) for name, drawn in draws.items()}
     return {name: Score(values[name], float(low), float(high)) for name, (low, high) in bounds.items()}
@@ -246,7 +246,8 @@ def split_sentences(text: str) -> list[str]:
     return [part.strip() for part in re.split(SENTENCE_END, text) if part.strip()]
 
 
-def _check_rows(predictions: Sequence[str], references: References, sources: Sequence[str]) -> None:
+def check_rows(predictions: Sequence[str], references: References, sources: Sequence[str]) -> None:
+    """Raise DataError for no rows or a row without a reference, ValueError for lists that do not pair up."""
     lengths = (len(predictions), len(references), len(sources))
     if len(set(lengths)) != 1:
         raise ValueError("{} predictions, {} reference lists and {} sources do not pair up".format(*lengths))
@@ -260,7 +261,7 @@ def _check_rows(predictions: Sequence[str], references: References, sources: Seq
         )
 
 
-def _reduce(scorers: Sequence[Scorer], tables: Sequence[FloatArray]) -> dict[str, float]:
+def reduce_all(scorers: Sequence[Scorer], tables: Sequence[FloatArray]) -> dict[str, float]:
     """The scores of all scorers; two scorers must not claim one name."""
     merged: dict[str, float] = {}
     for scorer, table in zip(scorers, tables, strict=True):

@@ -39,14 +39,14 @@ def evaluate(
 ) -> None:
     """Score ADAPTER on its recipe's data, with 95 % intervals."""
     from flan_lora.data import open_source
-    from flan_lora.evaluate import write_predictions
     from flan_lora.factory import reevaluate
+    from flan_lora.predictions import write_predictions
 
     store, name = find_store(adapter_name, adapters_dir, base)
     stored, source = store.open(name), open_source(data_spec)
     evaluation = reevaluate(stored, source, role=split, base=base, base_only=base_only)
     if predictions is not None:
-        write_predictions(predictions, evaluation)
+        write_predictions(predictions, evaluation.predictions)
     if as_json:
         print_json({key: value for key, value in vars(evaluation).items() if key != "predictions"})
         return

@@ -15,7 +15,7 @@ PACKAGE = REPO / "flan_lora"
 
 # DESIGN: a module imports only what stands above it. A subpackage is one entry; inside it anything goes.
 MAP = (
-    "errors hub metrics indic tasks recipe run manifest adapter encode rows sources token_cache data inspection"
+    "errors hub metrics predictions significance calibration indic tasks zero_shot comparison recipe run manifest adapter encode rows sources token_cache data inspection"
     " lint devices fingerprint base estimate doctor decode evaluate sampler callbacks trackers train store report"
     " outcome factory lora bank forward engine signature router server cli __init__ __main__"
 ).split()

@@ -471,8 +471,8 @@ def test_eval_prints_scores_with_intervals_and_saves_predictions(
     put_fake(monkeypatch, "factory", reevaluate=reevaluate)
     put_fake(
         monkeypatch,
-        "evaluate",
-        write_predictions=lambda path, evaluation: path.write_text(evaluation.predictions[0]),
+        "predictions",
+        write_predictions=lambda path, predictions: path.write_text(predictions[0]),
     )
     command = ("eval", "mine", "--data", "sample", "--adapters-dir", adapters_dir)
     assert "0.4 to 0.6" in succeed(*command, "--predictions", tmp_path / "p.jsonl")

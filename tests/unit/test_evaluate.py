@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import io
-import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +17,7 @@ from flan_lora import evaluate as evaluation_module
 from flan_lora.data import Split
 from flan_lora.decode import label_constraint
 from flan_lora.errors import BaseModelError, DataError
-from flan_lora.evaluate import evaluate, evaluate_baselines, predict, write_predictions
+from flan_lora.evaluate import evaluate, evaluate_baselines, predict
 from flan_lora.metrics import classification, score, squad
 from flan_lora.recipe import EvaluationSection
 from flan_lora.tasks.task import Baseline, Example, Prompt, Task
@@ -365,45 +363,3 @@ def test_baselines_are_scored_like_a_model() -> None:
     expected = score(task.scorers, ["joy"] * 4, [ex.references for ex in test], [""] * 4)
     assert {name: s.value for name, s in result.scores.items()} == expected
     assert result.scores["accuracy"].value == 0.75
-
-
-def test_predictions_are_saved_one_a_line_in_plain_unicode(model: Any, tmp_path: Path) -> None:
-    task = make_task()
-    examples = [replace(ex, references=("नमस्ते", "two\nlines")) for ex in make_examples(task, num=3)]
-    result = toy_evaluation(model, task, examples)
-    path = tmp_path / "new" / "predictions.jsonl"
-    write_predictions(path, result)
-    text = path.read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
-    assert [row["key"] for row in rows] == ["key-0", "key-1", "key-2"]
-    assert rows[0].keys() == {"key", "source", "prediction", "references", "raw"}
-    assert rows[0]["references"] == ["नमस्ते", "two\nlines"]
-    assert "नमस्ते" in text
-    assert [file.name for file in path.parent.iterdir()] == ["predictions.jsonl"]
-
-
-@pytest.mark.parametrize("crash_in", ["json.dumps", "os.replace"])
-def test_a_crash_while_saving_leaves_the_old_file_and_no_other(
-    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_in: str
-) -> None:
-    result = toy_evaluation(model, make_task(), make_examples(make_task(), num=2))
-    path = tmp_path / "predictions.jsonl"
-    path.write_text("old", encoding="utf-8")
-
-    monkeypatch.setattr(evaluation_module, crash_in.partition(".")[0], Crashing(crash_in))
-    with pytest.raises(KeyboardInterrupt):
-        write_predictions(path, result)
-    assert path.read_text(encoding="utf-8") == "old"
-    assert [file.name for file in tmp_path.iterdir()] == ["predictions.jsonl"]
-
-
-class Crashing:
-    """A module with one function that crashes."""
-
-    def __init__(self, name: str) -> None:
-        module, function = name.split(".")
-        self._module = importlib.import_module(module)
-        setattr(self, function, crash)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
