@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MANIFEST, CONFIG, WEIGHTS = "manifest.json", "adapter_config.json", "adapter_model.safetensors"
 CARD, METRICS = "README.md", "metrics.json"
+LOG, PICTURE = "training_log.jsonl", "training_curve.png"
 REQUIRED = (CONFIG, WEIGHTS)
 """What PEFT needs."""
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})

@@ -27,8 +27,10 @@ from flan_lora.adapter import (
     CARD,
     CONFIG,
     MANIFEST,
+    LOG,
     METRICS,
     PICKLE_SUFFIXES,
+    PICTURE,
     REQUIRED,
     WEIGHTS,
     BrokenAdapter,
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BrokenAdapter", "Store", "StoredAdapter", "check_name", "load_adapter"]
 
-PUBLISHED = (*REQUIRED, CARD, METRICS)
+PUBLISHED = (*REQUIRED, CARD, METRICS, LOG, PICTURE)
 """What a staged folder may hold; the manifest is written here."""
 
 Listing: TypeAlias = list[StoredAdapter | BrokenAdapter]
@@ -329,7 +331,7 @@ def _content_problems(contents: Mapping[str, bytes], staged: Path, manifest: Man
     """Weights, scores, and texts that would tell where this machine keeps its files."""
     problems = weight_problems(contents[WEIGHTS], json.loads(contents[CONFIG]))
     private = [str(path).encode() for path in (Path.home(), staged.resolve()) if len(path.parts) > 1]
-    texts = {name: contents[name] for name in (CARD, METRICS) if name in contents}
+    texts = {name: contents[name] for name in (CARD, METRICS, LOG) if name in contents}
     problems += [f"{name}: names a local path" for name, text in texts.items() if any(p in text for p in private)]
     if METRICS in contents:
         try:
