@@ -175,7 +175,7 @@ def is_current(folder: Path, expected: Mapping[str, str]) -> bool:
 
 
 def find_answers(spec: str, task: Task, *, runs_dir: Path, base_slug: str) -> Contestant:
-    """Saved answers by what a user calls them: ``[NAME=]FILE.jsonl``, a run's or comparison's folder, or a run's id.
+    """Saved answers by what a user calls them: ``[NAME=]FILE.jsonl``, the folder of a run or report, a run's id.
 
     A run's id is the path of its folder below ``runs_dir`` (or below ``runs_dir``/<base>); of a run the adapter's
     answers to its test rows are taken.
@@ -198,20 +198,24 @@ def find_answers(spec: str, task: Task, *, runs_dir: Path, base_slug: str) -> Co
 
 
 def _answers_in(folder: Path, task: Task, spec: str) -> tuple[Path, str]:
-    """The adapter's answers in the folder of a run (recipe.json) or of a comparison (contest.json)."""
-    for record, key in ((RECORD, "adapter"), ("recipe.json", "name")):
-        if not (folder / record).is_file():
-            continue
-        values = json.loads((folder / record).read_text(encoding="utf-8"))
-        if values.get("task") != task.name:
-            raise DataError(f"--with {spec}: that is task {values.get('task')!r}, not {task.name!r}. Compare alike.")
-        lora = values.get("lora") or {}
-        about = f"run of {values[key]}" + (f", rank {lora['rank']}" if "rank" in lora else "")
-        return folder / ROWS / f"{values[key]}.jsonl", about
-    raise DataError(
-        f"--with {spec}: {folder} is neither a run (recipe.json) nor a comparison ({RECORD}).\n"
-        "Give a predictions file, or the folder that train wrote (runs/<base>/<name>)."
-    )
+    """The adapter's answers in the folder of a comparison (contest.json) or of a run (recipe.json)."""
+    if (folder / RECORD).is_file():
+        record = read_record(folder)
+        found = record.task, record.contestants[-1].name, f"from the comparison of {record.adapter}"
+    elif (folder / "recipe.json").is_file():
+        recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+        found = recipe["task"], recipe["name"], f"run of {recipe['name']}, rank {recipe['lora']['rank']}"
+    else:
+        raise DataError(
+            f"--with {spec}: {folder} is neither a run (recipe.json) nor a comparison ({RECORD}).\n"
+            "Give a predictions file, or the folder that train wrote (runs/<base>/<name>)."
+        )
+    of_task, name, about = found
+    if of_task != task.name:
+        raise DataError(
+            f"--with {spec}: that is task {of_task!r}, not {task.name!r}.\nCompare answers to one task."
+        )
+    return folder / ROWS / f"{name}.jsonl", about
 
 
 def _short_name(path: Path, file: Path) -> str:

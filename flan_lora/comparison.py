@@ -196,3 +196,37 @@ def _on_common_rows(contestants: Sequence[Contestant]) -> tuple[Contestant, ...]
         replace(contestant, predictions=tuple(rows[key] for key in keys))
         for contestant, rows in zip(contestants, by_key, strict=True)
     )
+
+
+def verdict(comparison: Comparison, duel: Duel) -> str:
+    """One honest sentence about a contestant and the reference, for terminals and pages."""
+    key, reference = comparison.task.select_on, comparison.contestants[0].name
+    gain = duel.differences[key]
+    said = (
+        f"{key} {signed(gain.value)} (95 % interval {signed(gain.low)} to {signed(gain.high)}, "
+        f"paired bootstrap {p_text(gain.p_value)}), {len(duel.won):,} rows better, {len(duel.lost):,} worse"
+    )
+    if duel.mcnemar_p is not None:
+        said += f" (exact McNemar on {duel.mcnemar_score}: {p_text(duel.mcnemar_p)})"
+    if gain.low > 0:
+        conclusion = f"{duel.name} beats the {reference}"
+    elif gain.high < 0:
+        conclusion = f"{duel.name} is worse than the {reference}"
+    else:
+        conclusion = f"between {duel.name} and {reference} the difference may be chance"
+    return f"{conclusion}: {said}."
+
+
+def number(value: float) -> str:
+    """A score: shares in [0, 1] with three digits, scores up to 100 with one."""
+    return f"{value:.3f}" if abs(value) <= 1 else f"{value:.1f}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign: three digits for shares, one for scores up to 100."""
+    return f"{value:+.3f}" if abs(value) <= 1 else f"{value:+.1f}"
+
+
+def p_text(p_value: float) -> str:
+    """``p = 0.041``; below a thousandth only that."""
+    return f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"

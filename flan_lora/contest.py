@@ -128,7 +128,11 @@ class Contest:
         return by_ask
 
     def time(
-        self, task: Task, asks: Sequence[Ask], examples: Sequence[Example], answered: Sequence[Sequence[Prediction]]
+        self,
+        task: Task,
+        asks: Sequence[Ask],
+        examples: Sequence[Example],
+        answered: Sequence[Sequence[Prediction]],
     ) -> list[tuple[Prediction, ...]]:
         """The same answers, those to ``examples`` with their latency alone in a batch.
 
@@ -178,7 +182,7 @@ class Contest:
     def _run(
         self, requests: Sequence[Request], wants_labels: bool, progress: bool
     ) -> tuple[list[Answer], list[Mapping[str, float] | None]]:
-        """The best answer to each request, and its labels' probabilities; batches of like length, longest first."""
+        """The best answer to each request, and its labels' probabilities; batches of like length."""
         from tqdm import tqdm
 
         answers: dict[int, Answer] = {}

@@ -18,7 +18,7 @@ from flan_lora.archive import (
     is_current,
     write_archive,
 )
-from flan_lora.base import MINI, Base, open_base
+from flan_lora.base import MINI, open_base
 from flan_lora.comparison import Contestant
 from flan_lora.contest import Ask, Contest, Trial
 from flan_lora.data import DataSource, Split, load_split, max_rows_of
@@ -30,7 +30,7 @@ from flan_lora.predictions import Prediction
 from flan_lora.recipe import Recipe, Role
 from flan_lora.tasks import get_task
 
-BASE_NAME = "base"
+BASE_NAME = "bare base"
 NUM_TRIAL_ROWS = 200
 """Validation rows that choose the base's wording."""
 NUM_TIMED_ROWS = 40
@@ -86,8 +86,10 @@ def hold_contest(
         f"{stored.manifest.base.model} without an adapter, asked in its best wording: {trials[0].wording.name}",
         f"the adapter {stored.name}, rank {recipe.lora.rank}, asked in its own prompt",
     ]
-    contestants = _named(asks, abouts, answered)
-    reviews, review_record = _reviews(contest, stored, trials[0], source) if recipe.task == "emotion" else ((), None)
+    contestants = _named([BASE_NAME, f"{stored.name} adapter"], abouts, answered)
+    reviews, review_record = (
+        _reviews(contest, stored, trials[0], source) if recipe.task == "emotion" else ((), None)
+    )
     record = ContestRecord(
         adapter=stored.name,
         task=recipe.task,
@@ -128,9 +130,9 @@ def _bare(trial: Trial) -> Ask:
 
 
 def _named(
-    asks: Sequence[Ask], abouts: Sequence[str], answered: Sequence[tuple[Prediction, ...]]
+    names: Sequence[str], abouts: Sequence[str], answered: Sequence[tuple[Prediction, ...]]
 ) -> list[Contestant]:
-    return [Contestant(ask.name, about, rows) for ask, about, rows in zip(asks, abouts, answered, strict=True)]
+    return [Contestant(*parts) for parts in zip(names, abouts, answered, strict=True)]
 
 
 def _records(contestants: Sequence[Contestant]) -> list[ContestantRecord]:
@@ -168,13 +170,13 @@ def _reviews(
     emotions = get_task("emotion")
     mapped = contest.answer(emotions, [_bare(best), contest.own(emotions)], scored)
     answered = [direct, *map(polarity.as_sentiment, mapped)]
-    names = ["base, asked for sentiment", "base, emotion mapped", f"{stored.name}, emotion mapped"]
+    names = ["bare base, for the sentiment", "bare base, by emotion", f"{stored.name} adapter, by emotion"]
     abouts = [
         f"the bare base, asked in its best wording: {trials[0].wording.name}",
         f"the bare base, asked for the emotion ({best.wording.name})",
         f"the adapter {stored.name}, asked for the emotion",
     ]
-    contestants = [Contestant(*parts) for parts in zip(names, abouts, answered, strict=True)]
+    contestants = _named(names, abouts, answered)
     note = ""
     if stored.manifest.base.model == MINI and origin.startswith(f"{polarity.DATASET}/{polarity.CONFIG}:train"):
         note = (
@@ -185,10 +187,3 @@ def _reviews(
         origin=origin, contestants=_records(contestants), trials=_trial_records(trials), note=note
     )
     return contestants, record
-
-
-def base_of(stored: StoredAdapter, base: str | None) -> Base:
-    """The base that an adapter was trained on, under another name or place if one is given."""
-    recipe = Recipe.model_validate(stored.manifest.recipe)
-    spec = recipe.base if base is None else recipe.base.model_copy(update={"model": base})
-    return open_base(spec)

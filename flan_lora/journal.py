@@ -34,7 +34,7 @@ def journal_text(entries: Iterable[Mapping[str, Any]]) -> str:
 
 
 def read_journal(stored: StoredAdapter, runs_dir: Path) -> list[dict[str, Any]]:
-    """The log of an adapter's training: published with it, else of a run folder with its very recipe; else empty."""
+    """An adapter's training log: published with it, else of a run folder with its very recipe; else empty."""
     if LOG in stored.manifest.files:
         lines = (stored.path / LOG).read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines]
@@ -48,6 +48,6 @@ def read_journal(stored: StoredAdapter, runs_dir: Path) -> list[dict[str, Any]]:
 
 
 def curve(entries: Iterable[Mapping[str, Any]], name: str) -> Curve:
-    """Of an entry's field, e.g. ``loss`` or ``eval_macro_f1``; a step that was logged twice counts as last logged."""
+    """Of a field, e.g. ``loss`` or ``eval_macro_f1``; a step that was logged twice counts as last logged."""
     points = {int(entry["step"]): float(entry[name]) for entry in entries if name in entry}
     return Curve(tuple(sorted(points)), tuple(points[step] for step in sorted(points)))

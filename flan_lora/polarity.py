@@ -25,7 +25,13 @@ SPLITS = ("test", "validation", "train")
 """The first of them that is there is used: no adapter of ours learns from any of them."""
 LABELS = ("negative", "positive")
 """In the order of the data set's indices."""
-SENTIMENTS = {"joy": "positive", "love": "positive", "sadness": "negative", "anger": "negative", "fear": "negative"}
+SENTIMENTS = {
+    "joy": "positive",
+    "love": "positive",
+    "sadness": "negative",
+    "anger": "negative",
+    "fear": "negative",
+}
 """What an emotion says about the text's sentiment; surprise says nothing."""
 
 
@@ -91,7 +97,9 @@ def find_reviews(source: DataSource) -> tuple[list[Row], str] | None:
     return rows, f"{DATASET}/{CONFIG}:{SPLITS[0]} @ {commit or 'main'} (Hub)"
 
 
-def draw(rows: Sequence[Row], *, num_tried: int, num_scored: int, seed: int = 0) -> tuple[list[Example], list[Example]]:
+def draw(
+    rows: Sequence[Row], *, num_tried: int, num_scored: int, seed: int = 0
+) -> tuple[list[Example], list[Example]]:
     """Two samples without a row in common: one to choose the base's wording on, one to score."""
     order = list(range(len(rows)))
     random.Random(seed).shuffle(order)

@@ -26,8 +26,8 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 from flan_lora.adapter import (
     CARD,
     CONFIG,
-    MANIFEST,
     LOG,
+    MANIFEST,
     METRICS,
     PICKLE_SUFFIXES,
     PICTURE,

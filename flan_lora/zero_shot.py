@@ -1,4 +1,4 @@
-"""Ways to ask the bare base, so that it is compared at its best: a few wordings per task, one is chosen on validation.
+"""Ways to ask the bare base, so that it is compared at its best: a few wordings per task, chosen on validation.
 
 Knows texts and labels; never a model. An adapter is always asked in its task's own prompt; a base that never saw
 that prompt may do better under another one, in other words for the labels, or in the short form T5 was trained on.

@@ -1,0 +1,504 @@
+"""A comparison as pictures: PNG for light and dark pages, readable at the width of a README.
+
+Knows comparisons and training logs; never a model, a file's place or HTML. matplotlib is the extra ``report``.
+Colours are Okabe and Ito's, which people with any colour vision tell apart; every series also has its own hatch or
+marker, and heat maps run from dark to light, so that grey prints say the same.
+
+Source: Okabe and Ito, Color Universal Design (2008).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flan_lora.comparison import Comparison, confusion, number, reliability
+from flan_lora.errors import FlanLoraError
+from flan_lora.journal import curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH_INCHES = 8.4
+DPI = 160
+"""1,344 pixels wide: sharp at 2x on a README's 840 pixels or less."""
+MAX_NAME_CHARS = 26
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of one page background."""
+
+    name: str
+    paper: str
+    ink: str
+    faint: str
+    """Grid lines and hints."""
+    series: tuple[str, ...]
+    """Of contestants, in order."""
+    heat: str
+    """matplotlib's name of the heat map's colours."""
+
+
+LIGHT = Theme(
+    "light", "#ffffff", "#1f2328", "#d0d7de", ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00"), "Blues"
+)
+DARK = Theme(
+    "dark", "#0d1117", "#e6edf3", "#30363d", ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00"), "cividis"
+)
+THEMES = (LIGHT, DARK)
+HATCHES = ("", "////", "....", "xx", "--")
+MARKERS = ("o", "s", "^", "D", "v")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture in both themes."""
+
+    name: str
+    """Stem of its files: <name>-light.png, <name>-dark.png."""
+    title: str
+    alt: str
+    """What it shows, in a sentence with the numbers that matter."""
+    png: Mapping[str, bytes]
+    """Theme's name -> file."""
+
+
+def check_matplotlib() -> None:
+    """Raise FlanLoraError with the remedy when pictures cannot be drawn here."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise FlanLoraError(
+            "pictures need matplotlib, which is not installed.\n"
+            "Install it (pip install 'flan-lora[report]'), or do without pictures (--table-only)."
+        ) from error
+
+
+def draw_all(
+    comparison: Comparison, training_log: Sequence[Mapping[str, Any]] = (), reviews: Comparison | None = None
+) -> list[Picture]:
+    """Every picture that these answers allow, the overview first.
+
+    Raises:
+        FlanLoraError: matplotlib is not installed.
+    """
+    check_matplotlib()
+    has_labels = bool(comparison.task.labels)
+    pictures = [_overview(comparison)]
+    if has_labels:
+        pictures += [_confusions(comparison), _f1_bars(comparison)]
+        if any(reliability(item.predictions) for item in comparison.contestants):
+            pictures.append(_reliabilities(comparison))
+    else:
+        pictures += [_histogram(comparison), _gains(comparison)]
+    pictures.append(_lengths(comparison))
+    if any("eval_loss" in entry or "loss" in entry for entry in training_log):
+        pictures.append(training_curve(training_log, comparison.task.select_on))
+    if reviews is not None:
+        pictures.append(_reviews(reviews))
+    return pictures
+
+
+def training_curve(training_log: Sequence[Mapping[str, Any]], select_on: str) -> Picture:
+    """Validation score and losses by optimizer step."""
+    score = curve(training_log, f"eval_{select_on}")
+    loss, validation_loss = curve(training_log, "loss"), curve(training_log, "eval_loss")
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        left, right = figure.subplots(1, 2)
+        left.plot(score.steps, score.values, color=theme.series[1], marker="o")
+        for step, value in list(zip(score.steps, score.values, strict=True))[-1:]:
+            left.annotate(number(value), (step, value), xytext=(0, 9), textcoords="offset points", ha="center")
+        left.set(title=f"{select_on} on validation", xlabel="optimizer step")
+        left.margins(x=0.12, y=0.35)
+        right.plot(loss.steps, loss.values, color=theme.series[0], label="training", linewidth=1.4)
+        right.plot(
+            validation_loss.steps, validation_loss.values, color=theme.series[1], marker="o", label="validation"
+        )
+        right.set(title="loss per target token", xlabel="optimizer step")
+        right.set_ylim(bottom=0)
+        right.legend()
+
+    last = f" ends at {number(score.values[-1])}" if score.values else " was not logged"
+    return _picture("training", "Score against training steps", f"{select_on} on validation{last}.", 3.1, paint)
+
+
+# Pictures of labels
+
+
+def _confusions(comparison: Comparison) -> Picture:
+    labels = list(comparison.task.labels)
+    tables = [confusion(comparison.task, item.predictions) for item in comparison.contestants[:3]]
+    has_invalid = any(row[-1] for table in tables for row in table)
+    columns = [*labels, "(none)"] if has_invalid else labels
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        for place, (axes, table) in enumerate(zip(_row(figure, len(tables)), tables, strict=True)):
+            shares = [[count / max(sum(row), 1) for count in row[: len(columns)]] for row in table]
+            axes.imshow(shares, cmap=theme.heat, vmin=0, vmax=1)
+            for i, row in enumerate(shares):
+                for j, share in enumerate(row):
+                    if table[i][j]:
+                        dark_cell = (share > 0.5) == (theme is LIGHT)
+                        color = "#ffffff" if dark_cell else "#000000"
+                        axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color=color, fontsize=9)
+            axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
+            axes.set_yticks(range(len(labels)) if place == 0 else [], labels if place == 0 else [])
+            axes.set(title=_short(comparison.contestants[place].name), xlabel="answer")
+            axes.grid(visible=False)
+            if place == 0:
+                axes.set_ylabel("true label")
+
+    right = [sum(row[i] for i, row in enumerate(table)) for table in tables]
+    said = ", ".join(
+        f"{item.name} has {count} on the diagonal"
+        for item, count in zip(comparison.contestants, right, strict=False)
+    )
+    return _picture(
+        "confusion", "Confusion, % of each true label", f"Of {comparison.num_rows} rows {said}.", 4.2, paint
+    )
+
+
+def _f1_bars(comparison: Comparison) -> Picture:
+    names = [f"f1_{label}" for label in comparison.task.labels]
+    names = [name for name in names if name in comparison.scores[0]]
+    if not names:
+        names = [name for name in comparison.scores[0] if name.startswith(("f1", "accuracy"))]
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        axes = figure.subplots()
+        _grouped_bars(axes, comparison, names, theme)
+        axes.set_xticks(range(len(names)), [name.removeprefix("f1_") for name in names])
+        axes.set(ylabel="F1", ylim=(0, 1.0))
+        _legend_below(figure, axes)
+
+    alt = "F1 by class: " + "; ".join(
+        f"{name.removeprefix('f1_')} "
+        + " against ".join(number(scores[name].value) for scores in comparison.scores)
+        for name in names
+    )
+    return _picture("f1", "F1 by class, with 95 % intervals", f"{alt}.", 3.4, paint)
+
+
+def _reliabilities(comparison: Comparison) -> Picture:
+    found = [reliability(item.predictions) for item in comparison.contestants]
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        left.plot([0, 1], [0, 1], color=theme.ink, linewidth=1, linestyle=":", label="as right as sure")
+        for place, (item, own) in enumerate(zip(comparison.contestants, found, strict=True)):
+            if own is None:
+                continue
+            style = {"color": _color(theme, place), "marker": MARKERS[place % len(MARKERS)]}
+            label = f"{_short(item.name)} (error {own.error:.3f})"
+            xs, ys = [b.confidence for b in own.bins], [b.accuracy for b in own.bins]
+            left.plot(xs, ys, markersize=5, label=label, **style)
+            sizes = [20 + 400 * b.num_rows / comparison.num_rows for b in own.bins]
+            left.scatter(xs, ys, s=sizes, alpha=0.35, linewidths=0, **style)
+            centres = [(b.low + b.high) / 2 for b in own.bins]
+            right.plot(centres, [b.num_rows / comparison.num_rows for b in own.bins], **style)
+        left.set(xlabel="confidence in the answer", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
+        _legend_below(figure, left)
+        right.set(xlabel="confidence in the answer", ylabel="share of rows", xlim=(0, 1), ylim=(0, None))
+
+    said = ", ".join(
+        f"{item.name} {own.error:.3f}"
+        for item, own in zip(comparison.contestants, found, strict=True)
+        if own is not None
+    )
+    return _picture(
+        "reliability", "Reliability of the probabilities", f"Expected calibration error: {said}.", 3.8, paint
+    )
+
+
+# Pictures of texts
+
+
+def _histogram(comparison: Comparison) -> Picture:
+    values = comparison.row_scores
+    top = max(100.0, *(value for row in values for value in row))
+    edges = [top * k / 20 for k in range(21)]
+    score = comparison.task.select_on
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        axes = figure.subplots()
+        for place, (item, row) in enumerate(zip(comparison.contestants, values, strict=True)):
+            color = _color(theme, place)
+            axes.hist(row, bins=edges, histtype="step", linewidth=2, color=color, label=_short(item.name))
+            axes.hist(row, bins=edges, alpha=0.25, color=color)
+            axes.axvline(sum(row) / len(row), color=color, linestyle=("--", ":", "-.")[place % 3], linewidth=1.5)
+        axes.set(xlabel=f"{score} of one row (broken lines: means)", ylabel="rows", xlim=(0, top))
+        _legend_below(figure, axes)
+
+    means = ", ".join(
+        f"{item.name} {sum(row) / len(row):.1f}" for item, row in zip(comparison.contestants, values, strict=True)
+    )
+    return _picture("histogram", f"{score}, row by row", f"Mean {score} of a row: {means}.", 3.6, paint)
+
+
+def _gains(comparison: Comparison) -> Picture:
+    def paint(figure: Figure, theme: Theme) -> None:
+        axes = figure.subplots()
+        for place, duel in enumerate(comparison.duels, 1):
+            ordered = sorted(duel.gains, reverse=True)
+            axes.plot(range(1, len(ordered) + 1), ordered, color=_color(theme, place), label=_duel_label(duel))
+            axes.fill_between(range(1, len(ordered) + 1), ordered, alpha=0.2, color=_color(theme, place))
+        axes.axhline(0, color=theme.ink, linewidth=1)
+        reference = comparison.contestants[0].name
+        axes.set(xlabel="rows, best first", ylabel=f"gain in {comparison.task.select_on} over {reference}")
+        _legend_below(figure, axes)
+
+    said = "; ".join(
+        f"{duel.name}: {len(duel.won)} rows better, {len(duel.lost)} worse" for duel in comparison.duels
+    )
+    return _picture("gains", "Rows won and lost", f"{said}.", 3.4, paint)
+
+
+# Pictures of any task
+
+
+def _overview(comparison: Comparison) -> Picture:
+    """The one for a README: the scores that matter, and what happened row by row."""
+    names = headline_scores(comparison)
+    top = 1.0 if all(scores[name].high <= 1 for scores in comparison.scores for name in names) else 100.0
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        _grouped_bars(left, comparison, names, theme, with_values=True)
+        left.set_xticks(range(len(names)), names)
+        highest = max(scores[name].high for scores in comparison.scores for name in names)
+        left.set(ylim=(0, top * 1.08 if highest > 0.8 * top else highest * 1.3), title="scores, 95 % intervals")
+        _legend_below(figure, left)
+        _outcome_bars(right, comparison, theme)
+
+    alt = "; ".join(
+        f"{name}: "
+        + ", ".join(
+            f"{item.name} {number(scores[name].value)}"
+            for item, scores in zip(comparison.contestants, comparison.scores, strict=True)
+        )
+        for name in names
+    )
+    title = f"Task {comparison.task.name}, {comparison.num_rows:,} rows of {comparison.split}"
+    return _picture("overview", title, f"{alt}; {comparison.num_rows} rows.", 3.6, paint)
+
+
+def headline_scores(comparison: Comparison) -> list[str]:
+    """The scores to show first: what checkpoints are picked on, and up to two more of the task's."""
+    preferred = ["accuracy", "macro_f1", "exact_match", "f1", "rouge_1", "rouge_l", "bleu", "ibleu", "meteor"]
+    there = [name for name in preferred if all(name in scores for scores in comparison.scores)]
+    chosen = [comparison.task.select_on, *(name for name in there if name != comparison.task.select_on)][:3]
+    return [name for name in preferred if name in chosen] or chosen
+
+
+def _outcome_bars(axes: Axes, comparison: Comparison, theme: Theme) -> None:
+    """Rows won, lost and tied of each duel, as one stacked bar."""
+    for place, duel in enumerate(comparison.duels):
+        won, lost = len(duel.won), len(duel.lost)
+        parts = ((won, theme.series[1], "won"), (lost, theme.series[0], "lost"))
+        for height, (count, color, what) in zip((0.22, -0.22), parts, strict=True):
+            axes.barh(place + height, count, 0.38, color=color, edgecolor=theme.paper)
+            axes.text(count, place + height, f" {count:,} {what}", va="center", color=theme.ink)
+    axes.set_yticks(range(len(comparison.duels)), [_short(duel.name, 14) for duel in comparison.duels])
+    axes.set_xlim(0, 1.55 * max(1, *(max(len(d.won), len(d.lost)) for d in comparison.duels)))
+    axes.set_ylim(-0.7, len(comparison.duels) - 0.3)
+    axes.set(title=f"rows against the {_short(comparison.contestants[0].name, 16)}", xlabel="rows")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(visible=False, axis="y")
+
+
+def _lengths(comparison: Comparison) -> Picture:
+    """Score by length of the text (labels) or length of answers (texts), and latency where it was measured."""
+    times = [[1000 * p.latency_s for p in i.predictions if p.latency_s] for i in comparison.contestants]
+    is_timed = any(times)
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        panels = _row(figure, 2 if is_timed else 1)
+        if comparison.task.labels:
+            _accuracy_by_length(panels[0], comparison, theme)
+        else:
+            _answer_lengths(panels[0], comparison, theme)
+        if is_timed:
+            names = [_short(item.name, 16) for item in comparison.contestants]
+            _boxes(panels[1], names, times, theme)
+            panels[1].set(title="latency of one row alone, ms", ylim=(0, None))
+
+    def middle(values: Sequence[float]) -> str:
+        return f"{sorted(values)[len(values) // 2]:.3g} ms" if values else "not measured"
+
+    said = "; ".join(
+        f"{item.name}: median latency {middle(time)}"
+        for item, time in zip(comparison.contestants, times, strict=True)
+    )
+    return _picture("length", "Length and latency", f"{said}.", 3.4, paint)
+
+
+def _accuracy_by_length(axes: Axes, comparison: Comparison, theme: Theme) -> None:
+    """Accuracy in each quarter of the rows, from short texts to long ones."""
+    words = [len(item.source.split()) for item in comparison.contestants[0].predictions]
+    order = sorted(range(len(words)), key=lambda row: words[row])
+    num_parts = min(4, len(order))
+    parts = [order[k * len(order) // num_parts : (k + 1) * len(order) // num_parts] for k in range(num_parts)]
+    xs = range(num_parts)
+    for place, (item, scores) in enumerate(zip(comparison.contestants, comparison.row_scores, strict=True)):
+        ys = [sum(scores[row] for row in part) / len(part) for part in parts]
+        axes.plot(
+            xs, ys, color=_color(theme, place), marker=MARKERS[place % len(MARKERS)], label=_short(item.name)
+        )
+    axes.set_xticks(xs, [f"{words[part[0]]} to {words[part[-1]]}" for part in parts])
+    axes.set(title="accuracy by length of the text", xlabel="words, a quarter of the rows each", ylim=(0, 1.05))
+    axes.legend(loc="lower left")
+
+
+def _answer_lengths(axes: Axes, comparison: Comparison, theme: Theme) -> None:
+    """Words of everybody's answers, the references' last."""
+    lengths = [[len(p.prediction.split()) for p in item.predictions] for item in comparison.contestants]
+    lengths.append([len(p.references[0].split()) for p in comparison.contestants[0].predictions])
+    _boxes(axes, [*(_short(item.name, 16) for item in comparison.contestants), "reference"], lengths, theme)
+    axes.set(title="words of an answer", ylim=(0, None))
+
+
+def _reviews(comparison: Comparison) -> Picture:
+    def paint(figure: Figure, theme: Theme) -> None:
+        axes = figure.subplots()
+        places = list(range(len(comparison.contestants)))[::-1]
+        for place, row, scores in zip(range(len(places)), places, comparison.scores, strict=True):
+            score = scores["accuracy"]
+            ends = [[score.value - score.low], [score.high - score.value]]
+            # base and adapter as everywhere else; who is asked for the sentiment itself has a colour of its own
+            hatch, color = (("xx", theme.series[3]), ("", theme.series[0]), ("////", theme.series[1]))[place]
+            axes.barh(row, score.value, 0.6, color=color, hatch=hatch, edgecolor=theme.paper)
+            axes.errorbar(score.value, row, xerr=ends, color=theme.ink, capsize=4, linewidth=1.3)
+            axes.text(score.high + 0.015, row, f"{score.value:.3f}", va="center", color=theme.ink)
+        axes.axvline(0.5, color=theme.ink, linestyle=":", linewidth=1)
+        axes.set_yticks(places, [_short(item.name, 34) for item in comparison.contestants])
+        axes.set(xlim=(0, 1), xlabel="accuracy (dotted: chance), 95 % intervals")
+        axes.grid(visible=False, axis="y")
+
+    said = ", ".join(
+        f"{item.name} {scores['accuracy'].value:.3f}"
+        for item, scores in zip(comparison.contestants, comparison.scores, strict=True)
+    )
+    title = "Out of domain: film reviews, positive or negative"
+    return _picture("reviews", title, f"Accuracy on {comparison.num_rows} reviews: {said}.", 2.6, paint)
+
+
+# Pieces
+
+
+def _grouped_bars(
+    axes: Axes, comparison: Comparison, names: Sequence[str], theme: Theme, *, with_values: bool = False
+) -> None:
+    """Bars of each score side by side, intervals on top."""
+    count = len(comparison.contestants)
+    width = 0.8 / count
+    for place, (item, scores) in enumerate(zip(comparison.contestants, comparison.scores, strict=True)):
+        xs = [x + (place - (count - 1) / 2) * width for x in range(len(names))]
+        values = [scores[name].value for name in names]
+        ends = [
+            [max(scores[name].value - scores[name].low, 0) for name in names],
+            [max(scores[name].high - scores[name].value, 0) for name in names],
+        ]
+        style = {"color": _color(theme, place), "hatch": HATCHES[place % len(HATCHES)], "edgecolor": theme.paper}
+        axes.bar(xs, values, width * 0.94, label=_short(item.name), linewidth=0, **style)
+        axes.grid(visible=False, axis="x")
+        axes.errorbar(xs, values, yerr=ends, fmt="none", color=theme.ink, capsize=3, linewidth=1.2)
+        if with_values:
+            for x, name in zip(xs, names, strict=True):
+                text = number(scores[name].value)
+                axes.annotate(text, (x, scores[name].high), (0, 3), textcoords="offset points", ha="center")
+
+
+def _boxes(axes: Axes, names: Sequence[str], values: Sequence[Sequence[float]], theme: Theme) -> None:
+    """Median, quartiles, 5th and 95th percentile of each series."""
+    filled = [list(row) or [0.0] for row in values]
+    boxes = axes.boxplot(filled, whis=(5, 95), showfliers=False, patch_artist=True, widths=0.5)
+    for place, box in enumerate(boxes["boxes"]):
+        color = theme.faint if names[place] == "reference" else _color(theme, place)
+        box.set(facecolor=color, edgecolor=theme.ink, hatch=HATCHES[place % len(HATCHES)])
+    for part in ("whiskers", "caps", "medians"):
+        for line in boxes[part]:
+            line.set(color=theme.ink)
+    for x, row in enumerate(values, 1):
+        if row:
+            middle = sorted(row)[len(row) // 2]
+            axes.annotate(f"{middle:.3g}", (x + 0.29, middle), va="center", ha="left", color=theme.ink)
+    axes.set_xticks(range(1, len(values) + 1), names)
+    axes.set_xlim(0.5, len(values) + 0.75)
+    axes.grid(visible=False, axis="x")
+
+
+def _duel_label(duel: Any) -> str:
+    return f"{_short(duel.name)}: {len(duel.won):,} better, {len(duel.lost):,} worse"
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    """One legend under all panels, where it covers nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+
+
+def _row(figure: Figure, count: int) -> list[Axes]:
+    found = figure.subplots(1, count)
+    return list(found) if count > 1 else [found]
+
+
+def _color(theme: Theme, place: int) -> str:
+    return theme.series[place % len(theme.series)]
+
+
+def _short(name: str, limit: int = MAX_NAME_CHARS) -> str:
+    """A name that a legend can hold; dollars would begin a formula."""
+    cut = name if len(name) <= limit else f"{name[: limit - 3]}..."
+    return cut.replace("$", r"\$")
+
+
+def _picture(
+    name: str, title: str, alt: str, height_inches: float, paint: Callable[[Figure, Theme], None]
+) -> Picture:
+    return Picture(name, title, alt, {theme.name: _png(theme, title, height_inches, paint) for theme in THEMES})
+
+
+def _png(theme: Theme, title: str, height_inches: float, paint: Callable[[Figure, Theme], None]) -> bytes:
+    """Equal pictures give equal bytes: no date, no version inside."""
+    from matplotlib.figure import Figure as NewFigure
+
+    with _styled(theme):
+        figure = NewFigure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+        figure.suptitle(title, fontsize=12, fontweight="bold")
+        paint(figure, theme)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        return buffer.getvalue()
+
+
+@contextmanager
+def _styled(theme: Theme) -> Iterator[None]:
+    """matplotlib's settings for one theme; the user's own are back afterwards."""
+    from matplotlib import rc_context
+
+    inks = ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
+    settings = {
+        **dict.fromkeys(inks, theme.ink),
+        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme.paper),
+        "axes.edgecolor": theme.faint,
+        "grid.color": theme.faint,
+        "legend.frameon": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 11,
+        "hatch.color": theme.paper,
+        "hatch.linewidth": 0.8,
+        "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+        "font.size": 10,
+    }
+    with rc_context(settings):
+        yield
