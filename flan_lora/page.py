@@ -156,8 +156,8 @@ def _note(name: str, comparison: Comparison) -> str:
             if (found := reliability(item.predictions)) is not None
         ]
         said = (
-            "Answers in ten bins of confidence, dots by share of rows; on the dotted line an answer is right as "
-            f"often as it claims. Brier score of the answer: {', '.join(briers)}."
+            "Answers in ten bins of confidence (none of fewer than five rows is drawn); on the dotted line an "
+            f"answer is right as often as it claims. Brier score of the answer: {', '.join(briers)}."
         )
     else:
         return ""

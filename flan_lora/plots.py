@@ -2,7 +2,7 @@
 
 Knows comparisons and training logs; never a model, a file's place or HTML. matplotlib is the extra ``report``.
 Colours are Okabe and Ito's, which people with any colour vision tell apart; every series also has its own hatch or
-marker, and heat maps run from dark to light, so that grey prints say the same.
+marker, and heat maps change in lightness, so that grey prints say the same.
 
 Source: Okabe and Ito, Color Universal Design (2008).
 """
@@ -53,6 +53,9 @@ DARK = Theme(
 THEMES = (LIGHT, DARK)
 HATCHES = ("", "////", "....", "xx", "--")
 MARKERS = ("o", "s", "^", "D", "v")
+DASHES = ("-", "--", "-.", ":", (0, (1, 1)))
+MIN_BIN_ROWS = 5
+"""Bins of fewer rows are not drawn: their share that is right is mostly luck."""
 
 
 @dataclass(frozen=True)
@@ -194,12 +197,10 @@ def _reliabilities(comparison: Comparison) -> Picture:
         for place, (item, own) in enumerate(zip(comparison.contestants, found, strict=True)):
             if own is None:
                 continue
-            style = {"color": _color(theme, place), "marker": MARKERS[place % len(MARKERS)]}
+            style = _line(theme, place)
             label = f"{_short(item.name)} (error {own.error:.3f})"
-            xs, ys = [b.confidence for b in own.bins], [b.accuracy for b in own.bins]
-            left.plot(xs, ys, markersize=5, label=label, **style)
-            sizes = [20 + 400 * b.num_rows / comparison.num_rows for b in own.bins]
-            left.scatter(xs, ys, s=sizes, alpha=0.35, linewidths=0, **style)
+            drawn = [b for b in own.bins if b.num_rows >= MIN_BIN_ROWS]
+            left.plot([b.confidence for b in drawn], [b.accuracy for b in drawn], label=label, **style)
             centres = [(b.low + b.high) / 2 for b in own.bins]
             right.plot(centres, [b.num_rows / comparison.num_rows for b in own.bins], **style)
         left.set(xlabel="confidence in the answer", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
@@ -297,18 +298,20 @@ def headline_scores(comparison: Comparison) -> list[str]:
 
 
 def _outcome_bars(axes: Axes, comparison: Comparison, theme: Theme) -> None:
-    """Rows won, lost and tied of each duel, as one stacked bar."""
-    for place, duel in enumerate(comparison.duels):
-        won, lost = len(duel.won), len(duel.lost)
-        parts = ((won, theme.series[1], "won"), (lost, theme.series[0], "lost"))
-        for height, (count, color, what) in zip((0.22, -0.22), parts, strict=True):
-            axes.barh(place + height, count, 0.38, color=color, edgecolor=theme.paper)
-            axes.text(count, place + height, f" {count:,} {what}", va="center", color=theme.ink)
-    axes.set_yticks(range(len(comparison.duels)), [_short(duel.name, 14) for duel in comparison.duels])
-    axes.set_xlim(0, 1.55 * max(1, *(max(len(d.won), len(d.lost)) for d in comparison.duels)))
-    axes.set_ylim(-0.7, len(comparison.duels) - 0.3)
-    axes.set(title=f"rows against the {_short(comparison.contestants[0].name, 16)}", xlabel="rows")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    """Rows won and lost of each duel; names only where there are several."""
+    ticks: list[tuple[float, str]] = []
+    for place, duel in enumerate(reversed(comparison.duels)):
+        whose = f"{_short(duel.name, 16)} " if len(comparison.duels) > 1 else ""
+        parts = ((len(duel.won), 1, "better"), (len(duel.lost), 0, "worse"))
+        for height, (count, colored_as, what) in zip((0.21, -0.21), parts, strict=True):
+            axes.barh(place + height, count, 0.38, color=_color(theme, colored_as), edgecolor=theme.paper)
+            axes.text(count, place + height, f" {count:,}", va="center", color=theme.ink)
+            ticks.append((place + height, f"{whose}{what}"))
+    axes.set_yticks([height for height, _ in ticks], [name for _, name in ticks])
+    axes.set_xlim(0, 1.25 * max(1, *(max(len(d.won), len(d.lost)) for d in comparison.duels)))
+    axes.set_ylim(-0.6, len(comparison.duels) - 0.4)
+    axes.set(title=f"rows against the {_short(comparison.contestants[0].name, 18)}", xlabel="rows")
+    axes.xaxis.set_major_locator(_whole_numbers())
     axes.grid(visible=False, axis="y")
 
 
@@ -344,14 +347,14 @@ def _accuracy_by_length(axes: Axes, comparison: Comparison, theme: Theme) -> Non
     order = sorted(range(len(words)), key=lambda row: words[row])
     num_parts = min(4, len(order))
     parts = [order[k * len(order) // num_parts : (k + 1) * len(order) // num_parts] for k in range(num_parts)]
-    xs = range(num_parts)
+    xs, lowest = range(num_parts), 1.0
     for place, (item, scores) in enumerate(zip(comparison.contestants, comparison.row_scores, strict=True)):
         ys = [sum(scores[row] for row in part) / len(part) for part in parts]
-        axes.plot(
-            xs, ys, color=_color(theme, place), marker=MARKERS[place % len(MARKERS)], label=_short(item.name)
-        )
+        axes.plot(xs, ys, label=_short(item.name), **_line(theme, place))
+        lowest = min(lowest, *ys)
     axes.set_xticks(xs, [f"{words[part[0]]} to {words[part[-1]]}" for part in parts])
-    axes.set(title="accuracy by length of the text", xlabel="words, a quarter of the rows each", ylim=(0, 1.05))
+    axes.set(title="accuracy by length of the text", xlabel="words, a quarter of the rows each")
+    axes.set_ylim(max(0.0, lowest - 0.25), 1.02)
     axes.legend(loc="lower left")
 
 
@@ -404,7 +407,8 @@ def _grouped_bars(
             [max(scores[name].value - scores[name].low, 0) for name in names],
             [max(scores[name].high - scores[name].value, 0) for name in names],
         ]
-        style = {"color": _color(theme, place), "hatch": HATCHES[place % len(HATCHES)], "edgecolor": theme.paper}
+        hatch = HATCHES[place % len(HATCHES)]
+        style: dict[str, Any] = {"color": _color(theme, place), "hatch": hatch, "edgecolor": theme.paper}
         axes.bar(xs, values, width * 0.94, label=_short(item.name), linewidth=0, **style)
         axes.grid(visible=False, axis="x")
         axes.errorbar(xs, values, yerr=ends, fmt="none", color=theme.ink, capsize=3, linewidth=1.2)
@@ -443,6 +447,12 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
 
 
+def _whole_numbers() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=5, integer=True)
+
+
 def _row(figure: Figure, count: int) -> list[Axes]:
     found = figure.subplots(1, count)
     return list(found) if count > 1 else [found]
@@ -450,6 +460,17 @@ def _row(figure: Figure, count: int) -> list[Axes]:
 
 def _color(theme: Theme, place: int) -> str:
     return theme.series[place % len(theme.series)]
+
+
+def _line(theme: Theme, place: int) -> dict[str, Any]:
+    """A contestant's line: colour, marker and dashes of its own, so that two that coincide both show."""
+    return {
+        "color": _color(theme, place),
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": DASHES[place % len(DASHES)],
+        "markersize": 7 - 2 * (place % 2),
+        "linewidth": 2.2 - 0.6 * (place % 2),
+    }
 
 
 def _short(name: str, limit: int = MAX_NAME_CHARS) -> str:
@@ -467,10 +488,11 @@ def _picture(
 def _png(theme: Theme, title: str, height_inches: float, paint: Callable[[Figure, Theme], None]) -> bytes:
     """Equal pictures give equal bytes: no date, no version inside."""
     from matplotlib.figure import Figure as NewFigure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with _styled(theme):
-        figure = NewFigure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+        layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+        figure = NewFigure(figsize=(WIDTH_INCHES, height_inches), layout=layout)
         figure.suptitle(title, fontsize=12, fontweight="bold")
         paint(figure, theme)
         buffer = io.BytesIO()

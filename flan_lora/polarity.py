@@ -14,9 +14,9 @@ from flan_lora.errors import DataError
 from flan_lora.hub import local_folder, read_hub_rows
 from flan_lora.metrics import classification
 from flan_lora.predictions import Prediction
-from flan_lora.rows import Row, read_rows
+from flan_lora.rows import read_rows
 from flan_lora.sources import DataSource
-from flan_lora.tasks.task import Example, Inputs, Prompt, Task
+from flan_lora.tasks.task import Example, Inputs, Prompt, Row, Task
 from flan_lora.tasks.text import label_field, options, plain, row_key, text_field, untokenise
 from flan_lora.zero_shot import Wording
 
@@ -76,7 +76,7 @@ WORDINGS = (
 """Ways to ask the base for the sentiment itself."""
 
 
-def find_reviews(source: DataSource) -> tuple[list[Row], str] | None:
+def find_reviews(source: DataSource) -> tuple[Sequence[Row], str] | None:
     """The film reviews and where they are from; None where this source has none (a user's file, the sample).
 
     Raises:

@@ -133,23 +133,17 @@ def _print_comparison(archive: Archive) -> None:
 def _score_table(comparison: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     from flan_lora.comparison import number, p_text, signed
 
-    header = ["SCORE"]
-    for item in comparison.contestants:
-        header += [item.name.upper(), "95 % INTERVAL"]
-    header += [
-        f"GAIN{f' OF {duel.name.upper()}' if len(comparison.duels) > 1 else ''}" for duel in comparison.duels
-    ]
+    header = ["SCORE", *(f"{item.name.upper()} (95 % INTERVAL)" for item in comparison.contestants)]
+    is_duel = len(comparison.duels) == 1  # more columns would not fit a terminal; the sentences below say it
     rows = []
     for name in comparison.scores[0]:
-        cells = [name]
-        for scores in comparison.scores:
-            score = scores[name]
-            cells += [number(score.value), f"{number(score.low)} to {number(score.high)}"]
-        for duel in comparison.duels:
-            gain = duel.differences[name]
+        found = [scores[name] for scores in comparison.scores]
+        cells = [f"{number(s.value)} ({number(s.low)} to {number(s.high)})" for s in found]
+        if is_duel:
+            gain = comparison.duels[0].differences[name]
             cells.append(f"{signed(gain.value)} ({p_text(gain.p_value)})")
-        rows.append(tuple(cells))
-    return tuple(header), rows
+        rows.append((name, *cells))
+    return (*header, *(["GAIN"] if is_duel else [])), rows
 
 
 def _summary(archive: Archive) -> dict[str, Any]:
