@@ -1,4 +1,4 @@
-"""``flan-lora adapter``: what is published, whether it is whole, and taking it away."""
+"""``flan-lora adapter``: what is published, whether it is whole, passing it on, and taking it away."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from flan_lora.cli.options import (
 from flan_lora.cli.output import duration, print_json, print_table, size
 
 if TYPE_CHECKING:
+    from flan_lora.export import Quantization
     from flan_lora.manifest import Manifest, ScoreRecord, Scores
+    from flan_lora.merge import Dtype, Merged
     from flan_lora.store import StoredAdapter
 
 
 @click.group()
 def adapter() -> None:
-    """The published adapters: list, show, verify, sign, remove."""
+    """The published adapters: list, show, verify, sign, merge, export, push, remove."""
 
 
 @adapter.command("list")
@@ -137,6 +139,112 @@ def sign(adapter_name: str, base: str | None, data_spec: str | None, max_rows: i
     router = Router.open(store.root, open_base(spec))
     router.fit_signature(name, [example.prompt.body for example in split.examples])
     click.echo(f"Signed {name} with {len(split.examples):,} texts from {split.origin}")
+
+
+out_option = click.option(
+    "--out",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="A new or empty folder for the model.",
+)
+
+
+@adapter.command()
+@adapter_argument
+@out_option
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the merged weights; bf16 halves the file and rounds.",
+)
+@store_base_option
+@adapters_dir_option
+@json_option
+def merge(
+    adapter_name: str, folder: Path, dtype: Dtype, base: str | None, adapters_dir: Path, as_json: bool
+) -> None:
+    """Fold an adapter into its base: one plain T5 checkpoint.
+
+    The base is dequantised first, because those are the weights that the adapter was trained against. What the
+    fold changes is measured and printed.
+    """
+    from flan_lora.merge import merge as merge_adapter
+    from flan_lora.merge import save_merged
+
+    store, name = find_store(adapter_name, adapters_dir, base)
+    merged = merge_adapter(store.open(name), base=base, dtype=dtype)
+    save_merged(merged, folder)
+    _print_merged(merged, {"path": folder, "dtype": dtype}, as_json)
+
+
+@adapter.command()
+@adapter_argument
+@out_option
+@click.option(
+    "--to",
+    "runtime",
+    type=click.Choice(["ctranslate2", "safetensors"]),
+    default="ctranslate2",
+    show_default=True,
+    help="safetensors: the merged checkpoint, as `adapter merge` writes it.",
+)
+@click.option(
+    "--quantization",
+    type=click.Choice(["int8", "float32"]),
+    default="int8",
+    show_default=True,
+    help="Of the CTranslate2 weights.",
+)
+@store_base_option
+@adapters_dir_option
+@json_option
+def export(
+    adapter_name: str,
+    folder: Path,
+    runtime: str,
+    quantization: Quantization,
+    base: str | None,
+    adapters_dir: Path,
+    as_json: bool,
+) -> None:
+    """Merge an adapter and convert the model for another runtime.
+
+    The exported model is loaded again, and its answers are held against those of the merged one.
+    """
+    from flan_lora.export import check_ctranslate2, export_ctranslate2
+    from flan_lora.merge import merge as merge_adapter
+    from flan_lora.merge import save_merged
+
+    if runtime == "ctranslate2":
+        check_ctranslate2()  # before the work, not after it
+    store, name = find_store(adapter_name, adapters_dir, base)
+    merged = merge_adapter(store.open(name), base=base)
+    if runtime == "safetensors":
+        save_merged(merged, folder)
+        _print_merged(merged, {"path": folder}, as_json)
+        return
+    exported = export_ctranslate2(merged, folder, quantization=quantization)
+    facts = {"path": folder, "quantization": quantization, "num_equal_to_merged": exported.num_equal_answers}
+    _print_merged(merged, facts, as_json)
+
+
+def _print_merged(merged: Merged, facts: dict[str, object], as_json: bool) -> None:
+    """Where it lies, and how far it is from the adapter as it is served."""
+    drift = merged.drift
+    if as_json:
+        print_json({"name": merged.name, **facts, "drift": drift})
+        return
+    click.echo(f"{merged.name}, merged into its base: {facts['path']}")
+    click.echo(
+        f"logits move by {drift.max_logit_delta:.3g} at most (largest logit {drift.logit_scale:.3g}); "
+        f"{drift.num_equal_answers} of {drift.num_prompts} answers are those of the served adapter"
+    )
+    if "num_equal_to_merged" in facts:
+        equal = f"{facts['num_equal_to_merged']} of {drift.num_prompts}"
+        click.echo(f"CTranslate2, {facts['quantization']}: {equal} answers equal the merged model's")
 
 
 def _row(slug: str, stored: StoredAdapter) -> tuple[object, ...]:
