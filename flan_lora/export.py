@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flan_lora.encode import encode_sources
 from flan_lora.errors import FlanLoraError
-from flan_lora.merge import Merged, specimen_examples, write_whole
+from flan_lora.merge import Merged, write_whole
+from flan_lora.specimens import specimen_examples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

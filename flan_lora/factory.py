@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from flan_lora.adapter import StoredAdapter
+from flan_lora.adapter import CARD, LOG, METRICS, PICTURE, StoredAdapter
 from flan_lora.base import Base, open_base, open_config, open_tokenizer
 from flan_lora.data import ROLES, DataSource, Split, encode_split, load_split, max_rows_of
 from flan_lora.estimate import Estimate, estimate
-from flan_lora.evaluate import Evaluation, evaluate, evaluate_baselines
+from flan_lora.evaluate import Evaluation, evaluate, evaluate_baselines, predict
+from flan_lora.journal import journal_text
 from flan_lora.lint import lint_splits
-from flan_lora.manifest import dump
+from flan_lora.manifest import ExampleRecord, dump
 from flan_lora.outcome import Evaluations, Outcome, Rows
+from flan_lora.plots import LIGHT, has_matplotlib, training_curve
 from flan_lora.predictions import write_predictions
 from flan_lora.recipe import Recipe, Role
 from flan_lora.report import card
 from flan_lora.run import Run, resume_run, start_run
+from flan_lora.specimens import SPECIMENS, specimen_examples
 from flan_lora.store import Store, check_name, load_adapter
 from flan_lora.tasks import TASKS
+from flan_lora.tasks.task import Task
 from flan_lora.train import TrainedAdapter, restore, train
 
 Echo = Callable[[str], None]
@@ -70,7 +74,7 @@ def build_adapter(
         return adapters_dir / base.slug / recipe.name
     say(f"trained {trained.num_steps:,} steps in {trained.seconds:.0f} s, best at step {trained.best_step:,}")
     evaluations = evaluate_all(recipe, base, trained, rows, run)
-    path = publish(Outcome(recipe, source, base, rows, trained, evaluations), adapters_dir)
+    path = publish(Outcome(recipe, source, base, rows, trained, evaluations), adapters_dir, run)
     shutil.rmtree(run.checkpoints_dir, ignore_errors=True)  # published: nothing is left to resume
     say(_conclusion(recipe, evaluations, path))
     return path
@@ -155,17 +159,25 @@ def evaluate_all(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows
     adapter = _evaluate(recipe, base, trained.peft_model, test, recipe.name)
     with trained.peft_model.disable_adapter():
         bare = _evaluate(recipe, base, trained.peft_model, test, "base")
+        bare_answers = _answer_specimens(recipe, base, trained.peft_model)
+    examples = _examples(task, _answer_specimens(recipe, base, trained.peft_model), bare_answers)
     baselines = evaluate_baselines(task, rows.splits["train"], test)
     for evaluation in (adapter, bare, *baselines.values()):
         write_predictions(run.path / "predictions" / f"{evaluation.name}.jsonl", evaluation.predictions)
-    return Evaluations(adapter, bare, baselines)
+    return Evaluations(adapter, bare, baselines, examples)
 
 
-def publish(outcome: Outcome, adapters_dir: Path) -> Path:
-    """Write metrics and card beside the staged weights, then hand the folder to the store."""
+def publish(outcome: Outcome, adapters_dir: Path, run: Run) -> Path:
+    """Write log, metrics, picture and card beside the staged weights, then hand the folder to the store."""
     manifest, metrics, staged_dir = outcome.manifest(), outcome.metrics(), outcome.trained.staged_dir
-    (staged_dir / "metrics.json").write_text(dump(metrics), encoding="utf-8")
-    (staged_dir / "README.md").write_text(card(manifest, metrics), encoding="utf-8")
+    log = run.read_log()
+    (staged_dir / LOG).write_text(journal_text(log), encoding="utf-8")
+    has_picture = has_matplotlib()  # an extra: without it the card goes without its picture
+    if has_picture:
+        (staged_dir / PICTURE).write_bytes(training_curve(log, outcome.recipe.select_on).png[LIGHT.name])
+    (staged_dir / METRICS).write_text(dump(metrics), encoding="utf-8")
+    text = card(manifest, metrics, picture=PICTURE if has_picture else None)
+    (staged_dir / CARD).write_text(text, encoding="utf-8")
     return Store(adapters_dir / outcome.base.slug).publish(staged_dir, manifest)
 
 
@@ -179,6 +191,25 @@ def _evaluate(recipe: Recipe, base: Base, model: torch.nn.Module, split: Split, 
         max_source_tokens=recipe.data.max_source_tokens,
         name=name,
         progress=True,
+    )
+
+
+def _answer_specimens(recipe: Recipe, base: Base, model: torch.nn.Module) -> list[str]:
+    """The task's specimens, answered as test rows are."""
+    return predict(
+        model,
+        base.tokenizer,
+        TASKS[recipe.task],
+        specimen_examples(TASKS[recipe.task]),
+        evaluation=recipe.evaluation,
+        max_source_tokens=recipe.data.max_source_tokens,
+    )
+
+
+def _examples(task: Task, adapter: Sequence[str], bare: Sequence[str]) -> tuple[ExampleRecord, ...]:
+    return tuple(
+        ExampleRecord(inputs=dict(item.inputs), hoped_for=item.hoped_for, adapter=own, base=other)
+        for item, own, other in zip(SPECIMENS[task.name], adapter, bare, strict=True)
     )
 
 

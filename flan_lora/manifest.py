@@ -167,6 +167,19 @@ class Manifest(Section):
         return self
 
 
+class ExampleRecord(Section):
+    """A text written for the card, and what was answered to it; no row of a data set."""
+
+    inputs: dict[str, str] = Field(min_length=1)
+    """The task's inputs."""
+    hoped_for: str
+    """What a person would answer."""
+    adapter: str
+    """What the adapter answered."""
+    base: str
+    """What the bare base answered under the same prompt."""
+
+
 class Metrics(Section):
     """``metrics.json``: the final evaluation, in full.
 
@@ -199,6 +212,8 @@ class Metrics(Section):
     """The bare base; empty when it was not run."""
     baselines: dict[str, Scores] = Field(default_factory=dict)
     """Trivial predictors by name."""
+    examples: list[ExampleRecord] = Field(default_factory=list)
+    """The task's specimens, answered."""
 
 
 def dump(document: Manifest | Metrics) -> str:

@@ -22,7 +22,7 @@ from flan_lora.errors import AdapterError
 from flan_lora.evaluate import predict
 from flan_lora.fingerprint import int8_scale
 from flan_lora.recipe import Recipe
-from flan_lora.specimens import SPECIMENS
+from flan_lora.specimens import specimen_examples
 from flan_lora.store import load_adapter
 from flan_lora.tasks import get_task
 from flan_lora.tasks.task import Example, Task
@@ -127,14 +127,6 @@ def write_whole(folder: Path, write: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
-
-
-def specimen_examples(task: Task) -> list[Example]:
-    """The task's specimens in its own prompt."""
-    return [
-        Example(str(key), task.prompt(item.inputs), item.hoped_for, (item.hoped_for,), item.inputs)
-        for key, item in enumerate(SPECIMENS[task.name])
-    ]
 
 
 def answer_with(model: Any, base: Base, task: Task, recipe: Recipe, examples: Sequence[Example]) -> list[str]:

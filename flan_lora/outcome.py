@@ -12,6 +12,7 @@ from flan_lora.lint import LintReport
 from flan_lora.manifest import (
     BaseRecord,
     DataRecord,
+    ExampleRecord,
     Manifest,
     Metrics,
     ScoreRecord,
@@ -45,6 +46,8 @@ class Evaluations:
     adapter: Evaluation
     base: Evaluation
     baselines: dict[str, Evaluation]
+    examples: tuple[ExampleRecord, ...] = ()
+    """The task's specimens, answered by adapter and base."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Outcome:
             adapter=_records(scored.adapter),
             base=_records(scored.base),
             baselines={name: _records(item) for name, item in scored.baselines.items()},
+            examples=list(scored.examples),
         )
 
     def _base_record(self) -> BaseRecord:

@@ -71,15 +71,22 @@ class Picture:
     """Theme's name -> file."""
 
 
-def check_matplotlib() -> None:
-    """Raise FlanLoraError with the remedy when pictures cannot be drawn here."""
+def has_matplotlib() -> bool:
+    """Whether pictures can be drawn here."""
     try:
         import matplotlib  # noqa: F401
-    except ImportError as error:
+    except ImportError:
+        return False
+    return True
+
+
+def check_matplotlib() -> None:
+    """Raise FlanLoraError with the remedy when pictures cannot be drawn here."""
+    if not has_matplotlib():
         raise FlanLoraError(
             "pictures need matplotlib, which is not installed.\n"
             "Install it (pip install 'flan-lora[report]'), or do without pictures (--table-only)."
-        ) from error
+        )
 
 
 def draw_all(

@@ -5,6 +5,7 @@ Knows records and words; never a tensor, a dataset or a store.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import yaml
 
 from flan_lora.base import MINI, base_slug
+from flan_lora.emissions import estimate_emissions
 from flan_lora.manifest import Manifest, Metrics, ScoreRecord, Scores
 from flan_lora.recipe import BaseSection
 from flan_lora.tasks import TASKS
@@ -67,17 +69,21 @@ LABEL_TASKS = {name for name, task in TASKS.items() if task.labels}
 HUB_METRICS = {"macro_f1": "f1", "self_bleu": "bleu", "ibleu": "bleu"}
 
 
-def card(manifest: Manifest, metrics: Metrics) -> str:
+def card(manifest: Manifest, metrics: Metrics, *, picture: str | None = None) -> str:
     """README.md of a published adapter: front matter that the Hub reads, then text for people.
 
     Every number comes from ``manifest`` and ``metrics``; the text says where the adapter does not win.
+
+    Args:
+        picture: file name of the training curve beside the card, if it was drawn.
     """
     sections = [
         _title(manifest),
         _results(manifest, metrics),
+        *([_examples(metrics)] if metrics.examples else []),
         _usage(manifest),
         _limits(manifest),
-        _training(manifest),
+        _training(manifest, picture),
         _data(manifest),
     ]
     front = yaml.safe_dump(front_matter(manifest, metrics), sort_keys=False, allow_unicode=True, width=110)
@@ -101,9 +107,21 @@ def front_matter(manifest: Manifest, metrics: Metrics) -> dict[str, Any]:
         "datasets": [dataset] if dataset else None,
         "metrics": list(dict.fromkeys(_hub_metric(name) for name in scores)),
         "tags": ["lora", family, "flan-lora", manifest.task],
+        "co2_eq_emissions": _emissions_block(manifest),
         "model-index": [{"name": manifest.name, "results": [_model_index_result(manifest, metrics)]}],
     }
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _emissions_block(manifest: Manifest) -> dict[str, Any]:
+    """The Hub's own field, in grams. Source: huggingface.co/docs/hub/model-cards-co2."""
+    found = estimate_emissions(manifest.training.seconds, manifest.training.device)
+    return {
+        "emissions": round(found.co2_g, 1),
+        "source": f"estimate: {found.assumptions}",
+        "training_type": "fine-tuning",
+        "hardware_used": manifest.training.device,
+    }
 
 
 def _model_index_result(manifest: Manifest, metrics: Metrics) -> dict[str, Any]:
@@ -179,6 +197,26 @@ def _verdict(metrics: Metrics, others: Mapping[str, Scores]) -> str:
     return f"**On {key} the adapter does not beat the {_spoken(best)}.**"
 
 
+def _examples(metrics: Metrics) -> str:
+    """One line per specimen: for tasks with labels, one per label."""
+    rows = [
+        [
+            _one_line(" / ".join(item.inputs.values())),
+            item.hoped_for,
+            item.adapter or "(nothing)",
+            item.base or "(nothing)",
+        ]
+        for item in metrics.examples
+    ]
+    table = _table(
+        ["text", "hoped for", "this adapter", "bare base"], [[_one_line(c) for c in row] for row in rows]
+    )
+    return (
+        "## Examples\n\nTexts written for this card, no rows of the data. The answers are what the training run "
+        f"generated, right or wrong, the bare base under the same prompt.\n\n{table}"
+    )
+
+
 def _usage(manifest: Manifest) -> str:
     return (
         "## Use\n\n"
@@ -186,7 +224,9 @@ def _usage(manifest: Manifest) -> str:
         f"{', and decodes only labels' if manifest.task in LABEL_TASKS else ''}:\n\n"
         f"```python\n{_code_with_us(manifest)}```\n\n"
         f"Without it, with PEFT alone. {_plain_note(manifest)}\n\n"
-        f"```python\n{_code_without_us(manifest)}```"
+        f"```python\n{_code_without_us(manifest)}```\n\n"
+        "Of an adapter on the Hub, PEFT takes the id in place of the folder. Other runtimes take a merged model: "
+        f"`flan-lora adapter merge {manifest.name} --out DIR`, or `flan-lora adapter export` for CTranslate2."
     )
 
 
@@ -257,8 +297,9 @@ def _limits(manifest: Manifest) -> str:
     )
 
 
-def _training(manifest: Manifest) -> str:
+def _training(manifest: Manifest, picture: str | None) -> str:
     training, section = manifest.training, manifest.recipe["training"]
+    found = estimate_emissions(training.seconds, training.device)
     picked = f"step {training.best_step:,} of {training.num_steps:,}"
     if training.select_on and training.best_score is not None:
         picked += f", by {training.select_on} on validation ({training.best_score:.4g})"
@@ -276,9 +317,13 @@ def _training(manifest: Manifest) -> str:
         "seed": str(training.seed),
         "recipe": f"`{manifest.recipe_fingerprint}`, in full in manifest.json",
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(manifest.versions.items())),
+        "emissions": f"about {found.co2_g:.2g} g CO2, {found.energy_kwh:.2g} kWh; estimate: {found.assumptions}",
         "published": manifest.created_at,
     }
-    return f"## Training\n\n{_table(['', ''], [[name, value] for name, value in facts.items()])}"
+    table = _table(["", ""], [[name, value] for name, value in facts.items()])
+    score = training.select_on or "the score"
+    curve = f"\n\n![{score} on validation and losses by training step]({picture})" if picture else ""
+    return f"## Training\n\n{table}{curve}"
 
 
 def _data(manifest: Manifest) -> str:
@@ -351,6 +396,11 @@ def _slug(manifest: Manifest) -> str:
 
 def _spoken(name: str) -> str:
     return name if name == "bare base" else f"{name} baseline"
+
+
+def _one_line(text: str) -> str:
+    """A cell of a table: no line break, nothing that Markdown or HTML would read as its own."""
+    return html.escape(" ".join(text.split()), quote=False).replace("*", "\\*").replace("_", "\\_")
 
 
 def _lower_first(text: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flan_lora.tasks.task import Example, Task
+
 
 @dataclass(frozen=True, slots=True)
 class Specimen:
@@ -81,3 +83,11 @@ SPECIMENS: dict[str, tuple[Specimen, ...]] = {
         Specimen({"context": _LIBRARY, "answer": "forty"}, "How many visitors does the reading room seat?"),
     ),
 }
+
+
+def specimen_examples(task: Task) -> list[Example]:
+    """The task's specimens in its own prompt."""
+    return [
+        Example(str(key), task.prompt(item.inputs), item.hoped_for, (item.hoped_for,), item.inputs)
+        for key, item in enumerate(SPECIMENS[task.name])
+    ]

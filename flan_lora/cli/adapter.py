@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def adapter() -> None:
-    """The published adapters: list, show, verify, sign, merge, export, push, remove."""
+    """The published adapters: list, verify, merge, export, push, remove."""
 
 
 @adapter.command("list")
@@ -227,8 +227,51 @@ def export(
         _print_merged(merged, {"path": folder}, as_json)
         return
     exported = export_ctranslate2(merged, folder, quantization=quantization)
-    facts = {"path": folder, "quantization": quantization, "num_equal_to_merged": exported.num_equal_answers}
+    facts: dict[str, object] = {"path": folder, "quantization": quantization}
+    facts["num_equal_to_merged"] = exported.num_equal_answers
     _print_merged(merged, facts, as_json)
+
+
+@adapter.command()
+@adapter_argument
+@click.argument("repo_id", metavar="OWNER/NAME")
+@click.option("--private", is_flag=True, help="Make the repository private, if it is new.")
+@click.option("--dry-run", is_flag=True, help="Check the adapter and list what would be sent; no network.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@store_base_option
+@adapters_dir_option
+@json_option
+def push(
+    adapter_name: str,
+    repo_id: str,
+    private: bool,
+    dry_run: bool,
+    yes: bool,
+    base: str | None,
+    adapters_dir: Path,
+    as_json: bool,
+) -> None:
+    """Send an adapter to the Hugging Face Hub.
+
+    Only files that the manifest lists are sent, in one commit; the token is the one of `hf auth login`.
+    """
+    from flan_lora.upload import prepare_upload
+    from flan_lora.upload import push as push_to_hub
+
+    store, name = find_store(adapter_name, adapters_dir, base)
+    upload = prepare_upload(store, name, repo_id, private=private)
+    if not as_json:
+        print_table(("FILE", "SIZE"), [(file, size(count)) for file, count in upload.files.items()])
+        for note in upload.notes:
+            click.echo(f"note: {note}")
+    if not dry_run and not yes:
+        click.confirm(f"Send {size(upload.size_bytes)} to {repo_id}?", abort=True, err=as_json)
+    address = None if dry_run else push_to_hub(upload)
+    if as_json:
+        facts = {"repo_id": repo_id, "files": upload.files, "notes": upload.notes}
+        print_json({**facts, "sent": address is not None, "address": address})
+    else:
+        click.echo(f"Sent to {address}" if address else f"Nothing was sent: {size(upload.size_bytes)} would go.")
 
 
 def _print_merged(merged: Merged, facts: dict[str, object], as_json: bool) -> None:

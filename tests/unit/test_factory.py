@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from flan_lora.base import open_base
 from flan_lora.data import open_source
 from flan_lora.errors import AdapterError, AdapterMismatchError, DataError
 from flan_lora.factory import build_adapter, plan, reevaluate
+from flan_lora.journal import curve, read_journal
 from flan_lora.manifest import load_metrics
 from flan_lora.recipe import Recipe, parse_recipe
 from flan_lora.run import Run
+from flan_lora.specimens import SPECIMENS
 from flan_lora.store import Store
 from flan_lora.tasks import TASKS
 from tests.checkpoint import edit_config, save_checkpoint
@@ -67,6 +70,8 @@ def test_the_adapter_stands_under_its_base_and_is_whole(folder, published):
         "manifest.json",
         "metrics.json",
         "README.md",
+        "training_log.jsonl",
+        "training_curve.png",
     }
 
 
@@ -170,3 +175,32 @@ def tiny_lora_parameters(folder):
 
 def test_every_task_has_a_baseline_to_stand_beside_its_scores():
     assert all(task.baselines for task in TASKS.values())
+
+
+def test_the_card_has_the_curve_and_the_answers_of_this_run(folder, published):
+    stored = Store(folder / "adapters" / "tiny-base").open("moods")
+    log = read_journal(stored, folder / "nowhere")
+    assert curve(log, "eval_macro_f1").steps == (12, 24, 36, 48) and len(curve(log, "loss").steps) >= 4
+    assert not [entry for entry in log if "unix_time_s" in entry]
+    metrics = load_metrics(published / "metrics.json")
+    assert [item.hoped_for for item in metrics.examples] == [item.hoped_for for item in SPECIMENS["emotion"]]
+    assert {item.adapter for item in metrics.examples} <= set(TASKS["emotion"].labels)
+    text = (published / "README.md").read_text(encoding="utf-8")
+    assert "](training_curve.png)" in text and metrics.examples[0].inputs["text"] in text
+    assert (published / "training_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert all(
+        (published / name).stat().st_size < 200_000 for name in ("training_curve.png", "training_log.jsonl")
+    )
+
+
+def test_without_matplotlib_an_adapter_is_published_without_its_picture(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    path = build_adapter(
+        recipe_for(folder, max_steps=2),
+        open_source(str(folder / "mine.csv")),
+        adapters_dir=folder / "plain",
+        run_dir=folder / "plain-run",
+        echo=lambda line: None,
+    )
+    assert not (path / "training_curve.png").exists() and (path / "training_log.jsonl").is_file()
+    assert "training_curve.png" not in (path / "README.md").read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCard
 from flan_lora.mini import MINI_PATH
 from flan_lora.recipe import BaseSection, Recipe, load_recipe
 from flan_lora.report import DATA_TERMS, LIMITS, PIPELINE_TAGS, SAMPLE_INPUTS, card
+from flan_lora.specimens import SPECIMENS
 from flan_lora.store import Store
 from flan_lora.tasks import TASKS
 from tests.published import make_manifest, make_metrics, manifest_values, stage
@@ -189,6 +190,37 @@ def test_the_facts_of_training_are_the_manifests() -> None:
         assert fact in text
     assert "A DoRA update" in card(make_manifest(lora={"use_dora": True}), make_metrics())
     assert "A rank-stabilised LoRA update" in card(make_manifest(lora={"use_rslora": True}), make_metrics())
+
+
+def test_every_label_has_an_example_and_no_answer_breaks_the_table() -> None:
+    assert {item.hoped_for for item in SPECIMENS["emotion"]} == set(TASKS["emotion"].labels)
+    assert {item.hoped_for for item in SPECIMENS["similarity"]} == set(TASKS["similarity"].labels)
+    for name, task in TASKS.items():
+        assert len(SPECIMENS[name]) >= 2
+        for item in SPECIMENS[name]:
+            assert tuple(item.inputs) == task.inputs and str(task.prompt(item.inputs))
+    hostile = "a | b\n<script>x</script> *c* _d_"
+    examples = [{"inputs": {"text": hostile}, "hoped_for": "joy", "adapter": "fear", "base": ""}]
+    text = card(make_manifest(), make_metrics(examples=examples))
+    line = next(line for line in text.splitlines() if "script" in line)
+    assert line == r"| a \| b &lt;script&gt;x&lt;/script&gt; \*c\* \_d\_ | joy | fear | (nothing) |"
+    assert "## Examples" not in card(make_manifest(), make_metrics())
+
+
+def test_the_training_curve_is_shown_where_it_was_drawn() -> None:
+    training = {**manifest_values()["training"], "select_on": "macro_f1"}
+    text = card(make_manifest(training=training), make_metrics(), picture="training_curve.png")
+    assert "![macro_f1 on validation and losses by training step](training_curve.png)" in text
+    assert "![" not in card(make_manifest(), make_metrics())
+
+
+def test_emissions_stand_in_the_hubs_own_field_with_their_assumptions() -> None:
+    training = {**manifest_values()["training"], "seconds": 3600.0, "device": "cuda (NVIDIA H200)"}
+    data = ModelCard(card(make_manifest(training=training), make_metrics())).data.to_dict()
+    block = data["co2_eq_emissions"]
+    assert block["emissions"] == pytest.approx(0.7 * 1.56 * 473, abs=0.1)
+    assert block["training_type"] == "fine-tuning" and block["hardware_used"] == "cuda (NVIDIA H200)"
+    assert "700 W" in block["source"] and "estimate" in block["source"]
 
 
 def test_a_bar_in_a_name_does_not_break_a_table() -> None:
