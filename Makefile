@@ -21,7 +21,7 @@ OPTIONS = $(if $(BASE),--base $(BASE)) $(if $(DATA),--data $(DATA)) $(ARGS)
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow train-all check bench docs clean
+.PHONY: help setup demo test test-slow train-all compare pictures check bench docs clean
 .PHONY: $(addprefix train-,$(TASKS)) $(addprefix eval-,$(TASKS))
 
 help: ## list the jobs
@@ -79,6 +79,14 @@ train-all: $(addprefix train-,$(TASKS)) ## train all six, one after the other
 $(addprefix eval-,$(TASKS)): eval-%: $(READY)
 	@$(FLAN_LORA) eval $* $(OPTIONS)
 eval-<task>: ## score a published adapter again, with 95 % intervals
+
+compare: $(READY) ## every published adapter against its bare base: tables, pages and pictures under reports/
+	@$(FLAN_LORA) compare --all $(OPTIONS)
+
+pictures: $(READY) ## compare emotion on mini, and put its overview into docs/pictures/ for the README
+	@$(FLAN_LORA) compare emotion --base mini $(if $(DATA),--data $(DATA)) $(ARGS)
+	@mkdir -p docs/pictures
+	@cp reports/mini-emotion/overview-light.png reports/mini-emotion/overview-dark.png docs/pictures/
 
 check: $(READY) ## what must pass before a commit: format, lint, types, tests, README
 	@$(BIN)/ruff format --check --quiet .

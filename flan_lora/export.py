@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from flan_lora.encode import encode_sources
 from flan_lora.errors import FlanLoraError
 from flan_lora.merge import Merged, write_whole
-from flan_lora.specimens import specimen_examples
+from flan_lora.specimens import probe_examples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -59,7 +59,7 @@ def export_ctranslate2(merged: Merged, folder: Path, *, quantization: Quantizati
         merged.tokenizer.save_pretrained(place)
 
     write_whole(folder, write)
-    prompts = [str(example.prompt) for example in specimen_examples(merged.task)]
+    prompts = [str(example.prompt) for example in probe_examples(merged.task)]
     limit = merged.task.max_new_tokens
     answers = answer_ctranslate2(folder, merged.tokenizer, prompts, max_new_tokens=limit)
     plain = _answer_plain(merged, limit)
@@ -102,7 +102,7 @@ def _answer_plain(merged: Merged, max_new_tokens: int) -> list[str]:
 
     config = generation_config(merged.model.config, merged.tokenizer, max_new_tokens=max_new_tokens, num_beams=1)
     answers = []
-    for source in encode_sources(merged.tokenizer, [e.prompt for e in specimen_examples(merged.task)], 512):
+    for source in encode_sources(merged.tokenizer, [e.prompt for e in probe_examples(merged.task)], 512):
         with torch.inference_mode():
             ids = merged.model.generate(torch.tensor([source.input_ids]), generation_config=config)
         answers.append(decode(merged.tokenizer, ids[0].tolist()[1:]))

@@ -209,7 +209,7 @@ def _answer_specimens(recipe: Recipe, base: Base, model: torch.nn.Module) -> lis
 def _examples(task: Task, adapter: Sequence[str], bare: Sequence[str]) -> tuple[ExampleRecord, ...]:
     return tuple(
         ExampleRecord(inputs=dict(item.inputs), hoped_for=item.hoped_for, adapter=own, base=other)
-        for item, own, other in zip(SPECIMENS[task.name], adapter, bare, strict=True)
+        for item, own, other in zip(SPECIMENS.get(task.name, ()), adapter, bare, strict=True)
     )
 
 

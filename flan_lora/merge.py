@@ -22,7 +22,7 @@ from flan_lora.errors import AdapterError
 from flan_lora.evaluate import predict
 from flan_lora.fingerprint import int8_scale
 from flan_lora.recipe import Recipe
-from flan_lora.specimens import specimen_examples
+from flan_lora.specimens import probe_examples
 from flan_lora.store import load_adapter
 from flan_lora.tasks import get_task
 from flan_lora.tasks.task import Example, Task
@@ -86,7 +86,7 @@ def merge(stored: StoredAdapter, *, base: str | None = None, dtype: Dtype = "fp3
     model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
     task = get_task(recipe.task)
     with_adapter = load_adapter(served.model, stored, fingerprint=served.fingerprint)
-    examples = specimen_examples(task)
+    examples = probe_examples(task)
     answers = answer_with(model, served, task, recipe, examples)
     drift = _drift(with_adapter, model, served, task, recipe, answers)
     return Merged(model, served.tokenizer, stored.name, task, recipe, drift, tuple(answers))
@@ -155,11 +155,11 @@ def _drift(
     served: Any, merged: T5ForConditionalGeneration, base: Base, task: Task, recipe: Recipe, answers: Sequence[str]
 ) -> Drift:
     """Both models read the specimens and the merged model's answers, token by token."""
-    examples = specimen_examples(task)
+    examples = probe_examples(task)
     deltas, scales = [], []
     for example, answer in zip(examples, answers, strict=True):
         [source] = encode_sources(base.tokenizer, [example.prompt], recipe.data.max_source_tokens)
-        [target] = encode_targets(base.tokenizer, [answer or example.target], task.max_new_tokens)
+        [target] = encode_targets(base.tokenizer, [answer or "yes"], task.max_new_tokens)
         theirs, ours = (_logits(model, source.input_ids, target.input_ids) for model in (served, merged))
         deltas.append(float((theirs - ours).abs().max()))
         scales.append(float(theirs.abs().max()))

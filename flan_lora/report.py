@@ -55,6 +55,9 @@ LIMITS = {
 }
 """Known weaknesses by task, in plain words."""
 
+OTHER_LIMITS = "It was made and tested on its publisher's rows; on other texts its answers are less reliable."
+"""For a task of a user's own."""
+
 DATA_TERMS = {
     "dair-ai/emotion": "for education and research only",
     "rajpurkar/squad": "CC BY-SA 4.0",
@@ -65,7 +68,6 @@ DATA_TERMS = {
 """What the datasets of the recipes say about their use. English all of them, but for MLQA's configs."""
 
 SHARES = re.compile(r"accuracy|macro_f1|.*_share")
-LABEL_TASKS = {name for name, task in TASKS.items() if task.labels}
 HUB_METRICS = {"macro_f1": "f1", "self_bleu": "bleu", "ibleu": "bleu"}
 
 
@@ -100,7 +102,7 @@ def front_matter(manifest: Manifest, metrics: Metrics) -> dict[str, Any]:
         "library_name": "peft",
         "base_model": manifest.base.model if is_hub_base else None,
         "base_model_relation": "adapter" if is_hub_base else None,
-        "pipeline_tag": PIPELINE_TAGS[manifest.task],
+        "pipeline_tag": _pipeline_tag(manifest),
         "language": _languages(manifest),
         "license": "apache-2.0" if manifest.data.kind == "sample" else "other",
         "license_name": None if manifest.data.kind == "sample" else "terms-of-the-training-data",
@@ -137,7 +139,7 @@ def _model_index_result(manifest: Manifest, metrics: Metrics) -> dict[str, Any]:
             **({"revision": data["revision"]} if data.get("revision") else {}),
         }
     return {
-        "task": {"type": PIPELINE_TAGS[manifest.task], "name": manifest.task},
+        "task": {"type": _pipeline_tag(manifest), "name": manifest.task},
         "dataset": described,
         "metrics": [
             {"type": _hub_metric(name), "name": name, "value": round(score.value, 4)}
@@ -174,7 +176,7 @@ def _results(manifest: Manifest, metrics: Metrics) -> str:
         for name, score in metrics.adapter.items()
     ]
     table = _table(["score", "this adapter", "95 % interval", *others], rows)
-    scale = "from 0 to 1" if manifest.task in LABEL_TASKS else "from 0 to 100, shares from 0 to 1"
+    scale = "from 0 to 1" if _has_labels(manifest.task) else "from 0 to 100, shares from 0 to 1"
     return (
         f"## Results\n\n{metrics.num_rows:,} test examples, {metrics.origin}; none of them served to train or to "
         f"choose the checkpoint. Scores are {scale}. Intervals come from a bootstrap over the examples: they hold "
@@ -199,17 +201,12 @@ def _verdict(metrics: Metrics, others: Mapping[str, Scores]) -> str:
 
 def _examples(metrics: Metrics) -> str:
     """One line per specimen: for tasks with labels, one per label."""
-    rows = [
-        [
-            _one_line(" / ".join(item.inputs.values())),
-            item.hoped_for,
-            item.adapter or "(nothing)",
-            item.base or "(nothing)",
-        ]
-        for item in metrics.examples
+    cells = [
+        [" / ".join(e.inputs.values()), e.hoped_for, *(a or "(nothing)" for a in (e.adapter, e.base))]
+        for e in metrics.examples
     ]
     table = _table(
-        ["text", "hoped for", "this adapter", "bare base"], [[_one_line(c) for c in row] for row in rows]
+        ["text", "hoped for", "this adapter", "bare base"], [list(map(_one_line, row)) for row in cells]
     )
     return (
         "## Examples\n\nTexts written for this card, no rows of the data. The answers are what the training run "
@@ -221,7 +218,7 @@ def _usage(manifest: Manifest) -> str:
     return (
         "## Use\n\n"
         f"With flan_lora, which checks the files, the base and the prompt version"
-        f"{', and decodes only labels' if manifest.task in LABEL_TASKS else ''}:\n\n"
+        f"{', and decodes only labels' if _has_labels(manifest.task) else ''}:\n\n"
         f"```python\n{_code_with_us(manifest)}```\n\n"
         f"Without it, with PEFT alone. {_plain_note(manifest)}\n\n"
         f"```python\n{_code_without_us(manifest)}```\n\n"
@@ -231,7 +228,7 @@ def _usage(manifest: Manifest) -> str:
 
 
 def _code_with_us(manifest: Manifest) -> str:
-    inputs = {name: SAMPLE_INPUTS[name] for name in TASKS[manifest.task].inputs}
+    inputs = _sample_inputs(manifest)
     base = "recipe.base"
     if not _is_known(manifest.base.model):
         base = f'recipe.base.model_copy(update={{"model": "{_place(manifest)}"}})'
@@ -252,7 +249,7 @@ def _code_without_us(manifest: Manifest) -> str:
     is_pinned = manifest.base.revision and "/" in manifest.base.model
     revision = f', revision="{manifest.base.revision}"' if is_pinned else ""
     task = TASKS[manifest.task]
-    prompt = str(task.prompt({name: SAMPLE_INPUTS[name] for name in task.inputs}))
+    prompt = str(task.prompt(_sample_inputs(manifest)))
     return (
         "import torch\n"
         "from peft import PeftModel\n"
@@ -276,7 +273,7 @@ def _plain_note(manifest: Manifest) -> str:
             "The scores above are with the base in int8 (bitsandbytes, threshold "
             f"{manifest.recipe['base'].get('int8_threshold', 0.0):g}); in bfloat16, as here, answers may differ."
         )
-    if manifest.task in LABEL_TASKS:
+    if _has_labels(manifest.task):
         notes.append("Free generation, as here, can answer with something that is no label.")
     return " ".join(notes)
 
@@ -289,9 +286,10 @@ def _limits(manifest: Manifest) -> str:
         )
     else:
         base_limits = "What the base got wrong or biased from its own training stays in it."
+    limits = LIMITS.get(manifest.task, OTHER_LIMITS)
     return (
         "## Intended use and limits\n\n"
-        f"Made for one thing: {_lower_first(_task_summary(manifest))}. {LIMITS[manifest.task]}\n\n"
+        f"Made for one thing: {_lower_first(_task_summary(manifest))}. {limits}\n\n"
         f"{base_limits} The adapter fits only the base with fingerprint `{manifest.base.fingerprint[:8]}` and the "
         f"prompt of task version {manifest.task_version}. Texts of other kinds than its test rows are untested."
     )
@@ -364,6 +362,22 @@ def _hub_metric(name: str) -> str:
     return HUB_METRICS.get(name) or re.sub(r"^(rouge|f1)_.*", r"\1", name)
 
 
+def _has_labels(task: str) -> bool:
+    """Whether a task chooses among labels."""
+    return bool(TASKS[task].labels)
+
+
+def _pipeline_tag(manifest: Manifest) -> str:
+    """The Hub's name of the task; a user's own task gets the one of its kind."""
+    kind = "text-classification" if _has_labels(manifest.task) else "text-generation"
+    return PIPELINE_TAGS.get(manifest.task, kind)
+
+
+def _sample_inputs(manifest: Manifest) -> dict[str, str]:
+    """Something for every input, for the code."""
+    return {name: SAMPLE_INPUTS.get(name, f"your {name}") for name in TASKS[manifest.task].inputs}
+
+
 def _task_summary(manifest: Manifest) -> str:
     return TASKS[manifest.task].summary.rstrip(".")
 
@@ -408,7 +422,7 @@ def _lower_first(text: str) -> str:
 
 
 def _number(value: float, task: str, score: str) -> str:
-    is_unit = task in LABEL_TASKS or SHARES.fullmatch(score)
+    is_unit = _has_labels(task) or SHARES.fullmatch(score)
     return f"{value:.3f}" if is_unit else f"{value:.1f}"
 
 

@@ -86,8 +86,22 @@ SPECIMENS: dict[str, tuple[Specimen, ...]] = {
 
 
 def specimen_examples(task: Task) -> list[Example]:
-    """The task's specimens in its own prompt."""
+    """The task's specimens in its own prompt; none for a task of a user's own."""
     return [
         Example(str(key), task.prompt(item.inputs), item.hoped_for, (item.hoped_for,), item.inputs)
-        for key, item in enumerate(SPECIMENS[task.name])
+        for key, item in enumerate(SPECIMENS.get(task.name, ()))
     ]
+
+
+def probe_examples(task: Task) -> list[Example]:
+    """The specimens, or plain sentences in every input of a task of a user's own: to compare two models with."""
+    inputs = [dict.fromkeys(task.inputs, text) for text in _PROBES]
+    own = [Example(str(key), task.prompt(given), "", (), given) for key, given in enumerate(inputs)]
+    return specimen_examples(task) or own
+
+
+_PROBES = (
+    "The parcel came a day late and one corner was torn.",
+    "Thank you for the quick help this morning!",
+    "In 1998 she moved to Oslo, where she opened a small bakery.",
+)

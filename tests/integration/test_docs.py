@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -111,3 +114,115 @@ def test_bare_make_lists_every_job() -> None:
     assert {"demo", "test", "check", "train-<task>", "train-all"} <= jobs
     assert all(f"make {job} " in listed for job in jobs)
     assert all(task in listed for task in TASKS)
+
+
+# Guides
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """Words of every command in `bash` and `console` blocks, comments and prompts left out."""
+    blocks = re.findall(r"^```(?:bash|console)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def check_command(words: list[str]) -> None:
+    """A flan-lora command as far as click can tell without running it: names, options, number of arguments."""
+    command: click.Command = main
+    context = click.Context(main, info_name="flan-lora")
+    while isinstance(command, click.Group):
+        name, *words = words
+        found = command.get_command(context, name)
+        assert found is not None, f"no command {name!r} in {command.name}"
+        command, context = found, click.Context(found, info_name=name, parent=context)
+    command.parse_args(context, list(words))
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_every_command_in_the_docs_exists(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    targets |= {f"{verb}-{task}" for verb in ("train", "eval") for task in TASKS}
+    for words in commands_in(path.read_text(encoding="utf-8")):
+        if words[:1] == ["accelerate"]:
+            words = words[words.index("flan_lora") :]
+        program, *arguments = words
+        if program in ("flan-lora", "flan_lora"):
+            check_command(arguments)
+        elif program == "make":
+            assert arguments[0] in targets, shlex.join(words)
+        else:
+            assert program in ("pip", "python"), shlex.join(words)
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        ("comprae emotion", AssertionError),
+        ("compare --nonsense", click.NoSuchOption),
+        ("adapter show", click.UsageError),
+    ],
+)
+def test_a_command_that_does_not_exist_is_found(command: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        check_command(command.split())
+
+
+def test_the_guides_are_linked_from_the_readme() -> None:
+    for path in (REPO / "docs").glob("*.md"):
+        assert f"docs/{path.name}" in README, f"nobody finds docs/{path.name}"
+
+
+@pytest.mark.parametrize("name", ["compare.md", "downstream.md"])
+def test_the_cheap_commands_of_the_guides_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(REPO / "adapters" / "mini" / "emotion", tmp_path / "adapters" / "mini" / "emotion")
+    monkeypatch.chdir(tmp_path)
+    text = (REPO / "docs" / name).read_text(encoding="utf-8")
+    lines = [
+        line
+        for block in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        for line in block.splitlines()
+    ]
+    assert lines
+    for line in lines:
+        program, *arguments = shlex.split(line, comments=True)
+        assert program == "flan-lora"
+        result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+
+
+@pytest.mark.parametrize("name", ["downstream.md", "router.md"])
+def test_the_code_of_the_guides_runs(name: str) -> None:
+    text = (REPO / "docs" / name).read_text(encoding="utf-8")
+    for code in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_task_of_ones_own_goes_from_csv_to_adapter_to_router(tmp_path: Path) -> None:
+    text = (REPO / "docs" / "your-task.md").read_text(encoding="utf-8")
+    [rows] = re.findall(r"^```text\n(text,label\n.*?)^```", text, re.DOTALL | re.MULTILINE)
+    [recipe] = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    task, train, serve = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    header, *lines = rows.splitlines()
+    # the guide shows three rows; a shop has more of the same kinds
+    more = [f"{line.rpartition(',')[0]} number {k},{line.rpartition(',')[2]}" for k in range(70) for line in lines]
+    (tmp_path / "tickets.csv").write_text("\n".join([header, *more]) + "\n")
+    (tmp_path / "tickets.yaml").write_text(recipe)
+    (tmp_path / "tickets.py").write_text(task)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPO}"}
+    outputs = []
+    for code in (train, serve):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    assert "adapters/mini/tickets" in outputs[0]
+    assert [line.split()[0] for line in outputs[1].splitlines()] == ["delivery", "account"]
+    card = (tmp_path / "adapters" / "mini" / "tickets" / "README.md").read_text(encoding="utf-8")
+    assert "pipeline_tag: text-classification" in card and "tickets.csv" in card
