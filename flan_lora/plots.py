@@ -118,12 +118,15 @@ def training_curve(training_log: Sequence[Mapping[str, Any]], select_on: str) ->
     """Validation score and losses by optimizer step."""
     score = curve(training_log, f"eval_{select_on}")
     loss, validation_loss = curve(training_log, "loss"), curve(training_log, "eval_loss")
+    # the checkpoint that is published: the best, of equals the first
+    best = max(zip(score.steps, score.values, strict=True), key=lambda point: point[1], default=None)
 
     def paint(figure: Figure, theme: Theme) -> None:
         left, right = figure.subplots(1, 2)
         left.plot(score.steps, score.values, color=theme.series[1], marker="o")
-        for step, value in list(zip(score.steps, score.values, strict=True))[-1:]:
-            left.annotate(number(value), (step, value), xytext=(0, 9), textcoords="offset points", ha="center")
+        if best is not None:
+            label = f"{number(best[1])} at step {best[0]:,}"
+            left.annotate(label, best, xytext=(0, 9), textcoords="offset points", ha="center")
         left.set(title=f"{select_on} on validation", xlabel="optimizer step")
         left.margins(x=0.12, y=0.35)
         right.plot(loss.steps, loss.values, color=theme.series[0], label="training", linewidth=1.4)
@@ -134,8 +137,8 @@ def training_curve(training_log: Sequence[Mapping[str, Any]], select_on: str) ->
         right.set_ylim(bottom=0)
         right.legend()
 
-    last = f" ends at {number(score.values[-1])}" if score.values else " was not logged"
-    return _picture("training", "Score against training steps", f"{select_on} on validation{last}.", 3.1, paint)
+    said = f" is best at step {best[0]:,}: {number(best[1])}" if best else " was not logged"
+    return _picture("training", "Score against training steps", f"{select_on} on validation{said}.", 3.1, paint)
 
 
 # Pictures of labels

@@ -72,7 +72,7 @@ def test_equal_answers_give_equal_files_and_other_answers_do_not() -> None:
 
 def test_the_training_curve_names_the_last_score() -> None:
     picture = training_curve(TRAINING_LOG, "macro_f1")
-    assert picture.alt == "macro_f1 on validation ends at 0.700."
+    assert picture.alt == "macro_f1 on validation is best at step 4: 0.700."
     assert size_of(picture.png["dark"])[0] == round(WIDTH_INCHES * 160)
 
 
