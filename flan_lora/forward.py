@@ -130,6 +130,25 @@ class Decoding:
     width: int
     length: int = 0
 
+    @property
+    def num_sequences(self) -> int:
+        """R * W"""
+        return self.cache.shape[2]
+
+    def look_back(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention over the tokens so far and this one. Shapes: (R * W, H, 1, D)."""
+        now = self.length
+        keys, values = self.cache[layer]
+        keys[:, :, now : now + 1], values[:, :, now : now + 1] = k, v
+        bias = self.position_bias[..., self.position_bias.shape[-1] - 1 - now :]
+        return _attend(q, keys[:, :, : now + 1], values[:, :, : now + 1], bias)
+
+    def look_across(self, layer: int, q: Tensor) -> Tensor:
+        """Attention over the source: a row's W sequences are W queries to one set of keys."""
+        shape = q.shape
+        q = q.view(-1, self.width, *shape[1:]).squeeze(3).transpose(1, 2)
+        return _attend(q, *self.cross[layer], self.visible).transpose(1, 2).reshape(shape)
+
     def reorder(self, sequences: Tensor) -> None:
         """Let sequence n go on from sequence ``sequences[n]`` of the same row (beams)."""
         past = self.cache[..., : self.length, :]
@@ -187,32 +206,28 @@ class Forward:
         bias = self._decoder_bias(1, max_tokens, past_seen_tokens=max_tokens - 1).to(states.dtype)
         return Decoding(states.new_empty(shape), cross, visible[:, None, None, :], bias, width)
 
-    def step(self, ids: Tensor, decoding: Decoding, deltas: Deltas) -> Tensor:
-        """Feed the next token of every sequence (R * W,); logits (R * W, vocabulary) in fp32 for the one after."""
+    def step(self, ids: Tensor, decodings: Sequence[Decoding], deltas: Deltas) -> Tensor:
+        """Feed the next token of every sequence (N,); logits (N, vocabulary) in fp32 for the one after.
+
+        The sequences of several decodings lie one after the other: they share every linear, and each attends to
+        its own past and source, however long those are.
+        """
         x = functional.embedding(ids[:, None], self._shared)
-        now = decoding.length
-        bias = decoding.position_bias[..., decoding.position_bias.shape[-1] - 1 - now :]
         for layer, block in enumerate(self._decoder):
-            q, k, v = self._heads(project(_qkv(block.attention), block.attention.norm(x), deltas))
-            keys, values = decoding.cache[layer]
-            keys[:, :, now : now + 1], values[:, :, now : now + 1] = k, v
-            mixed = _attend(q, keys[:, :, : now + 1], values[:, :, : now + 1], bias)
+            qkv = self._heads(project(_qkv(block.attention), block.attention.norm(x), deltas))
+            mixed = _each(decodings, qkv, lambda decoding, q, k, v, at=layer: decoding.look_back(at, q, k, v))
             x = x + self._merge(block.attention, mixed, x, deltas)
-            x = x + self._cross(block, decoding, layer, x, deltas)
+            assert block.cross is not None
+            q = self._heads(project((block.cross.q,), block.cross.norm(x), deltas))
+            mixed = _each(decodings, q, lambda decoding, q, at=layer: decoding.look_across(at, q))
+            x = x + self._merge(block.cross, mixed, x, deltas)
             x = x + _feed_forward(block.feed_forward, x, deltas)
-        decoding.length = now + 1
+        for decoding in decodings:
+            decoding.length += 1
         x = self._decoder_norm(x[:, 0])
         if self._output_scale is not None:
             x = x * self._output_scale
         return functional.linear(x.to(self._head.dtype), self._head).float()
-
-    def _cross(self, block: Block, decoding: Decoding, layer: int, x: Tensor, deltas: Deltas) -> Tensor:
-        """Attention over the source: a row's W sequences are W queries to one set of keys."""
-        assert block.cross is not None
-        (q,) = project((block.cross.q,), block.cross.norm(x), deltas)
-        q = q.view(-1, decoding.width, self._num_heads, self._head_size).transpose(1, 2)
-        mixed = _attend(q, *decoding.cross[layer], decoding.visible)
-        return self._merge(block.cross, mixed, x, deltas)
 
     def _heads(self, projected: Sequence[Tensor]) -> list[Tensor]:
         """(N, T, H * D) -> (N, H, T, D)"""
@@ -223,6 +238,16 @@ class Forward:
         """(N, H, T, D) -> (as x) through the output projection."""
         flat = mixed.transpose(1, 2).reshape(*x.shape[:2], self._num_heads * self._head_size)
         return project((attention.o,), flat, deltas)[0]
+
+
+def _each(decodings: Sequence[Decoding], tensors: Sequence[Tensor], attend: Callable[..., Tensor]) -> Tensor:
+    """Each decoding's own attention for its own sequences."""
+    if len(decodings) == 1:
+        return attend(decodings[0], *tensors)
+    parts = zip(
+        *(tensor.split_with_sizes([each.num_sequences for each in decodings]) for tensor in tensors), strict=True
+    )
+    return torch.cat([attend(each, *own) for each, own in zip(decodings, parts, strict=True)])
 
 
 def _qkv(attention: Attention) -> tuple[Linear, ...]:

@@ -1,7 +1,7 @@
 """One frozen base, any adapter for any text: which adapter serves a request, in which prompt, and why.
 
 Texts in, texts out, through the prompt, limits and parser that the adapter was trained with. Any number of threads
-may use one router; each call is batched on its own. Knows adapters and tasks; never a tensor of a model.
+may use one router; their texts share batches. Knows adapters and tasks; never a tensor of a model.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from flan_lora.bank import AdapterStatus, Bank, Lease, Mix
 from flan_lora.base import MINI, Base, open_base
 from flan_lora.decode import LabelConstraint, decode, label_constraint
 from flan_lora.encode import encode_sources
-from flan_lora.engine import Answer, Engine, Request, Sampling
+from flan_lora.engine import Engine
 from flan_lora.errors import RequestError, UnknownAdapterError
 from flan_lora.lora import PlainFolder, Source, base_linears, open_folder
 from flan_lora.recipe import BaseSection, Recipe
+from flan_lora.request import Answer, Request, Sampling
+from flan_lora.scheduler import Scheduler, Traffic
 from flan_lora.signature import Signature, fit, read_signature, write_signature
 from flan_lora.store import Store
 from flan_lora.tasks import Prompt, Task, get_task
@@ -126,10 +128,11 @@ class Router:
         """
         Args:
             num_slots: adapters that stay ready at once, plus one for the bare base.
-            batch_size: texts in one pass of the base.
+            batch_size: texts in one pass of the base, of all threads together.
         """
         self._base, self._store, self._batch_size = base, store, batch_size
         self._engine = Engine(base.model)
+        self._scheduler = Scheduler(self._engine, max_rows=batch_size)
         self._bank = Bank(
             base_linears(base.model), fingerprint=base.fingerprint, num_slots=num_slots, device=base.device
         )
@@ -245,7 +248,7 @@ class Router:
         def run() -> None:
             try:
                 with self._lease(list(request.mix)) as lease:
-                    self._engine.generate([request], lease, on_token=lambda _, token: heard.put(token))
+                    self._scheduler.run([request], lease, on_token=lambda _, token: heard.put(token))
                 heard.put(None)
             except BaseException as error:  # the reader's to see, whatever it is
                 heard.put(error)
@@ -355,6 +358,11 @@ class Router:
     def published(self) -> list[str]:
         """Names of the store's sound adapters, loaded or not."""
         return [item.name for item in self._store.list() if isinstance(item, StoredAdapter)]
+
+    @property
+    def traffic(self) -> Traffic:
+        """Rows, joins and steps since the router was opened."""
+        return self._scheduler.traffic
 
     def status(self) -> list[AdapterStatus]:
         """Every adapter that has been asked for, and where it is."""
@@ -472,37 +480,44 @@ class Router:
 
     def _answer(self, rows: Sequence[_Row], start: float, label_probabilities: bool) -> list[Completion]:
         completions: list[Completion | None] = [None] * len(rows)
-        for places in self._batches([row.request for row in rows]):
+        for places in self._portions([row.request for row in rows]):
             requests = [rows[place].request for place in places]
             with self._lease([name for request in requests for name in request.mix]) as lease:
-                answers = self._engine.generate(requests, lease)
+                served = self._scheduler.run(requests, lease)
                 labels = self._labels(requests, lease) if label_probabilities else [None] * len(places)
-            latency_s = time.perf_counter() - start
-            for place, answer, row_labels in zip(places, answers, labels, strict=True):
-                completions[place] = self._completion(rows[place], answer, latency_s, row_labels)
+            for place, found, row_labels in zip(places, served, labels, strict=True):
+                latency_s = found.finished_s - start
+                completions[place] = self._completion(rows[place], found.answers, latency_s, row_labels)
         return [completion for completion in completions if completion is not None]
 
-    def _batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Places of requests that run together: alike in length, and no more adapters than there are slots."""
+    def _portions(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Places of requests that may be leased together: one portion, unless they ask for more than the slots.
+
+        Long sources first: rows that join a batch together are alike in length.
+        """
         order = sorted(range(len(requests)), key=lambda place: -len(requests[place].input_ids))
-        batches: list[list[int]] = []
-        names: set[str] = set()
+        names = {name for request in requests for name in request.mix}
+        if self._bank.has_room(names):
+            return [order] if order else []
+        order.sort(key=lambda place: sorted(requests[place].mix))
+        portions: list[list[int]] = []
         for place in order:
             wanted = names | requests[place].mix.keys()
-            if not batches or len(batches[-1]) >= self._batch_size or not self._bank.has_room(wanted):
-                batches.append([])
+            if not portions or not self._bank.has_room(wanted):
+                portions.append([])
                 wanted = set(requests[place].mix)
-            batches[-1].append(place)
+            portions[-1].append(place)
             names = wanted
-        return batches
+        return portions
 
     def _labels(self, requests: Sequence[Request], lease: Lease) -> list[Mapping[str, float] | None]:
         places = [place for place, request in enumerate(requests) if request.constraint is not None]
         found: list[Mapping[str, float] | None] = [None] * len(requests)
-        for place, row in zip(
-            places, self._engine.label_probabilities([requests[place] for place in places], lease), strict=True
-        ):
-            found[place] = row
+        for start in range(0, len(places), self._batch_size):
+            part = places[start : start + self._batch_size]
+            rows = self._engine.label_probabilities([requests[place] for place in part], lease)
+            for place, row in zip(part, rows, strict=True):
+                found[place] = row
         return found
 
     def _completion(
