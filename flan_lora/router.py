@@ -355,6 +355,16 @@ class Router:
         """Let an adapter leave its slot again."""
         self._bank.unpin(name)
 
+    def inputs(self, name: str) -> tuple[str, ...]:
+        """What an adapter's task asks for; one text for an adapter without a task."""
+        task = self._profile(name).task
+        return task.inputs if task is not None else ("text",)
+
+    def identity(self, name: str) -> str:
+        """All that decides an adapter's answers, as one text: the base, its weights, prompt and limits."""
+        stored = self._open_stored(self._store, name)
+        return f"{self._base.fingerprint} {stored.manifest.model_dump_json()}"
+
     def published(self) -> list[str]:
         """Names of the store's sound adapters, loaded or not."""
         return [item.name for item in self._store.list() if isinstance(item, StoredAdapter)]

@@ -17,15 +17,27 @@ PACKAGE = REPO / "flan_lora"
 MAP = (
     "errors hub metrics indic tasks recipe run manifest adapter encode rows sources token_cache data inspection"
     " lint devices fingerprint base estimate doctor decode evaluate sampler callbacks trackers train store report"
-    " outcome factory lora bank forward request cohort engine scheduler signature router server cli __init__"
-    " __main__"
+    " outcome factory lora bank forward request cohort engine scheduler signature router answer_file"
+    " server cli __init__ __main__"
 ).split()
 OPEN_TO_ALL = {"mini", "samples"}
 """Their __init__ only say where files lie, so anybody may import them."""
 SUBPACKAGE_MAY_IMPORT = {"mini": {"errors", "tasks", "encode", "data"}, "samples": {"errors", "tasks"}}
 TRAINING, SERVING = (
     {"train", "data", "factory"},
-    {"lora", "bank", "forward", "request", "cohort", "engine", "scheduler", "signature", "router", "server"},
+    {
+        "lora",
+        "bank",
+        "forward",
+        "request",
+        "cohort",
+        "engine",
+        "scheduler",
+        "signature",
+        "router",
+        "answer_file",
+        "server",
+    },
 )
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".yaml", ".yml", ".json", ".jsonl", ".txt", ".cfg", ".sh", ""}
 
