@@ -98,6 +98,8 @@ def _write_base(shape: str, folder: Path) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = T5ForConditionalGeneration(config).to(torch.bfloat16)
+    # with tying off, transformers makes three embeddings; T5 has one for both stacks
+    model.encoder.embed_tokens.weight = model.decoder.embed_tokens.weight = model.shared.weight
     model.save_pretrained(folder / shape)
     AutoTokenizer.from_pretrained(MINI_PATH).save_pretrained(folder / shape)
     return folder / shape
