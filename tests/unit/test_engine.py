@@ -93,7 +93,7 @@ def test_logits_are_the_base_models(base: Base) -> None:
         decoding = forward.start(forward.encode(ids, mask, NO_DELTAS), mask, NO_DELTAS, width=1, max_tokens=6)
         fed = torch.cat([torch.zeros(2, 1, dtype=torch.int64), labels[:, :-1]], dim=1)
         steps = [forward.step(fed[:, step], [decoding], NO_DELTAS) for step in range(6)]
-    tolerance = 1e-4 if base.dtype == torch.float32 else 0.05 * expected.abs().max().item()
+    tolerance = (1e-5 if base.dtype == torch.float32 else 0.05) * expected.abs().max().item()
     torch.testing.assert_close(torch.stack(steps, dim=1), expected, rtol=0, atol=tolerance)
 
 
