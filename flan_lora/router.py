@@ -27,6 +27,7 @@ from flan_lora.encode import encode_sources
 from flan_lora.engine import Engine
 from flan_lora.errors import RequestError, UnknownAdapterError
 from flan_lora.lora import PlainFolder, Source, base_linears, open_folder
+from flan_lora.manifest import Manifest
 from flan_lora.recipe import BaseSection, Recipe
 from flan_lora.request import Answer, Request, Sampling
 from flan_lora.scheduler import Scheduler, Traffic
@@ -213,7 +214,7 @@ class Router:
         choices = _one_per_text(adapter, len(many))
         limits = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
         is_auto = [choice == AUTO for choice in choices]
-        routes = iter(self._routes([text for text, is_routed in zip(many, is_auto, strict=True) if is_routed]))
+        routes = iter(self.routes([text for text, is_routed in zip(many, is_auto, strict=True) if is_routed]))
         rows = []
         for text, choice, is_routed in zip(many, choices, is_auto, strict=True):
             route = next(routes) if is_routed else None
@@ -272,9 +273,9 @@ class Router:
         Raises:
             RequestError: no such adapter has a signature.
         """
-        return self._routes([text])[0]
+        return self.routes([text])[0]
 
-    def _routes(self, texts: Sequence[Text]) -> list[Route]:
+    def routes(self, texts: Sequence[Text]) -> list[Route]:
         """`route` for several texts; bodies that tasks read alike pass the base once, in batches."""
         candidates = [self._candidates(text) for text in texts]
         bodies = [
@@ -360,10 +361,13 @@ class Router:
         task = self._profile(name).task
         return task.inputs if task is not None else ("text",)
 
+    def manifest(self, name: str) -> Manifest:
+        """Of a published adapter. Raises what ``load`` raises."""
+        return self._open_stored(self._store, name).manifest
+
     def identity(self, name: str) -> str:
         """All that decides an adapter's answers, as one text: the base, its weights, prompt and limits."""
-        stored = self._open_stored(self._store, name)
-        return f"{self._base.fingerprint} {stored.manifest.model_dump_json()}"
+        return f"{self._base.fingerprint} {self.manifest(name).model_dump_json()}"
 
     def published(self) -> list[str]:
         """Names of the store's sound adapters, loaded or not."""
@@ -378,21 +382,36 @@ class Router:
         """Every adapter that has been asked for, and where it is."""
         return self._bank.status()
 
-    def fit_signature(self, name: str, bodies: Sequence[str], *, reject_share: float = 0.02) -> Signature:
+    def fit_signature(
+        self, name: str, bodies: Sequence[str], validation: Sequence[str] = (), *, reject_share: float = 0.02
+    ) -> Signature:
         """Fit and save what ``"auto"`` needs of a published adapter, from ``Prompt.body`` of training examples.
+
+        Args:
+            validation: bodies of validation examples, to calibrate the threshold; a fifth of ``bodies`` without.
+            reject_share: of them, that the threshold gives up.
 
         Raises:
             UnknownAdapterError: nothing of that name is published.
             DataError: too few texts.
         """
         stored = self._open_stored(self._store, name)
-        states = self._pooled(bodies)
-        rows = torch.cat([states[body] for body in bodies]) if bodies else torch.empty(0, 1)
-        signature = fit(rows, self._base.fingerprint, reject_share=reject_share)
+        signature = fit(
+            self._stacked(bodies), self._base.fingerprint, self._stacked(validation), reject_share=reject_share
+        )
         write_signature(stored.path, signature)
         with self._lock:
             self._signatures = None
         return signature
+
+    def _stacked(self, bodies: Sequence[str]) -> Tensor:
+        """(N, d_model), equal bodies as often as they come."""
+        states = self._pooled(bodies)
+        return torch.cat([states[body] for body in bodies]) if bodies else torch.empty(0, 1)
+
+    def signed(self) -> list[str]:
+        """Adapters that ``"auto"`` may choose."""
+        return sorted(self._known_signatures())
 
     # Names
 

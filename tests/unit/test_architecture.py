@@ -18,7 +18,7 @@ MAP = (
     "errors hub metrics indic tasks recipe run manifest adapter encode rows sources token_cache data inspection"
     " lint devices fingerprint base estimate doctor decode evaluate sampler callbacks trackers train store report"
     " outcome factory lora bank forward request cohort engine scheduler signature router answer_file"
-    " bench server cli __init__ __main__"
+    " routing bench server cli __init__ __main__"
 ).split()
 OPEN_TO_ALL = {"mini", "samples"}
 """Their __init__ only say where files lie, so anybody may import them."""
@@ -36,6 +36,7 @@ TRAINING, SERVING = (
         "signature",
         "router",
         "answer_file",
+        "routing",
         "server",
     },
 )
