@@ -136,13 +136,14 @@ def merge(stage: Stage, number: int, folder: Path, *, quantization: str = "int8"
 
     converters = import_ctranslate2().converters
     base = T5ForConditionalGeneration.from_pretrained(stage.base_path, dtype=torch.float32)
+    base.config.tie_word_embeddings = False  # transformers 5 says true of every T5
     merged = PeftModel.from_pretrained(base, stage.adapter(number)).merge_and_unload()
     never_end(merged)
     plain = folder / f"merged-{number}"
     merged.save_pretrained(plain)
     AutoTokenizer.from_pretrained(stage.base_path).save_pretrained(plain)
     config = json.loads((plain / "config.json").read_text(encoding="utf-8"))
-    config["tie_word_embeddings"] = False  # transformers 5 writes true; CTranslate2 would scale the outputs
+    config["tie_word_embeddings"] = False  # else CTranslate2 would scale the outputs
     (plain / "config.json").write_text(json.dumps(config), encoding="utf-8")
     target = folder / f"ct2-{number}-{quantization}"
     converters.TransformersConverter(str(plain), copy_files=[]).convert(str(target), quantization=quantization)
@@ -157,7 +158,7 @@ def import_ctranslate2() -> Any:
         import ctranslate2.converters
     except ImportError:
         raise BaseModelError(
-            "the comparison with merged models needs CTranslate2: pip install ctranslate2\n"
-            "Or leave it out: --skip merged --skip traffic."
+            "the comparison with merged models needs CTranslate2: pip install 'flan-lora[bench]'\n"
+            "Or leave it out: --skip merged --skip traffic --skip memory."
         ) from None
     return ctranslate2

@@ -54,7 +54,7 @@ def router(
       zipf      6, 100 and 1,000 adapters on disk          p95 latency
       memory    the base with 6 and 100 adapters           against as many merged models
 
-    The last four need CTranslate2 (pip install ctranslate2), zipf aside.
+    merged, traffic and memory need CTranslate2: pip install 'flan-lora[bench]'.
     """
     from flan_lora.bench.router import MEASURES, Options, run, to_json
     from flan_lora.errors import DataError

@@ -277,6 +277,14 @@ def test_a_threshold_gives_up_the_share_it_is_asked_to() -> None:
         fit(states[:3], "f" * 64)
 
 
+def test_a_threshold_is_not_taken_from_texts_that_were_fitted_on() -> None:
+    """Of few texts in many dimensions, those score so high that 39 % of the unseen ones would be given up."""
+    generator = torch.Generator().manual_seed(0)
+    states, unseen = torch.randn(100, 1024, generator=generator), torch.randn(4000, 1024, generator=generator)
+    signature = fit(states, "f" * 64, reject_share=0.1)
+    assert (signature.score(unseen) < signature.threshold).float().mean().item() < 0.2
+
+
 def test_a_threshold_is_calibrated_on_validation_texts() -> None:
     """Which lie farther off than the training texts, as unseen texts do."""
     generator = torch.Generator().manual_seed(0)
