@@ -141,22 +141,36 @@ def measure_merged(stage: Stage, options: Options, folder: Path) -> Iterator[Fin
 
 
 def measure_traffic(stage: Stage, options: Options, folder: Path) -> Iterator[Finding]:
-    """Rows of random tasks and lengths in the order of their arrival, all there at once."""
+    """Rows of random tasks, half to one and a half times as long, in the order of their arrival, all at once."""
     num_rows = options.num_requests
     lengths = [options.source_tokens * (1 + row % 3) // 2 for row in range(num_rows)]
     sources = [make_sources(1, length, seed=row)[0] for row, length in enumerate(lengths)]
     adapters = [number % NUM_TASKS for number in zipf(num_rows, NUM_TASKS, seed=1)]
-    ours = _ours(stage, max_rows=options.rows)
+    ours = _ours(stage, num_adapters=NUM_TASKS, max_rows=options.rows)
+    peft = Peft(open_staged(stage), stage, num_adapters=NUM_TASKS)
     merged = Merged([_merged_once(stage, number, folder) for number in range(NUM_TASKS)])
     jobs = {
         "ours": partial(ours.generate, sources, adapters, options.new_tokens),
+        "peft": partial(_in_batches, peft, sources, adapters, options),
         "merged": partial(merged.generate, sources, adapters, options.new_tokens, batch_size=options.rows),
     }
     speeds, answers = _tokens_per_s(jobs, num_rows * options.new_tokens, options.rounds)
-    note = _agreement(answers["ours"], answers["merged"]) + " (another int8)"
-    yield _compared(
-        f"{NUM_TASKS}-task traffic, {num_rows} rows", speeds, "tokens/s", "CTranslate2 int8, per task", note
-    )
+    for name, against, same in (
+        ("peft", "PEFT, same int8 base", ""),
+        ("merged", "CTranslate2 int8, per task", " (another int8)"),
+    ):
+        pair = {"ours": speeds["ours"], name: speeds[name]}
+        note = _agreement(answers["ours"], answers[name]) + same
+        yield _compared(f"{NUM_TASKS}-task traffic, {num_rows} rows", pair, "tokens/s", against, note)
+
+
+def _in_batches(peft: Peft, sources: Ids, adapters: Sequence[int], options: Options) -> Ids:
+    """Rows as they come, a batch after the other."""
+    answers: Ids = []
+    for start in range(0, len(sources), options.rows):
+        part = slice(start, start + options.rows)
+        answers += peft.generate(sources[part], adapters[part], options.new_tokens)
+    return answers
 
 
 def measure_zipf(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:

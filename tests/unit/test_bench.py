@@ -1,4 +1,4 @@
-"""``flan-lora bench router``: every measure runs, equal weights give equal answers, medians and ratios are right."""
+"""``flan-lora bench router``: measures run, equal weights give equal answers, medians and ratios are right."""
 
 from __future__ import annotations
 
