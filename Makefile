@@ -97,6 +97,7 @@ check: $(READY) ## what must pass before a commit: format, lint, types, tests, R
 
 bench: $(READY) ## measure: each benchmark prints a table and one JSON line
 	@for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
+	@$(FLAN_LORA) bench router --skip merged --skip traffic --skip memory
 
 docs: $(READY) ## write the generated parts of README and docs/ again
 	@$(BIN)/python docs/refresh.py

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flan_lora.base import Base, open_base
     from flan_lora.data import load_split, open_source
-    from flan_lora.engine import Sampling
     from flan_lora.errors import FlanLoraError
     from flan_lora.evaluate import predict
     from flan_lora.factory import build_adapter
     from flan_lora.manifest import Manifest
     from flan_lora.recipe import Recipe, load_recipe
+    from flan_lora.request import Sampling
     from flan_lora.router import Completion, Route, Router
     from flan_lora.store import Store, load_adapter
     from flan_lora.tasks import TASKS, Example, Prompt, Task, get_task
@@ -29,7 +29,7 @@ _HOMES = {
     "open_base": "base",
     "load_split": "data",
     "open_source": "data",
-    "Sampling": "engine",
+    "Sampling": "request",
     "FlanLoraError": "errors",
     "predict": "evaluate",
     "build_adapter": "factory",

@@ -328,12 +328,16 @@ def _untouched(modules: Iterable[str], config: Mapping[str, Any]) -> list[str]:
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Keys of tensors with a NaN or infinity. One pass over all: a kernel launch per tensor takes seconds."""
-    import torch
+    """Keys of tensors with a NaN or infinity.
 
-    if not tensors or torch.cat([tensor.flatten().float() for tensor in tensors.values()]).isfinite().all():
-        return []
-    return [key for key, tensor in sorted(tensors.items()) if not tensor.isfinite().all()]
+    A sum that is finite has none in it: one pass without a copy, where asking every number takes ten times as
+    long. By numpy, because torch's threads wait for each other once per tensor where cores are busy.
+    """
+    import numpy as np
+
+    with np.errstate(all="ignore"):  # inf - inf
+        doubtful = [key for key, tensor in tensors.items() if not np.isfinite(tensor.float().numpy().sum())]
+    return sorted(key for key in doubtful if not tensors[key].isfinite().all())
 
 
 def _pair_problems(module: str, pair: Mapping[str, Tensor], config: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
@@ -85,13 +85,22 @@ class Layout:
         return a, b
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slots:
-    """The stacked adapters: one tensor, so that loading is one copy per linear and a batch is one gather."""
+    """The stacked adapters: one tensor, so that loading is one copy per linear and a batch copies nothing."""
 
     layout: Layout
     rows: Tensor
     """(num_slots, width)"""
+    _pairs: dict[tuple[int, str], tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def pair(self, slot: int, linear: str) -> tuple[Tensor, Tensor]:
+        """A^T (in, rank) and B^T (rank, out) of one adapter in one linear: views, made once."""
+        found = self._pairs.get((slot, linear))
+        if found is None:
+            a, b = self.layout.views(self.rows[slot : slot + 1], linear)
+            found = self._pairs[slot, linear] = a[0].T, b[0]
+        return found
 
     def write(self, slot: int, weights: AdapterWeights) -> None:
         """Make ``slot`` this adapter; ranks and linears that it lacks are zeros."""
@@ -120,75 +129,79 @@ class Resident:
     """The linears that it changes."""
 
 
-class Deltas:
-    """The updates of the rows of one batch, gathered once: ``add`` is all that a linear of the base ever sees.
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One adapter of one row: where it lies, and how much of it."""
 
-    Rows of one adapter alone share its slot without a copy; a batch of bare rows costs nothing.
+    slots: Slots
+    slot: int
+    linears: frozenset[str]
+    weight: float
+
+
+class Deltas:
+    """The updates of the rows of a batch: ``add`` is all that a linear of the base ever sees.
+
+    Neighbours with the same updates are one segment, one pair of small products per linear. Nothing is copied:
+    each segment reads its adapters where they lie, and they may lie in slots of different layouts.
     """
 
-    def __init__(self, slots: Slots | None, residents: Mapping[str, Resident], rows: Sequence[Mix]) -> None:
-        self._mixes = tuple(rows)
-        self._slots, self._residents = slots, residents
-        self._linears = frozenset[str]().union(*(residents[name].linears for mix in rows for name in mix))
-        self._num_rows, self._depth = len(rows), max((len(mix) for mix in rows), default=0)
-        self._views: dict[str, tuple[Tensor, Tensor]] = {}
-        self._weights: Tensor | None = None
-        if slots is None or not self._linears:
-            return
-        distinct = {tuple(mix.items()) for mix in rows}
-        places = [[residents[name].slot for name in mix] for mix in rows]
-        self._is_shared = len(distinct) == 1 and self._depth == 1
-        if self._is_shared:
-            self._gathered = slots.rows[places[0][0] : places[0][0] + 1]
-        else:
-            padded = [row + [BARE] * (self._depth - len(row)) for row in places]
-            index = torch.tensor(padded, device=slots.rows.device).flatten()
-            self._gathered = slots.rows.index_select(0, index)
-        if any(weight != 1.0 for mix in rows for weight in mix.values()):
-            values = [[*mix.values(), *[0.0] * (self._depth - len(mix))] for mix in rows]
-            weights = slots.rows.new_tensor(values[:1] if self._is_shared else values)
-            self._weights = weights.reshape(-1, 1, 1)
+    def __init__(self, rows: Sequence[tuple[Update, ...]]) -> None:
+        self._rows = tuple(rows)
+        self._segments: list[tuple[int, int, tuple[Update, ...]]] = []
+        for place, updates in enumerate(self._rows):
+            if self._segments and self._segments[-1][2] == updates:
+                self._segments[-1] = self._segments[-1][0], place + 1, updates
+            else:
+                self._segments.append((place, place + 1, updates))
+        distinct = {update for _, _, updates in self._segments for update in updates}
+        self._linears = frozenset[str]().union(*(update.linears for update in distinct))
+        self._dtype = next((update.slots.rows.dtype for update in distinct), None)
 
     def cast(self, x: Tensor) -> Tensor:
         """``x`` in the dtype of the updates, once for all linears that read it; as it is if none will."""
-        return x if self._slots is None or not self._linears else x.to(self._slots.rows.dtype)
+        return x if self._dtype is None else x.to(self._dtype)
 
     def add(self, linear: str, x: Tensor, out: Tensor) -> Tensor:
-        """``out`` plus each row's update of ``x`` in the named linear, in the dtype of ``out``.
+        """``out``, written in place: plus each row's update of ``x`` in the named linear.
 
         Shapes (R rows of the batch, W sequences per row, T tokens): x (R * W, T, in), out (R * W, T, out).
-        Sequences of one row (beams) lie together and share the row's A and B.
+        Sequences of one row (beams) lie together and share the row's updates.
 
         Source: h = W0 x + s B A x, arXiv:2106.09685 section 4.1; s is folded into B.
         """
         if linear not in self._linears:
             return out
-        a, b = self._of(linear)
-        if self._is_shared:
-            low = x.to(a.dtype) @ a[0].T
-            delta = (low if self._weights is None else low * self._weights) @ b[0]
-            return (out + delta).to(out.dtype)
-        rows = x.reshape(self._num_rows, -1, x.shape[-1]).to(a.dtype)
-        if self._depth > 1:
-            rows = rows.repeat_interleave(self._depth, dim=0)
-        low = torch.bmm(rows, a.mT)
-        delta = torch.bmm(low if self._weights is None else low * self._weights, b)
-        if self._depth > 1:
-            delta = delta.view(self._num_rows, self._depth, *delta.shape[1:]).sum(1)
-        return (out + delta.reshape(out.shape)).to(out.dtype)
+        flat, result = x.reshape(-1, x.shape[-1]), out.view(-1, out.shape[-1])
+        per_row = flat.shape[0] // len(self._rows)
+        for start, stop, updates in self._segments:
+            own = slice(start * per_row, stop * per_row)
+            for update in updates:
+                if linear not in update.linears:
+                    continue
+                a, b = update.slots.pair(update.slot, linear)
+                low = flat[own] @ a
+                if result.dtype == low.dtype:
+                    result[own].addmm_(low, b, alpha=update.weight)
+                else:  # summed in the update's dtype, then rounded once
+                    result[own] += (low @ b) * update.weight
+        return out
 
     def select(self, rows: Sequence[int]) -> Deltas:
         """The deltas of some of the rows, when the others have left the batch."""
-        return Deltas(self._slots, self._residents, [self._mixes[row] for row in rows])
+        return Deltas([self._rows[row] for row in rows])
 
-    def _of(self, linear: str) -> tuple[Tensor, Tensor]:
-        if linear not in self._views:
-            assert self._slots is not None
-            self._views[linear] = self._slots.layout.views(self._gathered, linear)
-        return self._views[linear]
+    def repeat(self, width: int) -> Deltas:
+        """One row per sequence, where each row decodes ``width`` of them."""
+        return self if width == 1 else Deltas([updates for updates in self._rows for _ in range(width)])
+
+    @staticmethod
+    def joined(parts: Sequence[Deltas]) -> Deltas:
+        """The rows of several, one after the other."""
+        return parts[0] if len(parts) == 1 else Deltas([updates for part in parts for updates in part._rows])
 
 
-NO_DELTAS = Deltas(None, {}, ())
+NO_DELTAS = Deltas(())
 """Every row is the bare base."""
 
 
@@ -201,7 +214,16 @@ class Lease:
 
     def gather(self, rows: Sequence[Mix]) -> Deltas:
         """What the engine needs for a batch whose rows use leased adapters."""
-        return Deltas(self.slots, self.residents, rows)
+        return Deltas([self.updates(mix) for mix in rows])
+
+    def updates(self, mix: Mix) -> tuple[Update, ...]:
+        """Of one row. Good for as long as the lease is, whatever is loaded or unloaded beside it."""
+        found = []
+        for name, weight in mix.items():
+            resident = self.residents[name]
+            assert self.slots is not None, "a resident without slots"
+            found.append(Update(self.slots, resident.slot, resident.linears, weight))
+        return tuple(found)
 
 
 class Bank:

@@ -16,11 +16,12 @@ from flan_lora.bank import Bank, Mix
 from flan_lora.base import Base
 from flan_lora.decode import LabelConstraint, decode, label_constraint
 from flan_lora.encode import encode_sources
-from flan_lora.engine import Answer, Engine, Request
+from flan_lora.engine import Engine
 from flan_lora.lora import base_linears
 from flan_lora.metrics import score
 from flan_lora.predictions import Prediction
 from flan_lora.recipe import Recipe
+from flan_lora.request import Answer, Request
 from flan_lora.tasks.task import Example, Inputs, Prompt, Task
 from flan_lora.zero_shot import Wording, wordings
 

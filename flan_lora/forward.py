@@ -27,6 +27,10 @@ _DEQUANTISE = 6.200124e-05
 1 / 127**2 = 6.200012e-05; bitsandbytes' CPU kernel has this number (0.50.2), and adapters are trained on it."""
 
 
+_TOKENS_IN_CACHE = 256
+"""That an int8 product takes at once: their codes, sums and floats fit into the second level cache of a core."""
+
+
 @dataclass(frozen=True)
 class Linear:
     """One linear of the base, as data. T5 has no biases."""
@@ -46,22 +50,31 @@ def project(linears: Sequence[Linear], x: Tensor, deltas: Deltas) -> list[Tensor
 
     Shapes: x (N, T, in) -> (N, T, out) each.
     """
-    codes: tuple[Tensor, Tensor] | None = None
     low_rank_x = deltas.cast(x)
-    outputs = []
-    for linear in linears:
-        if linear.scale is None:
-            out = functional.linear(x.to(linear.weight.dtype), linear.weight)
-        else:
-            codes = codes if codes is not None else _quantise(x)
-            out = _int8_product(*codes, linear, x)
-        outputs.append(deltas.add(linear.name, low_rank_x, out))
-    return outputs
+    if all(linear.scale is None for linear in linears):
+        outputs = [functional.linear(x.to(linear.weight.dtype), linear.weight) for linear in linears]
+    else:
+        outputs = _int8_products(linears, x)
+    return [deltas.add(linear.name, low_rank_x, out) for linear, out in zip(linears, outputs, strict=True)]
 
 
-def _quantise(x: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 codes (N * T, in) and max |row| of fp16 activations, as bitsandbytes rounds them."""
-    rows = x.reshape(-1, x.shape[-1]).to(torch.float16)
+def _int8_products(linears: Sequence[Linear], x: Tensor) -> list[Tensor]:
+    """Each int8 linear of ``x``, a few tokens at a time on the CPU: what lies between the codes and the outputs
+    then stays in the cache, which makes a long batch a third faster than its products alone would."""
+    flat = x.reshape(-1, x.shape[-1])
+    outputs = [x.new_empty(len(flat), linear.weight.shape[0]) for linear in linears]
+    num_tokens = len(flat) if flat.is_cuda else _TOKENS_IN_CACHE
+    for start in range(0, len(flat), num_tokens):
+        part = slice(start, start + num_tokens)
+        codes, scale = _quantise(flat[part])
+        for linear, out in zip(linears, outputs, strict=True):
+            _int8_product(codes, scale, linear, out[part])
+    return [out.view(*x.shape[:-1], -1) for out in outputs]
+
+
+def _quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 codes and max |row| (N, 1) of fp16 activations (N, in), as bitsandbytes rounds them."""
+    rows = rows.to(torch.float16)
     if rows.is_cuda:
         codes, scale, _ = torch.ops.bitsandbytes.int8_vectorwise_quant(rows)
         return codes, scale
@@ -71,22 +84,42 @@ def _quantise(x: Tensor) -> tuple[Tensor, Tensor]:
     return values.mul_(127.0 / scale).round_().to(torch.int8), scale
 
 
-def _int8_product(codes: Tensor, scale: Tensor, linear: Linear, x: Tensor) -> Tensor:
+def _int8_product(codes: Tensor, scale: Tensor, linear: Linear, out: Tensor) -> None:
+    """Write codes (N, in) times the linear's, as floats, to ``out`` (N, out)."""
     assert linear.scale is not None
     if codes.is_cuda:
-        out = torch.ops.bitsandbytes.int8_scaled_mm(codes, linear.weight, scale, linear.scale, dtype=x.dtype)
-    else:
-        product = torch.ops.bitsandbytes.int8_linear_matmul(codes, linear.weight)
-        out = product.float().mul_(scale * _DEQUANTISE).mul_(linear.scale)
-    result: Tensor = out.view(*x.shape[:-1], -1).to(x.dtype)
-    return result
+        out.copy_(
+            torch.ops.bitsandbytes.int8_scaled_mm(codes, linear.weight, scale, linear.scale, dtype=out.dtype)
+        )
+        return
+    product = torch._int_mm(codes, linear.weight.T)
+    floats = out.copy_(product) if out.dtype == torch.float32 else product.float()
+    floats.mul_(scale * _DEQUANTISE).mul_(linear.scale)
+    if floats is not out:
+        out.copy_(floats)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """T5's layer norm: by the root of the mean square, without a mean or a bias."""
+
+    module: nn.Module
+    weight: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """In one pass over ``x`` less than the module makes, for its usual case."""
+        if x.dtype != torch.float32 or self.weight.dtype != torch.float32:
+            return self.module(x)  # type: ignore[no-any-return]
+        mean_square: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
+        return (x * mean_square.add_(self.eps).rsqrt_()).mul_(self.weight)
 
 
 @dataclass(frozen=True)
 class Attention:
     """Projections and norm of one attention sublayer."""
 
-    norm: nn.Module
+    norm: Norm
     q: Linear
     k: Linear
     v: Linear
@@ -97,7 +130,7 @@ class Attention:
 class FeedForward:
     """Norm, one input projection (T5) or two of which one gates (v1.1), and the way back."""
 
-    norm: nn.Module
+    norm: Norm
     wi: tuple[Linear, ...]
     wo: Linear
     act: Callable[[Tensor], Tensor]
@@ -130,6 +163,25 @@ class Decoding:
     width: int
     length: int = 0
 
+    @property
+    def num_sequences(self) -> int:
+        """R * W"""
+        return self.cache.shape[2]
+
+    def look_back(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention over the tokens so far and this one. Shapes: (R * W, H, 1, D)."""
+        now = self.length
+        keys, values = self.cache[layer]
+        keys[:, :, now : now + 1], values[:, :, now : now + 1] = k, v
+        bias = self.position_bias[..., self.position_bias.shape[-1] - 1 - now :]
+        return _attend(q, keys[:, :, : now + 1], values[:, :, : now + 1], bias)
+
+    def look_across(self, layer: int, q: Tensor) -> Tensor:
+        """Attention over the source: a row's W sequences are W queries to one set of keys."""
+        shape = q.shape
+        q = q.view(-1, self.width, *shape[1:]).squeeze(3).transpose(1, 2)
+        return _attend(q, *self.cross[layer], self.visible).transpose(1, 2).reshape(shape)
+
     def reorder(self, sequences: Tensor) -> None:
         """Let sequence n go on from sequence ``sequences[n]`` of the same row (beams)."""
         past = self.cache[..., : self.length, :]
@@ -154,7 +206,10 @@ class Forward:
         self._output_scale = config.d_model**-0.5 if config.scale_decoder_outputs else None
         self._num_heads, self._head_size = config.num_heads, config.d_kv
         self._encoder, self._decoder = _blocks(base, "encoder"), _blocks(base, "decoder")
-        self._encoder_norm, self._decoder_norm = base.encoder.final_layer_norm, base.decoder.final_layer_norm
+        self._encoder_norm, self._decoder_norm = (
+            _norm(base.encoder.final_layer_norm),
+            _norm(base.decoder.final_layer_norm),
+        )
         self._encoder_bias = base.encoder.block[0].layer[0].SelfAttention.compute_bias
         self._decoder_bias = base.decoder.block[0].layer[0].SelfAttention.compute_bias
 
@@ -167,9 +222,9 @@ class Forward:
             bias = bias.masked_fill(attention_mask[:, None, None, :] == 0, torch.finfo(x.dtype).min)
         for block in self._encoder:
             q, k, v = self._heads(project(_qkv(block.attention), block.attention.norm(x), deltas))
-            x = x + self._merge(block.attention, _attend(q, k, v, bias), x, deltas)
-            x = x + _feed_forward(block.feed_forward, x, deltas)
-        return self._encoder_norm(x)  # type: ignore[no-any-return]
+            x += self._merge(block.attention, _attend(q, k, v, bias), x, deltas)
+            x += _feed_forward(block.feed_forward, x, deltas)
+        return self._encoder_norm(x)
 
     def start(
         self, states: Tensor, attention_mask: Tensor, deltas: Deltas, *, width: int, max_tokens: int
@@ -187,32 +242,28 @@ class Forward:
         bias = self._decoder_bias(1, max_tokens, past_seen_tokens=max_tokens - 1).to(states.dtype)
         return Decoding(states.new_empty(shape), cross, visible[:, None, None, :], bias, width)
 
-    def step(self, ids: Tensor, decoding: Decoding, deltas: Deltas) -> Tensor:
-        """Feed the next token of every sequence (R * W,); logits (R * W, vocabulary) in fp32 for the one after."""
+    def step(self, ids: Tensor, decodings: Sequence[Decoding], deltas: Deltas) -> Tensor:
+        """Feed the next token of every sequence (N,); logits (N, vocabulary) in fp32 for the one after.
+
+        The sequences of several decodings lie one after the other: they share every linear, and each attends to
+        its own past and source, however long those are.
+        """
         x = functional.embedding(ids[:, None], self._shared)
-        now = decoding.length
-        bias = decoding.position_bias[..., decoding.position_bias.shape[-1] - 1 - now :]
         for layer, block in enumerate(self._decoder):
-            q, k, v = self._heads(project(_qkv(block.attention), block.attention.norm(x), deltas))
-            keys, values = decoding.cache[layer]
-            keys[:, :, now : now + 1], values[:, :, now : now + 1] = k, v
-            mixed = _attend(q, keys[:, :, : now + 1], values[:, :, : now + 1], bias)
-            x = x + self._merge(block.attention, mixed, x, deltas)
-            x = x + self._cross(block, decoding, layer, x, deltas)
-            x = x + _feed_forward(block.feed_forward, x, deltas)
-        decoding.length = now + 1
+            qkv = self._heads(project(_qkv(block.attention), block.attention.norm(x), deltas))
+            mixed = _each(decodings, qkv, lambda decoding, q, k, v, at=layer: decoding.look_back(at, q, k, v))
+            x += self._merge(block.attention, mixed, x, deltas)
+            assert block.cross is not None
+            q = self._heads(project((block.cross.q,), block.cross.norm(x), deltas))
+            mixed = _each(decodings, q, lambda decoding, q, at=layer: decoding.look_across(at, q))
+            x += self._merge(block.cross, mixed, x, deltas)
+            x += _feed_forward(block.feed_forward, x, deltas)
+        for decoding in decodings:
+            decoding.length += 1
         x = self._decoder_norm(x[:, 0])
         if self._output_scale is not None:
             x = x * self._output_scale
         return functional.linear(x.to(self._head.dtype), self._head).float()
-
-    def _cross(self, block: Block, decoding: Decoding, layer: int, x: Tensor, deltas: Deltas) -> Tensor:
-        """Attention over the source: a row's W sequences are W queries to one set of keys."""
-        assert block.cross is not None
-        (q,) = project((block.cross.q,), block.cross.norm(x), deltas)
-        q = q.view(-1, decoding.width, self._num_heads, self._head_size).transpose(1, 2)
-        mixed = _attend(q, *decoding.cross[layer], decoding.visible)
-        return self._merge(block.cross, mixed, x, deltas)
 
     def _heads(self, projected: Sequence[Tensor]) -> list[Tensor]:
         """(N, T, H * D) -> (N, H, T, D)"""
@@ -223,6 +274,16 @@ class Forward:
         """(N, H, T, D) -> (as x) through the output projection."""
         flat = mixed.transpose(1, 2).reshape(*x.shape[:2], self._num_heads * self._head_size)
         return project((attention.o,), flat, deltas)[0]
+
+
+def _each(decodings: Sequence[Decoding], tensors: Sequence[Tensor], attend: Callable[..., Tensor]) -> Tensor:
+    """Each decoding's own attention for its own sequences."""
+    if len(decodings) == 1:
+        return attend(decodings[0], *tensors)
+    parts = zip(
+        *(tensor.split_with_sizes([each.num_sequences for each in decodings]) for tensor in tensors), strict=True
+    )
+    return torch.cat([attend(each, *own) for each, own in zip(decodings, parts, strict=True)])
 
 
 def _qkv(attention: Attention) -> tuple[Linear, ...]:
@@ -238,7 +299,7 @@ def _feed_forward(layer: FeedForward, x: Tensor, deltas: Deltas) -> Tensor:
     first, *gate = project(layer.wi, layer.norm(x), deltas)
     hidden = layer.act(first)
     if gate:
-        hidden = hidden * gate[0]
+        hidden = hidden.mul_(gate[0])
     return project((layer.wo,), hidden, deltas)[0].to(x.dtype)
 
 
@@ -262,13 +323,35 @@ def _blocks(base: T5ForConditionalGeneration, stack: str) -> list[Block]:
 
 def _attention(name: str, module: Any, norm: nn.Module) -> Attention:
     q, k, v, o = (_linear(f"{name}.{part}", getattr(module, part)) for part in "qkvo")
-    return Attention(norm, q, k, v, o)
+    return Attention(_norm(norm), q, k, v, o)
 
 
 def _dense(name: str, module: Any, norm: nn.Module) -> FeedForward:
     parts = ("wi_0", "wi_1") if hasattr(module, "wi_0") else ("wi",)
     wi = tuple(_linear(f"{name}.{part}", getattr(module, part)) for part in parts)
-    return FeedForward(norm, wi, _linear(f"{name}.wo", module.wo), module.act)
+    return FeedForward(_norm(norm), wi, _linear(f"{name}.wo", module.wo), _activation(module.act))
+
+
+def _norm(module: nn.Module) -> Norm:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return Norm(module, weight.data, float(module.variance_epsilon))  # type: ignore[arg-type]
+
+
+def _activation(act: nn.Module) -> Callable[[Tensor], Tensor]:
+    """FLAN-T5's GELU as torch's one kernel: a fifth of the time of transformers' eight, equal to 3e-7.
+
+    In bf16 those eight round in between, and adapters are trained with that; there it stays.
+    """
+    if type(act).__name__ != "NewGELUActivation":
+        return act
+
+    def gelu(x: Tensor) -> Tensor:
+        if x.dtype != torch.float32:
+            return act(x)  # type: ignore[no-any-return]
+        return functional.gelu(x, approximate="tanh")
+
+    return gelu
 
 
 def _linear(name: str, module: nn.Module) -> Linear:

@@ -1,7 +1,7 @@
 """One frozen base, any adapter for any text: which adapter serves a request, in which prompt, and why.
 
 Texts in, texts out, through the prompt, limits and parser that the adapter was trained with. Any number of threads
-may use one router; each call is batched on its own. Knows adapters and tasks; never a tensor of a model.
+may use one router; their texts share batches. Knows adapters and tasks; never a tensor of a model.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from flan_lora.bank import AdapterStatus, Bank, Lease, Mix
 from flan_lora.base import MINI, Base, open_base
 from flan_lora.decode import LabelConstraint, decode, label_constraint
 from flan_lora.encode import encode_sources
-from flan_lora.engine import Answer, Engine, Request, Sampling
+from flan_lora.engine import Engine
 from flan_lora.errors import RequestError, UnknownAdapterError
 from flan_lora.lora import PlainFolder, Source, base_linears, open_folder
+from flan_lora.manifest import Manifest
 from flan_lora.recipe import BaseSection, Recipe
+from flan_lora.request import Answer, Request, Sampling
+from flan_lora.scheduler import Scheduler, Traffic
 from flan_lora.signature import Signature, fit, read_signature, write_signature
 from flan_lora.store import Store
 from flan_lora.tasks import Prompt, Task, get_task
@@ -126,10 +129,11 @@ class Router:
         """
         Args:
             num_slots: adapters that stay ready at once, plus one for the bare base.
-            batch_size: texts in one pass of the base.
+            batch_size: texts in one pass of the base, of all threads together.
         """
         self._base, self._store, self._batch_size = base, store, batch_size
         self._engine = Engine(base.model)
+        self._scheduler = Scheduler(self._engine, max_rows=batch_size)
         self._bank = Bank(
             base_linears(base.model), fingerprint=base.fingerprint, num_slots=num_slots, device=base.device
         )
@@ -210,7 +214,7 @@ class Router:
         choices = _one_per_text(adapter, len(many))
         limits = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
         is_auto = [choice == AUTO for choice in choices]
-        routes = iter(self._routes([text for text, is_routed in zip(many, is_auto, strict=True) if is_routed]))
+        routes = iter(self.routes([text for text, is_routed in zip(many, is_auto, strict=True) if is_routed]))
         rows = []
         for text, choice, is_routed in zip(many, choices, is_auto, strict=True):
             route = next(routes) if is_routed else None
@@ -245,7 +249,7 @@ class Router:
         def run() -> None:
             try:
                 with self._lease(list(request.mix)) as lease:
-                    self._engine.generate([request], lease, on_token=lambda _, token: heard.put(token))
+                    self._scheduler.run([request], lease, on_token=lambda _, token: heard.put(token))
                 heard.put(None)
             except BaseException as error:  # the reader's to see, whatever it is
                 heard.put(error)
@@ -269,9 +273,9 @@ class Router:
         Raises:
             RequestError: no such adapter has a signature.
         """
-        return self._routes([text])[0]
+        return self.routes([text])[0]
 
-    def _routes(self, texts: Sequence[Text]) -> list[Route]:
+    def routes(self, texts: Sequence[Text]) -> list[Route]:
         """`route` for several texts; bodies that tasks read alike pass the base once, in batches."""
         candidates = [self._candidates(text) for text in texts]
         bodies = [
@@ -352,29 +356,62 @@ class Router:
         """Let an adapter leave its slot again."""
         self._bank.unpin(name)
 
+    def inputs(self, name: str) -> tuple[str, ...]:
+        """What an adapter's task asks for; one text for an adapter without a task."""
+        task = self._profile(name).task
+        return task.inputs if task is not None else ("text",)
+
+    def manifest(self, name: str) -> Manifest:
+        """Of a published adapter. Raises what ``load`` raises."""
+        return self._open_stored(self._store, name).manifest
+
+    def identity(self, name: str) -> str:
+        """All that decides an adapter's answers, as one text: the base, its weights, prompt and limits."""
+        return f"{self._base.fingerprint} {self.manifest(name).model_dump_json()}"
+
     def published(self) -> list[str]:
         """Names of the store's sound adapters, loaded or not."""
         return [item.name for item in self._store.list() if isinstance(item, StoredAdapter)]
+
+    @property
+    def traffic(self) -> Traffic:
+        """Rows, joins and steps since the router was opened."""
+        return self._scheduler.traffic
 
     def status(self) -> list[AdapterStatus]:
         """Every adapter that has been asked for, and where it is."""
         return self._bank.status()
 
-    def fit_signature(self, name: str, bodies: Sequence[str], *, reject_share: float = 0.02) -> Signature:
+    def fit_signature(
+        self, name: str, bodies: Sequence[str], validation: Sequence[str] = (), *, reject_share: float = 0.02
+    ) -> Signature:
         """Fit and save what ``"auto"`` needs of a published adapter, from ``Prompt.body`` of training examples.
+
+        Args:
+            validation: bodies of validation examples, to calibrate the threshold; a fifth of ``bodies`` without.
+            reject_share: of them, that the threshold gives up.
 
         Raises:
             UnknownAdapterError: nothing of that name is published.
             DataError: too few texts.
         """
         stored = self._open_stored(self._store, name)
-        states = self._pooled(bodies)
-        rows = torch.cat([states[body] for body in bodies]) if bodies else torch.empty(0, 1)
-        signature = fit(rows, self._base.fingerprint, reject_share=reject_share)
+        signature = fit(
+            self._stacked(bodies), self._base.fingerprint, self._stacked(validation), reject_share=reject_share
+        )
         write_signature(stored.path, signature)
         with self._lock:
             self._signatures = None
         return signature
+
+    def _stacked(self, bodies: Sequence[str]) -> Tensor:
+        """(N, d_model), equal bodies as often as they come."""
+        states = self._pooled(bodies)
+        return torch.cat([states[body] for body in bodies]) if bodies else torch.empty(0, 1)
+
+    def signed(self) -> list[str]:
+        """Adapters that ``"auto"`` may choose."""
+        return sorted(self._known_signatures())
 
     # Names
 
@@ -472,37 +509,44 @@ class Router:
 
     def _answer(self, rows: Sequence[_Row], start: float, label_probabilities: bool) -> list[Completion]:
         completions: list[Completion | None] = [None] * len(rows)
-        for places in self._batches([row.request for row in rows]):
+        for places in self._portions([row.request for row in rows]):
             requests = [rows[place].request for place in places]
             with self._lease([name for request in requests for name in request.mix]) as lease:
-                answers = self._engine.generate(requests, lease)
+                served = self._scheduler.run(requests, lease)
                 labels = self._labels(requests, lease) if label_probabilities else [None] * len(places)
-            latency_s = time.perf_counter() - start
-            for place, answer, row_labels in zip(places, answers, labels, strict=True):
-                completions[place] = self._completion(rows[place], answer, latency_s, row_labels)
+            for place, found, row_labels in zip(places, served, labels, strict=True):
+                latency_s = found.finished_s - start
+                completions[place] = self._completion(rows[place], found.answers, latency_s, row_labels)
         return [completion for completion in completions if completion is not None]
 
-    def _batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Places of requests that run together: alike in length, and no more adapters than there are slots."""
+    def _portions(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Places of requests that may be leased together: one portion, unless they ask for more than the slots.
+
+        Long sources first: rows that join a batch together are alike in length.
+        """
         order = sorted(range(len(requests)), key=lambda place: -len(requests[place].input_ids))
-        batches: list[list[int]] = []
-        names: set[str] = set()
+        names = {name for request in requests for name in request.mix}
+        if self._bank.has_room(names):
+            return [order] if order else []
+        order.sort(key=lambda place: sorted(requests[place].mix))
+        portions: list[list[int]] = []
         for place in order:
             wanted = names | requests[place].mix.keys()
-            if not batches or len(batches[-1]) >= self._batch_size or not self._bank.has_room(wanted):
-                batches.append([])
+            if not portions or not self._bank.has_room(wanted):
+                portions.append([])
                 wanted = set(requests[place].mix)
-            batches[-1].append(place)
+            portions[-1].append(place)
             names = wanted
-        return batches
+        return portions
 
     def _labels(self, requests: Sequence[Request], lease: Lease) -> list[Mapping[str, float] | None]:
         places = [place for place, request in enumerate(requests) if request.constraint is not None]
         found: list[Mapping[str, float] | None] = [None] * len(requests)
-        for place, row in zip(
-            places, self._engine.label_probabilities([requests[place] for place in places], lease), strict=True
-        ):
-            found[place] = row
+        for start in range(0, len(places), self._batch_size):
+            part = places[start : start + self._batch_size]
+            rows = self._engine.label_probabilities([requests[place] for place in part], lease)
+            for place, row in zip(part, rows, strict=True):
+                found[place] = row
         return found
 
     def _completion(

@@ -47,27 +47,39 @@ class Signature:
         return -0.5 * (distance + self.variance.log()).mean(dim=1)
 
 
-def fit(states: Tensor, fingerprint: str, *, reject_share: float = 0.02) -> Signature:
+def fit(
+    states: Tensor, fingerprint: str, validation: Tensor | None = None, *, reject_share: float = 0.02
+) -> Signature:
     """The signature of pooled states (N, d_model) of an adapter's training bodies.
 
     Args:
-        reject_share: of the adapter's own texts, held out from the fit, that the threshold gives up.
+        validation: states (M, d_model) of other texts of its kind, which the threshold is calibrated on. Without
+            them, every fifth of ``states`` is kept from the fit for that.
+        reject_share: of the adapter's own texts that the threshold gives up.
 
     Raises:
-        DataError: fewer than 20 texts.
+        DataError: fewer than 20 texts, of either kind.
     """
-    if len(states) < MIN_TEXTS:
-        raise DataError(
-            f"a signature takes {MIN_TEXTS} texts or more (got {len(states)}).\n"
-            "Give more of the adapter's training texts; a few hundred are enough."
-        )
-    is_held_out = torch.arange(len(states)) % _HELD_OUT == 0
-    fitted = states[~is_held_out].float()
+    _check_enough(states, "training")
+    if validation is None or not len(validation):
+        is_held_out = torch.arange(len(states)) % _HELD_OUT == 0
+        states, validation = states[~is_held_out], states[is_held_out]
+    else:
+        _check_enough(validation, "validation")
+    fitted = states.float()
     variance = fitted.var(dim=0)
     variance = variance.clamp_min(_VARIANCE_FLOOR * variance.mean().item() + 1e-12)
     signature = Signature(fitted.mean(dim=0), variance, 0.0, fingerprint)
-    threshold = signature.score(states[is_held_out].float()).quantile(reject_share).item()
+    threshold = signature.score(validation.float()).quantile(reject_share).item()
     return Signature(signature.mean, signature.variance, threshold, fingerprint)
+
+
+def _check_enough(states: Tensor, kind: str) -> None:
+    if len(states) < MIN_TEXTS:
+        raise DataError(
+            f"a signature takes {MIN_TEXTS} texts or more (got {len(states)} {kind} texts).\n"
+            f"Give more of the adapter's {kind} texts; a few hundred are enough."
+        )
 
 
 def write_signature(folder: Path, signature: Signature) -> Path:

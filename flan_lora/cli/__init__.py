@@ -15,6 +15,7 @@ import click
 
 from flan_lora import __version__
 from flan_lora.cli.adapter import adapter
+from flan_lora.cli.bench import bench
 from flan_lora.cli.chat import chat
 from flan_lora.cli.compare import compare
 from flan_lora.cli.data import data
@@ -90,5 +91,5 @@ def main() -> None:
     """
 
 
-for command in (recipe, data, train, evaluate, compare, adapter, generate, route, chat, doctor, mini):
+for command in (recipe, data, train, evaluate, compare, adapter, generate, route, chat, bench, doctor, mini):
     main.add_command(command)

@@ -124,8 +124,8 @@ def remove(adapter_name: str, base: str | None, adapters_dir: Path, yes: bool) -
 def sign(adapter_name: str, base: str | None, data_spec: str | None, max_rows: int, adapters_dir: Path) -> None:
     """Fit the signature by which a text finds its adapter.
 
-    It is fitted on training texts of the adapter's recipe and saved beside the adapter; `flan-lora route` and
-    the router's "auto" need it.
+    It is fitted on training texts of the adapter's recipe, its threshold on validation texts, and saved beside
+    the adapter; `flan-lora route` and the router's "auto" need it.
     """
     from flan_lora.base import open_base
     from flan_lora.data import load_split, open_source
@@ -134,11 +134,16 @@ def sign(adapter_name: str, base: str | None, data_spec: str | None, max_rows: i
 
     store, name = find_store(adapter_name, adapters_dir, base)
     recipe = Recipe.model_validate(store.open(name).manifest.recipe)
-    split = load_split(recipe, "train", open_source(data_spec), max_rows=max_rows)
+    source = open_source(data_spec)
+    train, validation = (load_split(recipe, role, source, max_rows=max_rows) for role in ("train", "validation"))
     spec = recipe.base if base is None else recipe.base.model_copy(update={"model": base})
     router = Router.open(store.root, open_base(spec))
-    router.fit_signature(name, [example.prompt.body for example in split.examples])
-    click.echo(f"Signed {name} with {len(split.examples):,} texts from {split.origin}")
+    bodies = [[example.prompt.body for example in split.examples] for split in (train, validation)]
+    router.fit_signature(name, *bodies)
+    click.echo(
+        f"Signed {name} with {len(bodies[0]):,} texts from {train.origin}, "
+        f"threshold from {len(bodies[1]):,} of {validation.origin}"
+    )
 
 
 out_option = click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,11 +19,12 @@ from flan_lora.errors import FlanLoraError
 if TYPE_CHECKING:
     from flan_lora.router import Router
 
+HISTORY = Path.home() / ".flan_lora_history"
 HELP = """\
   /use NAME      answer with this adapter from now on
   /auto          choose an adapter for each text by its content
   /base          answer with the bare base
-  /compare TEXT  every adapter's answer, side by side
+  /compare TEXT  all adapters side by side, in one mixed batch
   /adapters      what is published, and what is ready
   /quit          leave (or Ctrl-D)
 Anything else is a text to answer."""
@@ -100,27 +102,41 @@ class Chat:
         return f"{completion.text}\n  [{how}{completion.num_tokens} tokens, {completion.latency_s:.2f} s]"
 
     def _compare(self, text: str) -> str:
-        """Adapters of one input and the bare base; a failure of one is its line."""
-        rows = []
-        for name in (None, *self.router.published()):
-            try:
-                found = self.router.generate(text, name)
-                rows.append((name or "base", shorten(found.text, 60), f"{found.latency_s:.2f} s"))
-            except FlanLoraError as error:
-                rows.append((name or "base", shorten(str(error), 60), "-"))
+        """The bare base and every adapter of one input, in one mixed batch; the others say what they take."""
+        inputs = {name: self.router.inputs(name) for name in self.router.published()}
+        names: list[str | None] = [None]
+        names += [name for name, takes in inputs.items() if len(takes) == 1]
+        found = self.router.generate([text] * len(names), names)
+        rows = [
+            (name or "base", shorten(answer.text, 60), f"{answer.latency_s:.2f} s")
+            for name, answer in zip(names, found, strict=True)
+        ]
+        rows += [(name, f"takes {', '.join(takes)}", "-") for name, takes in inputs.items() if len(takes) > 1]
         return format_table(("ADAPTER", "ANSWER", "TIME"), rows)
 
 
 def _line_reader(words: Sequence[str]) -> Callable[[str], str]:
-    """``input`` with history and tab completion where the platform has readline."""
+    """``input`` with tab completion and a history kept from one chat to the next, where there is readline."""
     with suppress(ImportError):
         import readline
 
-        def complete(begun: str, number: int) -> str | None:
-            line = readline.get_line_buffer()
-            fits = [word[len(line) - len(begun) :] for word in words if word.startswith(line)]
-            return fits[number] if number < len(fits) else None
-
-        readline.set_completer(complete)
+        readline.set_completer(lambda begun, number: _completion(readline.get_line_buffer(), begun, number, words))
         readline.parse_and_bind("tab: complete")
+        with suppress(OSError):
+            readline.read_history_file(HISTORY)
+        readline.set_history_length(1000)
+        atexit.register(_save_history)
     return input
+
+
+def _completion(line: str, begun: str, number: int, words: Sequence[str]) -> str | None:
+    """The ``number``-th way to go on with the last word (``begun``) of a line."""
+    fits = [word[len(line) - len(begun) :] for word in words if word.startswith(line)]
+    return fits[number] if number < len(fits) else None
+
+
+def _save_history() -> None:
+    import readline
+
+    with suppress(OSError):  # a home that cannot be written is no reason to fail
+        readline.write_history_file(HISTORY)

@@ -1,125 +1,173 @@
-"""``flan-lora generate``: ask one adapter, and the bare base beside it if you like."""
+"""``flan-lora generate``: ask one adapter a few texts or a whole file, and the bare base beside it if you like."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flan_lora.cli.options import adapters_dir_option, find_store, json_option
 from flan_lora.cli.output import print_json, print_table, shorten
+from flan_lora.cli.route import open_router
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import T5ForConditionalGeneration
+    from flan_lora.router import Completion, Router, Text
 
-    from flan_lora.tasks import Example, Task
+_PATH = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
 @click.argument("texts", metavar="[TEXT|-]...", nargs=-1)
-@click.option("--adapter", "adapter_name", required=True, metavar="ADAPTER", help="Name or folder of an adapter.")
 @click.option(
-    "-i",
-    "--input",
+    "--adapter",
+    "adapter_name",
+    required=True,
+    metavar="ADAPTER",
+    help="Name or folder of an adapter; `auto` chooses one for each text by its content.",
+)
+@click.option(
+    "-c",
+    "--column",
     "columns",
     metavar="COLUMN=TEXT",
     multiple=True,
-    help="An input of a task that takes several, e.g. -i question=... -i context=... (- reads stdin).",
+    help="An input of a task that takes several, e.g. -c question=... -c context=... (- reads stdin).",
 )
+@click.option(
+    "-i", "--input", "source", type=_PATH, metavar="FILE", help="Answer the lines of a JSONL file, with --output."
+)
+@click.option("-o", "--output", "target", type=_PATH, metavar="FILE", help="Where the answers go, as JSONL.")
 @click.option("--base", metavar="BASE", help="The base to load; the adapter must fit it. [default: the adapter's]")
 @click.option("--compare", is_flag=True, help="Print the bare base's answer beside the adapter's.")
+@click.option("--scores", is_flag=True, help="Add log-probabilities: of the answer, and of a task's labels.")
 @adapters_dir_option
 @json_option
 def generate(
     texts: tuple[str, ...],
     adapter_name: str,
     columns: tuple[str, ...],
+    source: Path | None,
+    target: Path | None,
     base: str | None,
     compare: bool,
+    scores: bool,
     adapters_dir: Path,
     as_json: bool,
 ) -> None:
     """Print the adapter's answer to each TEXT.
 
     Without TEXT, or with -, one text is read from standard input.
+
+    A line of an input file is a text in quotes or an object of the task's inputs, such as {"text": "..."};
+    "adapter" in it names another adapter for this line. Answers keep the order of the lines. After a kill, the
+    same command goes on where it stopped.
     """
-    from flan_lora.base import open_base
-    from flan_lora.evaluate import predict
-    from flan_lora.recipe import Recipe
-    from flan_lora.store import load_adapter
-    from flan_lora.tasks import get_task
-
-    store, name = find_store(adapter_name, adapters_dir, base)
-    stored = store.open(name)
-    task = get_task(stored.manifest.task)
-    examples = read_examples(task, texts, columns)
-    recipe = Recipe.model_validate(stored.manifest.recipe)
-    loaded = open_base(recipe.base if base is None else recipe.base.model_copy(update={"model": base}))
-
-    def answer(model: PeftModel | T5ForConditionalGeneration) -> list[str]:
-        limit = recipe.data.max_source_tokens
-        return predict(
-            model, loaded.tokenizer, task, examples, evaluation=recipe.evaluation, max_source_tokens=limit
-        )
-
-    # The bare base first: PEFT puts the adapter's layers into it.
-    answers = {"base": answer(loaded.model)} if compare else {}
-    answers["adapter"] = answer(load_adapter(loaded.model, stored, fingerprint=loaded.fingerprint))
-    print_answers(examples, answers, as_json)
-
-
-def read_examples(task: Task, texts: Sequence[str], columns: Sequence[str]) -> list[Example]:
-    """What the user typed, as examples without an answer."""
     from flan_lora.errors import DataError
-    from flan_lora.tasks import Example
 
+    if (source is None) != (target is None):
+        raise DataError("--input and --output go together: a file to read, a file to write.")
+    if source is not None and (texts or columns or compare):
+        raise DataError("--input takes all texts from the file: no TEXT, --column or --compare beside it.")
+    router, name = _open(adapter_name, adapters_dir, base)
+    if source is not None and target is not None:
+        _answer_file(router, name, source, target, scores)
+        return
+    given = _read_texts(() if name == "auto" else router.inputs(name), texts, columns)
+    choices: list[Any] = [{name: 0.0}, name] if compare else [name]  # weight 0: the base, asked as the adapter is
+    answers = router.generate(
+        [text for text in given for _ in choices], choices * len(given), label_probabilities=scores
+    )
+    rows = [answers[start : start + len(choices)] for start in range(0, len(answers), len(choices))]
+    _print_answers(given, rows, scores=scores, as_json=as_json)
+
+
+def _open(adapter_name: str, adapters_dir: Path, base: str | None) -> tuple[Router, str]:
+    """A router on the adapter's base, and the adapter's name there; the adapter is ready."""
+    from flan_lora.base import open_base
+    from flan_lora.recipe import Recipe
+    from flan_lora.router import AUTO, Router
+
+    if adapter_name == AUTO:
+        return open_router(adapters_dir, base), AUTO
+    store, name = find_store(adapter_name, adapters_dir, base)
+    spec = Recipe.model_validate(store.open(name).manifest.recipe).base
+    router = Router.open(store.root, open_base(spec if base is None else spec.model_copy(update={"model": base})))
+    router.load(name)
+    return router, name
+
+
+def _answer_file(router: Router, name: str, source: Path, target: Path, scores: bool) -> None:
+    from flan_lora.answer_file import Ask, answer_file
+    from flan_lora.errors import DataError
+    from flan_lora.router import AUTO
+
+    inputs, identity = (("text",), "") if name == AUTO else (router.inputs(name), router.identity(name))
+    report = answer_file(router, source, target, Ask(name, inputs, scores), identity=identity, progress=True)
+    resumed = f", {report.num_resumed:,} lines of them from before" if report.num_resumed else ""
+    click.echo(f"{report.num_answers:,} answers in {target}{resumed}", err=True)
+    if report.errors:
+        shown = "\n".join(f"  {error}" for error in report.errors[:20])
+        more = f"\n  and {len(report.errors) - 20:,} more" if len(report.errors) > 20 else ""
+        raise DataError(f"{len(report.errors):,} lines have no answer ({target} says why):\n{shown}{more}")
+
+
+def _read_texts(inputs: Sequence[str], texts: Sequence[str], columns: Sequence[str]) -> list[Text]:
+    """What the user typed; ``inputs`` of the adapter's task, none where the adapter is yet to be chosen."""
+    from flan_lora.errors import DataError
+
+    wanted = " ".join(f"-c {column}=..." for column in inputs)
     if columns:
-        given = dict(_column(task, text) for text in columns)
-        missing = [column for column in task.inputs if column not in given]
+        given = dict(_column(inputs, text) for text in columns)
+        missing = [column for column in inputs if column not in given]
         if missing or texts:
-            wanted = " ".join(f"-i {column}=..." for column in task.inputs)
-            raise DataError(f"task {task.name} needs {wanted}, and no TEXT beside them.")
-        requests = [given]
-    elif len(task.inputs) > 1:
-        wanted = " ".join(f"-i {column}=..." for column in task.inputs)
-        raise DataError(f"task {task.name} takes {len(task.inputs)} inputs, not one text: {wanted}")
-    else:
-        requests = [{task.inputs[0]: _text(text)} for text in texts or ("-",)]
-    return [
-        Example(key=str(index), prompt=task.prompt(inputs), target="", references=(), inputs=inputs)
-        for index, inputs in enumerate(requests)
-    ]
+            raise DataError(f"this adapter's task needs {wanted}, and no TEXT beside them.")
+        return [given]
+    if len(inputs) > 1:
+        raise DataError(f"this adapter's task takes {len(inputs)} inputs, not one text: {wanted}")
+    return [_text(text) for text in texts or ("-",)]
 
 
-def print_answers(examples: Sequence[Example], answers: dict[str, list[str]], as_json: bool) -> None:
-    """The bare answer for one model, a table when two are compared."""
-    rows = [dict(zip(answers, row, strict=True)) for row in zip(*answers.values(), strict=True)]
-    inputs = [dict(example.inputs) for example in examples]
+def _print_answers(
+    given: Sequence[Text], rows: Sequence[Sequence[Completion]], *, scores: bool, as_json: bool
+) -> None:
+    """The answer alone, or a table when there is more to show."""
     if as_json:
-        print_json([{"inputs": given, **row} for given, row in zip(inputs, rows, strict=True)])
-    elif len(answers) == 1:
-        click.echo("\n".join(answers["adapter"]))
+        print_json([_json(text, row, scores) for text, row in zip(given, rows, strict=True)])
+    elif len(rows[0]) == 1 and not scores:
+        click.echo("\n".join(answer.text for (answer,) in rows))
     else:
-        print_table(
-            ("TEXT", "BARE BASE", "ADAPTER"),
-            [
-                (shorten(next(iter(given.values())), 60), shorten(row["base"], 30), shorten(row["adapter"], 60))
-                for given, row in zip(inputs, rows, strict=True)
-            ],
-        )
+        header = ["TEXT", *["BARE BASE"] * (len(rows[0]) - 1), "ADAPTER", *["LOG PROB", "LABELS"] * scores]
+        print_table(header, [_cells(text, row, scores) for text, row in zip(given, rows, strict=True)])
 
 
-def _column(task: Task, text: str) -> tuple[str, str]:
-    """``question=...`` -> (question, ...), checked against the task."""
+def _json(text: Text, row: Sequence[Completion], scores: bool) -> dict[str, Any]:
+    from flan_lora.answer_file import answer_values
+
+    bare = {"base": row[0].text} if len(row) > 1 else {}
+    return {"input": text, **bare, **answer_values(row[-1], scores)}
+
+
+def _cells(text: Text, row: Sequence[Completion], scores: bool) -> list[str]:
+    shown = text if isinstance(text, str) else next(iter(text.values()))
+    cells = [shorten(shown, 60), *(shorten(answer.text, 30) for answer in row[:-1]), shorten(row[-1].text, 60)]
+    if scores:
+        labels = row[-1].label_probabilities or {}
+        ranked = sorted(labels.items(), key=lambda item: -item[1])[:3]
+        cells += [f"{row[-1].log_prob:.2f}", ", ".join(f"{name} {share:.3f}" for name, share in ranked) or "-"]
+    return cells
+
+
+def _column(inputs: Sequence[str], text: str) -> tuple[str, str]:
+    """``question=...`` -> (question, ...); checked against the task where there is one."""
     from flan_lora.errors import DataError
 
     name, separator, value = text.partition("=")
-    if not separator or name not in task.inputs:
-        raise DataError(f"--input {text}: task {task.name} takes {', '.join(task.inputs)}, as COLUMN=TEXT.")
+    if not separator or (inputs and name not in inputs):
+        takes = ", ".join(inputs) or "any input"
+        raise DataError(f"--column {text}: this adapter's task takes {takes}, as COLUMN=TEXT.")
     return name, _text(value)
 
 

@@ -16,8 +16,9 @@ from transformers import T5ForConditionalGeneration
 from flan_lora.bank import Bank
 from flan_lora.decode import generation_config, label_constraint
 from flan_lora.encode import Collator
-from flan_lora.engine import Answer, Engine, Request
+from flan_lora.engine import Engine
 from flan_lora.lora import base_linears, open_folder
+from flan_lora.request import Answer, Request
 from tests.tiny import tiny_t5, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()

@@ -18,15 +18,29 @@ MAP = (
     "errors hub metrics predictions significance calibration indic tasks zero_shot specimens comparison"
     " recipe run manifest adapter encode rows sources token_cache data inspection lint devices fingerprint"
     " base estimate doctor decode evaluate sampler callbacks trackers train store merge export emissions"
-    " journal lora bank forward engine signature router server polarity archive contest head_to_head plots"
-    " report outcome factory upload page report_files cli __init__ __main__"
+    " journal lora bank forward request cohort engine scheduler signature router answer_file routing bench"
+    " server polarity archive contest head_to_head plots report outcome factory upload page report_files"
+    " cli __init__ __main__"
 ).split()
 OPEN_TO_ALL = {"mini", "samples"}
 """Their __init__ only say where files lie, so anybody may import them."""
 SUBPACKAGE_MAY_IMPORT = {"mini": {"errors", "tasks", "encode", "data"}, "samples": {"errors", "tasks"}}
 TRAINING, SERVING = (
     {"train", "data", "factory"},
-    {"lora", "bank", "forward", "engine", "signature", "router", "server"},
+    {
+        "lora",
+        "bank",
+        "forward",
+        "request",
+        "cohort",
+        "engine",
+        "scheduler",
+        "signature",
+        "router",
+        "answer_file",
+        "routing",
+        "server",
+    },
 )
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".yaml", ".yml", ".json", ".jsonl", ".txt", ".cfg", ".sh", ""}
 

@@ -95,8 +95,8 @@ def test_a_row_of_one_adapter_alone_gets_the_same_without_a_copy(tmp_path: Path)
     bank = make_bank(folder(tmp_path, "one", 1), folder(tmp_path, "two", 2))
     x, out = torch.randn(3, 5, 32), torch.randn(3, 5, 32)
     with bank.lease(["one", "two"]) as lease:
-        alone = lease.gather([{"one": 1.0}] * 3).add(Q, x, out)
-        mixed = lease.gather([{"one": 1.0}, {"two": 1.0}, {"one": 1.0}]).add(Q, x, out)
+        alone = lease.gather([{"one": 1.0}] * 3).add(Q, x, out.clone())
+        mixed = lease.gather([{"one": 1.0}, {"two": 1.0}, {"one": 1.0}]).add(Q, x, out.clone())
     torch.testing.assert_close(alone[[0, 2]], mixed[[0, 2]], rtol=1e-5, atol=1e-5)
     assert (alone[1] - mixed[1]).abs().max() > 0.1
 
@@ -105,9 +105,9 @@ def test_a_mix_is_the_weighted_sum_of_the_updates(tmp_path: Path) -> None:
     bank = make_bank(folder(tmp_path, "one", 1), folder(tmp_path, "two", 2, target_modules=["q"]))
     x, zeros = torch.randn(3, 5, 32), torch.zeros(3, 5, 32)
     with bank.lease(["one", "two"]) as lease:
-        one, two = (lease.gather([{name: 1.0}] * 3).add(Q, x, zeros) for name in ("one", "two"))
-        mixed = lease.gather([{"one": 0.7, "two": -0.3}, {"two": 2.0}, {}]).add(Q, x, zeros)
-        shared = lease.gather([{"two": 0.5}] * 3).add(Q, x, zeros)
+        one, two = (lease.gather([{name: 1.0}] * 3).add(Q, x, zeros.clone()) for name in ("one", "two"))
+        mixed = lease.gather([{"one": 0.7, "two": -0.3}, {"two": 2.0}, {}]).add(Q, x, zeros.clone())
+        shared = lease.gather([{"two": 0.5}] * 3).add(Q, x, zeros.clone())
     expected = torch.stack([0.7 * one[0] - 0.3 * two[0], 2 * two[1], zeros[2]])
     torch.testing.assert_close(mixed, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(shared, 0.5 * two, rtol=1e-5, atol=1e-5)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from itertools import count, takewhile
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from click.testing import CliRunner
 
 from flan_lora.base import open_base
 from flan_lora.cli import main
-from flan_lora.cli.chat import Chat
-from flan_lora.router import Router
+from flan_lora.cli.chat import Chat, _completion
+from flan_lora.cli.output import shorten
+from flan_lora.router import Completion, Router
 from flan_lora.store import Store
 from flan_lora.tasks import TASKS
 from tests.checkpoint import save_checkpoint, spec_of
@@ -63,6 +65,64 @@ def test_compare_shows_every_adapter_beside_the_base(chat: Chat) -> None:
     assert all(line.split()[1] in LABELS for line in lines[1:])
 
 
+def test_compare_is_one_mixed_batch(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [chat.router.generate("i am sad", name).text for name in (None, "emotion", "moods")]
+    asked: list[object] = []
+    generate = chat.router.generate
+
+    def listen(texts: list[str], adapter: list[str | None]) -> list[Completion]:
+        asked.append(adapter)
+        return generate(texts, adapter)
+
+    monkeypatch.setattr(chat.router, "generate", listen)
+    _, *lines = chat.answer("/compare i am sad").splitlines()
+    assert asked == [[None, "emotion", "moods"]]
+    assert [line.split(maxsplit=1)[1].rsplit(maxsplit=2)[0].strip() for line in lines] == [
+        shorten(text, 60) for text in expected
+    ]
+
+
+def test_compare_names_the_inputs_of_adapters_that_take_several(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = {"emotion": ("text",), "moods": ("question", "context")}
+    monkeypatch.setattr(chat.router, "inputs", inputs.__getitem__)
+    *_, last = chat.answer("/compare i am sad").splitlines()
+    assert re.split(r"  +", last) == ["moods", "takes question, context", "-"]
+
+
+def test_tab_completes_commands_and_adapters() -> None:
+    words = [*Chat.COMMANDS, "/use emotion", "/use moods"]
+
+    def all_ways(line: str) -> list[str]:
+        begun = line.rpartition(" ")[2]
+        return list(takewhile(bool, (_completion(line, begun, n, words) for n in count())))
+
+    assert all_ways("/c") == ["/compare"]
+    assert all_ways("/a") == ["/auto", "/adapters"]
+    assert all_ways("/use m") == ["moods"] and all_ways("/use ") == ["emotion", "moods"]
+    assert all_ways("hello") == []
+
+
+def test_the_history_outlives_a_chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readline = pytest.importorskip("readline")
+    chat_module = sys.modules["flan_lora.cli.chat"]
+    monkeypatch.setattr(chat_module, "HISTORY", tmp_path / "history")
+    saved = []
+    monkeypatch.setattr(chat_module.atexit, "register", saved.append)
+    try:
+        chat_module._line_reader([])
+        readline.clear_history()
+        readline.add_history("i am sad")
+        saved[0]()
+        readline.clear_history()
+        chat_module._line_reader([])
+        assert readline.get_history_item(1) == "i am sad"
+    finally:
+        readline.clear_history()
+        readline.set_completer(None)
+
+
 def test_unknown_commands_show_the_help(chat: Chat) -> None:
     assert chat.answer("/nonsense") == chat.answer("/help") == chat.answer("/use")
     assert all(command in chat.answer("/help") for command in Chat.COMMANDS if command != "/help")
@@ -90,12 +150,28 @@ def test_a_signed_adapter_is_found_by_content(repo: Path, tmp_path: Path) -> Non
 
     code, output = run("route", "i feel so happy today")
     assert code == 1 and "none has a signature" in output
-    code, output = run("adapter", "sign", "emotion", "--data", "sample", "--rows", "60")
-    assert code == 0 and "Signed emotion with 60 texts" in output
+    code, output = run("adapter", "sign", "emotion", "--data", "sample")
+    assert code == 0 and "Signed emotion with 300 texts" in output and "threshold from 150 of" in output
     code, output = run("route", "--json", "i feel so happy today and thankful for my friends")
     assert code == 0 and json.loads(output)["adapter"] == "emotion"
     code, output = run("route", "<html><body>404 {} 12.5 %% 99/11</body></html>")
     assert code == 0 and output.startswith("none: most like emotion")
+    (tmp_path / "foreign.txt").write_text(
+        "<html>404 {} 12.5 %%</html>\ni feel so happy today and thankful for my friends\n", encoding="utf-8"
+    )
+    report = ["route", "--report", "--data", "sample", "--rows", "50"]
+    code, output = run(*report, "--json", "--foreign", str(tmp_path / "foreign.txt"))
+    found = json.loads(output)
+    (share,) = found["adapters"]
+    assert code == 0 and share["adapter"] == "emotion" and share["num_texts"] == 50
+    assert share["right_share"] == found["accuracy"] > 0.8 and share["wrong_share"] == 0.0
+    assert share["right_share"] + share["abstained_share"] == pytest.approx(1)
+    assert found["accepted"] == {"i feel so happy today and thankful for my friends": "emotion"}
+    assert found["false_accept_share"] == 0.5
+    code, output = run(*report)
+    assert code == 0 and "foreign texts taken" in output and output.startswith("ADAPTER")
+    code, output = run("route", "--report", "i feel so happy")
+    assert code == 1 and "and not both" in output
 
 
 def test_serving_needs_one_base_with_adapters(repo: Path, tmp_path: Path) -> None:

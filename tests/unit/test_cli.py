@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -29,7 +28,6 @@ from flan_lora.cli.output import duration, format_table, percent, shorten, size
 from flan_lora.errors import DataError, FlanLoraError, TrainingError
 from flan_lora.recipe import Recipe
 from flan_lora.store import Store
-from flan_lora.tasks import TASKS
 from tests.published import HASH, make_manifest, make_metrics, stage
 
 RECIPES = sorted(path.stem for path in Path("recipes").glob("*.yaml"))
@@ -396,58 +394,7 @@ def test_adapter_remove_asks_first(adapters_dir: Path) -> None:
     assert not folder.exists()
 
 
-# Generate and eval
-
-
-@pytest.fixture
-def models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A base that shouts and an adapter that whispers."""
-    base = SimpleNamespace(model="BASE", tokenizer=None, fingerprint=HASH)
-
-    def predict(model: str, tokenizer: Any, task: Any, examples: Any, **limits: Any) -> list[str]:
-        texts = [" ".join(example.inputs.values()) for example in examples]
-        return [text.upper() if model == "BASE" else text.lower() for text in texts]
-
-    def load_adapter(model: str, stored: StoredAdapter, *, fingerprint: str) -> str:
-        assert (model, fingerprint) == ("BASE", HASH)
-        return stored.name
-
-    put_fake(monkeypatch, "base", open_base=lambda spec: base, base_slug=lambda spec: spec.model)
-    put_fake(monkeypatch, "evaluate", predict=predict)
-    monkeypatch.setattr("flan_lora.store.load_adapter", load_adapter)
-
-
-@pytest.mark.usefixtures("models")
-def test_generate_answers_texts_and_standard_input(adapters_dir: Path) -> None:
-    command = ("generate", "--adapter", "mine", "--adapters-dir", adapters_dir)
-    assert succeed(*command, "So Happy", "So Sad") == "so happy\nso sad\n"
-    assert (
-        succeed(*command, "-", input="From Stdin\n") == succeed(*command, input="From Stdin\n") == "from stdin\n"
-    )
-    compared = succeed(*command, "--compare", "So Happy").splitlines()
-    assert re.split(r"  +", compared[1]) == ["So Happy", "SO HAPPY", "so happy"]
-    assert json.loads(succeed(*command, "--json", "So Happy")) == [
-        {"inputs": {"text": "So Happy"}, "adapter": "so happy"}
-    ]
-
-
-@pytest.mark.usefixtures("models")
-def test_generate_takes_several_inputs_by_name(staged: Path, tmp_path: Path) -> None:
-    qa = TASKS["qa"]
-    recipe = {**make_manifest("qa").recipe, "task": "qa"}
-    manifest = make_manifest("qa", task="qa", task_version=qa.version, recipe=recipe)
-    Store(tmp_path / "mini").publish(staged, manifest)
-    command = ("generate", "--adapter", "qa", "--adapters-dir", tmp_path)
-    given = dict.fromkeys(qa.inputs, "x") | {"question": "Who?", "context": "Ann did."}
-    named = [part for column, text in given.items() for part in ("-i", f"{column}={text}")]
-    assert "who?" in succeed(*command, *named)
-    for wrong, expected in (
-        (["Who?"], "not one text"),
-        (["-i", "question=Who?"], "-i context=..."),
-        (["-i", "answer=x"], "takes"),
-    ):
-        result = run(*command, *wrong)
-        assert result.exit_code == 1 and expected in result.stderr
+# Eval
 
 
 def test_eval_prints_scores_with_intervals_and_saves_predictions(

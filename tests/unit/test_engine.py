@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import T5ForConditionalGeneration
 
-from flan_lora.bank import NO_DELTAS, Bank, Deltas, Lease, Mix
+from flan_lora.bank import NO_DELTAS, Bank, Lease, Mix
 from flan_lora.base import Base, open_base
+from flan_lora.cohort import Row
 from flan_lora.decode import label_constraint
-from flan_lora.engine import Answer, Engine, Request, Sampling
+from flan_lora.engine import Batch, Engine
 from flan_lora.errors import AdapterError, RequestError
 from flan_lora.forward import Forward, project
 from flan_lora.lora import base_linears, open_folder
+from flan_lora.request import Answer, Request, Sampling
 from tests.checkpoint import save_checkpoint, spec_of
 from tests.published import stage, tiny_peft
 from tests.tiny import tiny_t5, tiny_tokenizer
@@ -91,8 +92,8 @@ def test_logits_are_the_base_models(base: Base) -> None:
         forward, mask = Forward(base.model), torch.ones_like(ids)
         decoding = forward.start(forward.encode(ids, mask, NO_DELTAS), mask, NO_DELTAS, width=1, max_tokens=6)
         fed = torch.cat([torch.zeros(2, 1, dtype=torch.int64), labels[:, :-1]], dim=1)
-        steps = [forward.step(fed[:, step], decoding, NO_DELTAS) for step in range(6)]
-    tolerance = 1e-4 if base.dtype == torch.float32 else 0.05 * expected.abs().max().item()
+        steps = [forward.step(fed[:, step], [decoding], NO_DELTAS) for step in range(6)]
+    tolerance = (1e-5 if base.dtype == torch.float32 else 0.05) * expected.abs().max().item()
     torch.testing.assert_close(torch.stack(steps, dim=1), expected, rtol=0, atol=tolerance)
 
 
@@ -120,8 +121,8 @@ def first_logits(forward: Forward, sources: list[list[int]], mixes: list[Mix], b
     with bank.lease([name for mix in mixes for name in mix]) as lease, torch.inference_mode():
         deltas = lease.gather(mixes)
         decoding = forward.start(forward.encode(ids, mask, deltas), mask, deltas, width=1, max_tokens=2)
-        forward.step(torch.zeros(len(sources), dtype=torch.int64), decoding, deltas)
-        return forward.step(torch.full((len(sources),), 7), decoding, deltas)
+        forward.step(torch.zeros(len(sources), dtype=torch.int64), [decoding], deltas)
+        return forward.step(torch.full((len(sources),), 7), [decoding], deltas)
 
 
 def test_no_neighbour_leaks_into_a_row(tmp_path: Path) -> None:
@@ -167,29 +168,53 @@ def test_an_answer_is_the_one_a_row_gets_alone(engine: Engine, bank: Bank) -> No
         assert [a.log_prob for a in answers] == pytest.approx([a.log_prob for a in alone], abs=1e-3)
 
 
-def test_a_mixed_batch_is_split_to_the_memory_of_its_adapters(
-    engine: Engine, bank: Bank, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mixes: list[Mix] = [{"one": 1.0}, {}, {"two": 1.0}, {"one": 0.5, "two": 0.5}, {"one": 1.0}]
-    requests = [Request(source(seed, 9), mix, 6) for seed, mix in enumerate(mixes)]
-    expected = [row[0].ids for row in generate(engine, *requests, bank=bank)]
-    with bank.lease(["one"]) as lease:
+def test_a_mixed_batch_copies_no_adapter(bank: Bank) -> None:
+    """73 MB a row at flan-t5-large, rank 16, all linears, if rows were gathered."""
+    linear = "decoder.block.0.layer.0.SelfAttention.q"
+    with bank.lease(["one", "two"]) as lease:
         assert lease.slots is not None
-        row_bytes = lease.slots.rows[0].nbytes
-    sizes: list[int] = []
-    gather = Lease.gather
+        mine, begins = lease.slots.rows.untyped_storage(), lease.slots.rows.data_ptr()
+        for name in ("one", "two"):
+            for half in lease.slots.pair(lease.residents[name].slot, linear):
+                assert begins <= half.data_ptr() < begins + mine.nbytes()
 
-    def count(lease: Lease, rows: Sequence[Mix]) -> Deltas:
-        sizes.append(len(rows))
-        return gather(lease, rows)
 
-    monkeypatch.setattr(Lease, "gather", count)
-    monkeypatch.setattr("flan_lora.engine.MAX_GATHERED_BYTES", 4 * row_bytes)
-    assert [row[0].ids for row in generate(engine, *requests, bank=bank)] == expected
-    assert sizes == [2, 2, 1], "two adapters deep, so two rows at a time"
-    sizes.clear()
-    generate(engine, *(Request(source(seed, 9), {"one": 1.0}, 6) for seed in range(9)), bank=bank)
-    assert sizes == [9], "rows of one adapter alone are not copied"
+def test_rows_join_and_leave_between_steps(engine: Engine, bank: Bank) -> None:
+    """Of any way to decode, length and adapter; and each answers as it does alone."""
+    ways = [{}, {"num_beams": 3}, {"sampling": Sampling(0.9, 0.95, seed=4), "num_return_sequences": 2}]
+    mixes: list[Mix] = [{}, {"one": 1.0}, {"two": 1.0}, {"one": 0.3, "two": 0.7}]
+    requests = [
+        Request(source(seed, 2 + 5 * seed % 23), mixes[seed % 4], (9, 3, 12, 6)[seed // 3 % 4], **ways[seed % 3])
+        for seed in range(24)
+    ]
+    answers: dict[Row, list[Answer]] = {}
+    sizes = []
+    with bank.lease(["one", "two"]) as lease:
+        waiting = [Row(request, lease) for request in requests]
+        rows, batch = list(waiting), Batch(engine)
+        while waiting or batch.num_rows:
+            joining, waiting = waiting[:2], waiting[2:]
+            batch.join(joining)
+            sizes.append(batch.num_rows)
+            answers.update(batch.step().finished)
+    assert max(sizes) > 8 and len(sizes) < 30, "rows of different ages must share steps for this to test joins"
+    for request, row in zip(requests, rows, strict=True):
+        (alone,) = generate(engine, request, bank=bank)
+        assert [answer.ids for answer in answers[row]] == [answer.ids for answer in alone]
+
+
+def test_a_dropped_row_leaves_the_others_alone(engine: Engine) -> None:
+    rows = [Row(Request(source(seed, 9), {}, 9), BARE) for seed in range(4)]
+    batch = Batch(engine)
+    batch.join(rows)
+    batch.step()
+    batch.drop(rows[:1])
+    batch.drop(rows[2:])
+    finished = {}
+    while batch.num_rows:
+        finished.update(batch.step().finished)
+    assert list(finished) == [rows[1]]
+    assert finished[rows[1]][0].ids == generate(engine, rows[1].request)[0][0].ids
 
 
 def test_every_row_keeps_its_own_limit(engine: Engine) -> None:

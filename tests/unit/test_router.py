@@ -13,11 +13,12 @@ import torch
 
 from flan_lora.bank import AdapterState
 from flan_lora.base import Base, open_base
-from flan_lora.engine import Sampling
 from flan_lora.errors import AdapterError, AdapterMismatchError, DataError, RequestError, UnknownAdapterError
 from flan_lora.evaluate import predict
 from flan_lora.recipe import Recipe
+from flan_lora.request import Sampling
 from flan_lora.router import Choice, Router
+from flan_lora.routing import report
 from flan_lora.signature import SIGNATURE, fit, read_signature
 from flan_lora.store import Store, load_adapter
 from flan_lora.tasks import TASKS, Example
@@ -272,15 +273,52 @@ def test_a_threshold_gives_up_the_share_it_is_asked_to() -> None:
     torch.testing.assert_close(signature.variance, torch.linspace(0.5, 3, 16) ** 2, rtol=0.2, atol=0.01)
     rejected = (signature.score(states) < signature.threshold).float().mean().item()
     assert rejected == pytest.approx(0.1, abs=0.02)
-    with pytest.raises(DataError, match=r"20 texts or more \(got 3\)"):
+    with pytest.raises(DataError, match=r"20 texts or more \(got 3 training texts\)"):
         fit(states[:3], "f" * 64)
+
+
+def test_a_threshold_is_not_taken_from_texts_that_were_fitted_on() -> None:
+    """Of few texts in many dimensions, those score so high that 39 % of the unseen ones would be given up."""
+    generator = torch.Generator().manual_seed(0)
+    states, unseen = torch.randn(100, 1024, generator=generator), torch.randn(4000, 1024, generator=generator)
+    signature = fit(states, "f" * 64, reject_share=0.1)
+    assert (signature.score(unseen) < signature.threshold).float().mean().item() < 0.2
+
+
+def test_a_threshold_is_calibrated_on_validation_texts() -> None:
+    """Which lie farther off than the training texts, as unseen texts do."""
+    generator = torch.Generator().manual_seed(0)
+    states, unseen = torch.randn(300, 16, generator=generator), 1.5 * torch.randn(400, 16, generator=generator)
+    signature = fit(states, "f" * 64, unseen, reject_share=0.1)
+    assert (signature.score(unseen) < signature.threshold).float().mean().item() == pytest.approx(0.1, abs=0.01)
+    torch.testing.assert_close(signature.mean, states.mean(0))
+    assert signature.threshold < fit(states, "f" * 64, reject_share=0.1).threshold
+    with pytest.raises(DataError, match=r"got 5 validation texts"):
+        fit(states, "f" * 64, unseen[:5])
+
+
+def test_a_report_counts_right_wrong_and_abstained(routed: Router) -> None:
+    strange = "%%%% 9999 ZZZZ ++++ QQQQ"
+    texts = {"emotion": [*SAD[30:], strange, ASKING[30]], "moods": ASKING[30:], "nerves": []}
+    found = report(routed, texts, [strange, SAD[31]])
+    first, second = found.shares
+    assert (first.adapter, first.num_texts, first.most_confused_with) == ("emotion", 8, "moods")
+    assert (first.right_share, first.wrong_share, first.abstained_share) == (6 / 8, 1 / 8, 1 / 8)
+    assert (second.right_share, second.wrong_share, second.most_confused_with) == (1.0, 0.0, None)
+    assert found.accuracy == 12 / 14
+    assert found.accepted == ((SAD[31], "emotion"),) and found.false_accept_share == 0.5
+    assert routed.signed() == ["emotion", "moods"]
 
 
 # Threads
 
 
 def test_eight_threads_get_the_answers_of_one(root: Path, base: Base, tmp_path: Path) -> None:
-    """2,400 requests, fewer slots than adapters, loads and unloads all the time, and not one answer differs."""
+    """2,400 requests, fewer slots than adapters, loads and unloads all the time, and not one answer differs.
+
+    Equal texts, so equal tokens after parsing: sums in batches of other shapes differ in their last bits, and no
+    two tokens of these rows are that close.
+    """
     folder = stage(tmp_path / "extra", seed=7)
     choices: list[Choice] = [*NAMES, None, {"emotion": 0.5, "moods": 0.5}, "extra"]
     pool = [(text, choice) for text in TEXTS for choice in choices]
@@ -329,3 +367,7 @@ def test_eight_threads_get_the_answers_of_one(root: Path, base: Base, tmp_path: 
     assert wrong == []
     assert num_refused, "`extra` was never away when it was asked for, so unloading was not tested"
     assert not +router._bank._leases and not router._bank._loading
+    traffic = router.traffic
+    assert traffic.num_rows >= 2400 and traffic.num_steps < 2400, "rows share steps"
+    assert traffic.num_joined > 100, "rows must join batches that are under way for this to test it"
+    assert traffic.most_rows > 8, "rows of three calls at least must have met"

@@ -1,0 +1,338 @@
+"""The table of ``flan-lora bench router``: switching, loading, mixed batches, traffic, many adapters, memory.
+
+Systems take turns within a round, so that a drifting machine hits all alike; the figures are medians over rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flan_lora.bench.stage import Stage, make_sources, open_staged, set_up, spread, zipf
+from flan_lora.bench.systems import Ids, Merged, Ours, Peft, merge
+
+MEASURES = ("activate", "load", "mixed", "merged", "traffic", "zipf", "memory")
+NUM_TASKS = 6
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure, and how long."""
+
+    shape: str = "mini"
+    rows: int = 16
+    source_tokens: int = 64
+    new_tokens: int = 16
+    rounds: int = 3
+    num_requests: int = 96
+    """Of the traffic and popularity measures."""
+    adapters: tuple[int, ...] = (1, 4, 6, 16)
+    """Different adapters in a mixed batch."""
+    on_disk: tuple[int, ...] = (6, 100, 1000)
+    measures: tuple[str, ...] = MEASURES
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table."""
+
+    measure: str
+    ours: float
+    unit: str
+    against: str = ""
+    theirs: float | None = None
+    ratio: float | None = None
+    """How many times better ours is; of tokens/s ours / theirs, of seconds and bytes theirs / ours."""
+    note: str = ""
+    """What was checked: rows with the same tokens, say."""
+    runs: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+def run(options: Options) -> Iterator[Finding]:
+    """Every measure that was asked for, as soon as it is known.
+
+    Raises:
+        BaseModelError: CTranslate2 is asked for and not installed.
+    """
+    with tempfile.TemporaryDirectory(prefix="flan-lora-bench-") as folder:
+        path = Path(folder)
+        stage = set_up(options.shape, path)
+        for measure in MEASURES:
+            if measure in options.measures:
+                yield from _MEASURES[measure](stage, options, path)
+
+
+# One function per measure
+
+
+def measure_activate(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
+    """Make another resident adapter the one that answers."""
+    ours = _ours(stage, num_adapters=16)
+    for num_resident in (NUM_TASKS, 16):
+        peft = Peft(open_staged(stage), stage, num_adapters=num_resident)
+        times: dict[str, list[float]] = {"ours": [], "peft": []}
+        for turn in range(1, 1 + 4 * options.rounds):
+            for name, system in (("ours", ours), ("peft", peft)):
+                times[name].append(_seconds(partial(system.activate, turn % num_resident)))
+        yield _compared(f"activate, {num_resident} resident", times, "ms", "PEFT set_adapter")
+
+
+def measure_load(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
+    """From a folder into service: read, check, put where batches find it."""
+    ours, peft = _ours(stage), Peft(open_staged(stage), stage, num_adapters=1)
+    times: dict[str, list[float]] = {"ours": [], "peft": []}
+    for number in range(1, options.rounds + 1):
+        for name, system in (("ours", ours), ("peft", peft)):
+            path = stage.adapter(NUM_TASKS + number)
+            times[name].append(_seconds(partial(system.load, "new", path)))
+            system.unload("new")
+    yield _compared("load from disk into service", times, "ms", "PEFT load_adapter")
+
+
+def measure_mixed(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
+    """One batch whose rows use U adapters, all of one length."""
+    sources = make_sources(options.rows, options.source_tokens)
+    ours = _ours(stage, num_adapters=max(options.adapters), max_rows=options.rows)
+    rivals = {"PEFT, same int8 base": "int8", "PEFT, bf16 base": "bf16"}
+    systems: dict[str, Any] = {"ours": ours}
+    for name, quantization in rivals.items():
+        base = open_staged(stage, quantization)  # type: ignore[arg-type]
+        systems[name] = Peft(base, stage, num_adapters=max(options.adapters))
+    medians: dict[int, float] = {}
+    num_tokens = options.rows * options.new_tokens
+    for num_adapters in options.adapters:
+        adapters = spread(options.rows, num_adapters)
+        jobs = {
+            name: partial(system.generate, sources, adapters, options.new_tokens)
+            for name, system in systems.items()
+        }
+        speeds, answers = _tokens_per_s(jobs, num_tokens, options.rounds)
+        medians[num_adapters] = statistics.median(speeds["ours"])
+        for name in rivals:
+            note = _agreement(answers["ours"], answers[name]) if name.endswith("int8 base") else ""
+            pair = {"ours": speeds["ours"], "peft": speeds[name]}
+            yield _compared(f"{options.rows} rows, U={num_adapters}", pair, "tokens/s", name, note)
+    first, last = min(medians), max(medians)
+    if first != last:
+        cost = medians[first] / medians[last] - 1
+        yield Finding(f"cost of U={last} over U={first}", 100 * cost, "%")
+
+
+def measure_merged(stage: Stage, options: Options, folder: Path) -> Iterator[Finding]:
+    """One adapter for all rows, against the same adapter merged into a model of CTranslate2's."""
+    ours, merged = _ours(stage), Merged([merge(stage, 0, folder)])
+    for rows in (1, options.rows):
+        sources = make_sources(rows, options.source_tokens)
+        jobs = {
+            name: partial(system.generate, sources, [0] * rows, options.new_tokens)
+            for name, system in (("ours", ours), ("merged", merged))
+        }
+        speeds, answers = _tokens_per_s(jobs, rows * options.new_tokens, options.rounds)
+        note = _agreement(answers["ours"], answers["merged"]) + " (another int8)"
+        yield _compared(f"one adapter, B={rows}", speeds, "tokens/s", "CTranslate2 int8 merged", note)
+
+
+def measure_traffic(stage: Stage, options: Options, folder: Path) -> Iterator[Finding]:
+    """Rows of random tasks, half to one and a half times as long, in the order of their arrival, all at once."""
+    num_rows = options.num_requests
+    lengths = [options.source_tokens * (1 + row % 3) // 2 for row in range(num_rows)]
+    sources = [make_sources(1, length, seed=row)[0] for row, length in enumerate(lengths)]
+    adapters = [number % NUM_TASKS for number in zipf(num_rows, NUM_TASKS, seed=1)]
+    ours = _ours(stage, num_adapters=NUM_TASKS, max_rows=options.rows)
+    peft = Peft(open_staged(stage), stage, num_adapters=NUM_TASKS)
+    merged = Merged([_merged_once(stage, number, folder) for number in range(NUM_TASKS)])
+    jobs = {
+        "ours": partial(ours.generate, sources, adapters, options.new_tokens),
+        "peft": partial(_in_batches, peft, sources, adapters, options),
+        "merged": partial(merged.generate, sources, adapters, options.new_tokens, batch_size=options.rows),
+    }
+    speeds, answers = _tokens_per_s(jobs, num_rows * options.new_tokens, options.rounds)
+    for name, against, same in (
+        ("peft", "PEFT, same int8 base", ""),
+        ("merged", "CTranslate2 int8, per task", " (another int8)"),
+    ):
+        pair = {"ours": speeds["ours"], name: speeds[name]}
+        note = _agreement(answers["ours"], answers[name]) + same
+        yield _compared(f"{NUM_TASKS}-task traffic, {num_rows} rows", pair, "tokens/s", against, note)
+
+
+def _in_batches(peft: Peft, sources: Ids, adapters: Sequence[int], options: Options) -> Ids:
+    """Rows as they come, a batch after the other."""
+    answers: Ids = []
+    for start in range(0, len(sources), options.rows):
+        part = slice(start, start + options.rows)
+        answers += peft.generate(sources[part], adapters[part], options.new_tokens)
+    return answers
+
+
+def measure_zipf(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
+    """One request after the other, adapters by popularity 1 / rank, 16 slots for however many there are."""
+    sources = make_sources(options.num_requests, options.source_tokens)
+    p95: dict[int, float] = {}
+    for num_adapters in options.on_disk:
+        ours = _ours(stage, num_adapters=num_adapters, num_slots=17)
+        times = []
+        for source, number in zip(sources, zipf(options.num_requests, num_adapters), strict=True):
+            times.append(_seconds(partial(ours.generate, [source], [number], options.new_tokens)))
+        p95[num_adapters] = statistics.quantiles(times, n=20)[-1]
+        growth = 100 * (p95[num_adapters] / p95[options.on_disk[0]] - 1)
+        note = f"p50 {1000 * statistics.median(times):.1f} ms; p95 {growth:+.1f} % over {options.on_disk[0]}"
+        yield Finding(f"p95 latency, {num_adapters} on disk", 1000 * p95[num_adapters], "ms", note=note)
+
+
+def measure_memory(stage: Stage, options: Options, folder: Path) -> Iterator[Finding]:
+    """Peak resident memory of a process that loads and answers once, less that of the same imports alone."""
+    empty = _in_process(_peak_of_nothing, stage, options)
+    merged_path = _merged_once(stage, 0, folder)
+    copy = _in_process(_peak_of_merged, merged_path, options) - empty
+    for num_adapters in (NUM_TASKS, 100):
+        peak = _in_process(_peak_of_ours, (stage, num_adapters), options) - empty
+        yield Finding(
+            f"peak memory, base + {num_adapters}",
+            peak / 1e6,
+            "MB",
+            f"{num_adapters} x CTranslate2 int8",
+            num_adapters * copy / 1e6,
+            num_adapters * copy / peak,
+            f"one merged copy {copy / 1e6:.0f} MB",
+        )
+
+
+_MEASURES: dict[str, Callable[[Stage, Options, Path], Iterator[Finding]]] = {
+    "activate": measure_activate,
+    "load": measure_load,
+    "mixed": measure_mixed,
+    "merged": measure_merged,
+    "traffic": measure_traffic,
+    "zipf": measure_zipf,
+    "memory": measure_memory,
+}
+
+
+# Parts
+
+
+def _ours(
+    stage: Stage, *, num_adapters: int = NUM_TASKS, num_slots: int | None = None, max_rows: int = 16
+) -> Ours:
+    slots = num_slots if num_slots is not None else num_adapters + 2
+    return Ours(open_staged(stage), stage, num_adapters=num_adapters, num_slots=slots, max_rows=max_rows)
+
+
+def _merged_once(stage: Stage, number: int, folder: Path) -> Path:
+    path = folder / f"ct2-{number}-int8"
+    return path if path.is_dir() else merge(stage, number, folder)
+
+
+def _seconds(job: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    job()
+    return time.perf_counter() - start
+
+
+def _tokens_per_s(
+    jobs: Mapping[str, Callable[[], Ids]], num_tokens: int, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, Ids]]:
+    """Tokens/s of every round, and the answers; one turn each to warm up."""
+    answers = {name: job() for name, job in jobs.items()}
+    speeds: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            speeds[name].append(num_tokens / _seconds(job))
+    return speeds, answers
+
+
+def _compared(
+    measure: str, runs: Mapping[str, Sequence[float]], unit: str, against: str, note: str = ""
+) -> Finding:
+    """Medians of ours and one other; seconds are shown in ms, and less of them is better."""
+    ours, theirs = (statistics.median(values) for values in runs.values())
+    ratio = ours / theirs if unit == "tokens/s" else theirs / ours
+    scale = 1000.0 if unit == "ms" else 1.0
+    return Finding(measure, ours * scale, unit, against, theirs * scale, ratio, note, runs)
+
+
+def _agreement(ours: Ids, theirs: Ids) -> str:
+    same = sum(left == right for left, right in zip(ours, theirs, strict=True))
+    return f"{same} of {len(ours)} rows the same tokens"
+
+
+def _in_process(peak: Callable[[Any, Options], None], what: Any, options: Options) -> int:
+    """Peak resident bytes of a fresh process that does this."""
+    context = multiprocessing.get_context("spawn")
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=_measured, args=(peak, what, options, writer))
+    process.start()
+    writer.close()
+    try:
+        return int(reader.recv())
+    finally:
+        process.join()
+
+
+def _measured(peak: Callable[[Any, Options], None], what: Any, options: Options, writer: Any) -> None:
+    from flan_lora.base import quiet_bitsandbytes
+
+    quiet_bitsandbytes()
+    _peak_of_nothing()
+    peak(what, options)
+    # not getrusage: its maximum outlives exec, so that a child begins with its parent's
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    writer.send(int(status.split("VmHWM:")[1].split()[0]) * 1024)
+
+
+def _peak_of_nothing(*_: object) -> None:
+    """Imports: every process of this measure has all of them, so that they cancel out."""
+    import bitsandbytes  # noqa: F401
+    import ctranslate2  # noqa: F401
+    import transformers  # noqa: F401
+
+
+def _peak_of_ours(what: tuple[Stage, int], options: Options) -> None:
+    stage, num_adapters = what
+    ours = _ours(stage, num_adapters=num_adapters, num_slots=num_adapters + 1, max_rows=options.rows)
+    sources = make_sources(options.rows, options.source_tokens)
+    ours.generate(sources, spread(options.rows, num_adapters), options.new_tokens)
+
+
+def _peak_of_merged(path: Path, options: Options) -> None:
+    sources = make_sources(options.rows, options.source_tokens)
+    Merged([path]).generate(sources, [0] * options.rows, options.new_tokens)
+
+
+def to_json(options: Options, findings: Sequence[Finding]) -> str:
+    """One line: what was measured where, and every run."""
+    import dataclasses
+    import platform
+
+    import torch
+
+    versions = {
+        name: __import__(name).__version__ for name in ("torch", "transformers", "peft", "bitsandbytes")
+    } | {"python": platform.python_version()}
+    if {"merged", "traffic", "memory"} & set(options.measures):
+        versions["ctranslate2"] = __import__("ctranslate2").__version__
+    return json.dumps(
+        {
+            "benchmark": "router",
+            "date": time.strftime("%Y-%m-%d"),
+            "device": f"cpu, {torch.get_num_threads()} threads, {_instructions()}",
+            "versions": versions,
+            "options": dataclasses.asdict(options),
+            "findings": [dataclasses.asdict(finding) for finding in findings],
+        }
+    )
+
+
+def _instructions() -> str:
+    import torch
+
+    return str(torch.backends.cpu.get_cpu_capability())

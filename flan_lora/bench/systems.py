@@ -1,0 +1,164 @@
+"""The systems that are compared: our bank and scheduler, PEFT, CTranslate2. Token ids in, token ids out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flan_lora.bank import Bank
+from flan_lora.base import Base
+from flan_lora.bench.stage import Stage, never_end
+from flan_lora.decode import generation_config
+from flan_lora.encode import Collator
+from flan_lora.engine import Engine
+from flan_lora.errors import BaseModelError
+from flan_lora.lora import base_linears, open_folder
+from flan_lora.request import Request
+from flan_lora.scheduler import Scheduler
+
+Ids = list[list[int]]
+
+
+class Ours:
+    """A bank and a scheduler on one frozen base, as `Router` holds them."""
+
+    def __init__(self, base: Base, stage: Stage, *, num_adapters: int, num_slots: int, max_rows: int) -> None:
+        self._scheduler = Scheduler(Engine(base.model), max_rows=max_rows)
+        self.bank = Bank(base_linears(base.model), fingerprint=base.fingerprint, num_slots=num_slots)
+        for number in range(num_adapters):
+            self.bank.add(open_folder(str(number), stage.adapter(number)))
+        for number in range(min(num_adapters, num_slots - 1)):
+            self.activate(number)
+
+    def generate(self, sources: Ids, adapters: Sequence[int | None], new_tokens: int) -> Ids:
+        """Rows in any mix of adapters; None is the bare base."""
+        mixes = [{} if number is None else {str(number): 1.0} for number in adapters]
+        requests = [Request(ids, mix, new_tokens) for ids, mix in zip(sources, mixes, strict=True)]
+        with self.bank.lease([name for mix in mixes for name in mix]) as lease:
+            served = self._scheduler.run(requests, lease)
+        return [list(each.answers[0].ids) for each in served]
+
+    def activate(self, number: int) -> None:
+        """All that a batch needs before its first product."""
+        with self.bank.lease([str(number)]) as lease:
+            lease.gather([{str(number): 1.0}])
+
+    def load(self, name: str, path: Path) -> None:
+        """From disk into service."""
+        self.bank.add(open_folder(name, path))
+        with self.bank.lease([name]):
+            pass
+
+    def unload(self, name: str) -> None:
+        """Out again."""
+        self.bank.unload(name)
+
+
+class Peft:
+    """PeftModel on a base of its own."""
+
+    def __init__(self, base: Base, stage: Stage, *, num_adapters: int) -> None:
+        from peft import PeftModel
+
+        self._base = base
+        self._model = PeftModel.from_pretrained(base.model, stage.adapter(0), adapter_name="0").eval()
+        for number in range(1, num_adapters):
+            self.load(str(number), stage.adapter(number))
+        self._collate = Collator(0, 0)
+
+    @torch.inference_mode()
+    def generate(self, sources: Ids, adapters: Sequence[int], new_tokens: int) -> Ids:
+        """Mixed batches by ``adapter_names``; rows of one adapter take PEFT's faster way, the active adapter."""
+        config = generation_config(
+            self._base.model.config, self._base.tokenizer, max_new_tokens=new_tokens, num_beams=1
+        )
+        batch = self._collate([{"input_ids": ids} for ids in sources])
+        names = [str(number) for number in adapters]
+        if len(set(names)) == 1:
+            self.activate(adapters[0])
+            ids = self._model.generate(**batch, generation_config=config)
+        else:
+            ids = self._model.generate(**batch, generation_config=config, adapter_names=names)
+        return [row[1:] for row in ids.tolist()]
+
+    def activate(self, number: int) -> None:
+        """Walk the model and switch."""
+        self._model.set_adapter(str(number), inference_mode=True)
+
+    def load(self, name: str, path: Path) -> None:
+        """From disk into service."""
+        self._model.load_adapter(path, adapter_name=name)
+
+    def unload(self, name: str) -> None:
+        """Out again."""
+        self._model.delete_adapter(name)
+
+
+class Merged:
+    """CTranslate2 int8, one whole model per adapter, ours merged into the unquantised base."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        ctranslate2 = import_ctranslate2()
+        self._models = [
+            ctranslate2.Translator(str(path), device="cpu", inter_threads=1, intra_threads=torch.get_num_threads())
+            for path in paths
+        ]
+        vocabulary = json.loads((paths[0] / "shared_vocabulary.json").read_text(encoding="utf-8"))
+        self._tokens: list[str] = vocabulary
+        self._ids = {token: number for number, token in enumerate(vocabulary)}
+
+    def generate(self, sources: Ids, adapters: Sequence[int], new_tokens: int, *, batch_size: int = 16) -> Ids:
+        """Rows grouped by adapter, each group in batches through its own model."""
+        answers: Ids = [[] for _ in sources]
+        for number in sorted(set(adapters)):
+            places = [place for place, adapter in enumerate(adapters) if adapter == number]
+            results = self._models[number].translate_batch(
+                [[self._tokens[token] for token in sources[place]] for place in places],
+                beam_size=1,
+                max_batch_size=batch_size,
+                min_decoding_length=new_tokens,
+                max_decoding_length=new_tokens,
+                return_end_token=True,
+            )
+            for place, result in zip(places, results, strict=True):
+                answers[place] = [self._ids[token] for token in result.hypotheses[0]]
+        return answers
+
+
+def merge(stage: Stage, number: int, folder: Path, *, quantization: str = "int8") -> Path:
+    """Merge an adapter into the bf16 base's fp32 weights, and convert the whole for CTranslate2."""
+    from peft import PeftModel
+    from transformers import AutoTokenizer, T5ForConditionalGeneration
+
+    converters = import_ctranslate2().converters
+    base = T5ForConditionalGeneration.from_pretrained(stage.base_path, dtype=torch.float32)
+    base.config.tie_word_embeddings = False  # transformers 5 says true of every T5
+    merged = PeftModel.from_pretrained(base, stage.adapter(number)).merge_and_unload()
+    never_end(merged)
+    plain = folder / f"merged-{number}"
+    merged.save_pretrained(plain)
+    AutoTokenizer.from_pretrained(stage.base_path).save_pretrained(plain)
+    config = json.loads((plain / "config.json").read_text(encoding="utf-8"))
+    config["tie_word_embeddings"] = False  # else CTranslate2 would scale the outputs
+    (plain / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    target = folder / f"ct2-{number}-{quantization}"
+    converters.TransformersConverter(str(plain), copy_files=[]).convert(str(target), quantization=quantization)
+    (plain / "model.safetensors").unlink()
+    return target
+
+
+def import_ctranslate2() -> Any:
+    """CTranslate2, which only this comparison needs. Raises BaseModelError with the command that installs it."""
+    try:
+        import ctranslate2
+        import ctranslate2.converters
+    except ImportError:
+        raise BaseModelError(
+            "the comparison with merged models needs CTranslate2: pip install 'flan-lora[bench]'\n"
+            "Or leave it out: --skip merged --skip traffic --skip memory."
+        ) from None
+    return ctranslate2

@@ -1,0 +1,102 @@
+"""``flan-lora bench``: how fast serving is here, beside the ways it replaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flan_lora.cli.output import print_table
+
+
+@click.group()
+def bench() -> None:
+    """Measure this machine: the router beside PEFT and CTranslate2."""
+
+
+@bench.command()
+@click.option(
+    "--shape",
+    type=click.Choice(["mini", "base", "large"]),
+    default="mini",
+    show_default=True,
+    help="Of the base: mini as it ships; flan-t5's shapes with random weights.",
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Turns of every system.")
+@click.option("--rows", type=click.IntRange(min=1), default=16, show_default=True, help="Of a batch.")
+@click.option("--source-tokens", type=click.IntRange(min=2), default=64, show_default=True)
+@click.option("--new-tokens", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--requests", type=click.IntRange(min=20), default=96, show_default=True, help="Of mixed traffic.")
+@click.option(
+    "--only", "measures", multiple=True, metavar="MEASURE", help="Measure this and no other. Repeatable."
+)
+@click.option("--skip", "skipped", multiple=True, metavar="MEASURE", help="Leave this out. Repeatable.")
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON line here too.")
+def router(
+    shape: str,
+    rounds: int,
+    rows: int,
+    source_tokens: int,
+    new_tokens: int,
+    requests: int,
+    measures: tuple[str, ...],
+    skipped: tuple[str, ...],
+    save: Path | None,
+) -> None:
+    """Measure the router on random adapters: a table, then JSON.
+
+    \b
+      activate  another resident adapter                   against PEFT set_adapter
+      load      an adapter from disk into service          against PEFT load_adapter
+      mixed     16 rows, 1 to 16 adapters                  against PEFT adapter_names, int8 and bf16
+      merged    one adapter                                against CTranslate2 int8
+      traffic   rows of six tasks as they come             against six models of CTranslate2's
+      zipf      6, 100 and 1,000 adapters on disk          p95 latency
+      memory    the base with 6 and 100 adapters           against as many merged models
+
+    merged, traffic and memory need CTranslate2: pip install 'flan-lora[bench]'.
+    """
+    from flan_lora.bench.router import MEASURES, Options, run, to_json
+    from flan_lora.errors import DataError
+
+    if unknown := [name for name in (*measures, *skipped) if name not in MEASURES]:
+        raise DataError(f"no measure {unknown[0]!r}: there are {', '.join(MEASURES)}.")
+    chosen = tuple(name for name in measures or MEASURES if name not in skipped)
+    _quiet_transformers()
+    options = Options(shape, rows, source_tokens, new_tokens, rounds, requests, measures=chosen)
+    findings = []
+    for finding in run(options):
+        findings.append(finding)
+        click.echo(f"{finding.measure}: {_figure(finding.ours, finding.unit)}", err=True)
+    print_table(
+        ("MEASURE", "OURS", "AGAINST", "THEIRS", "RATIO", "NOTE"),
+        [
+            (
+                finding.measure,
+                _figure(finding.ours, finding.unit),
+                finding.against,
+                "-" if finding.theirs is None else _figure(finding.theirs, finding.unit),
+                "-" if finding.ratio is None else f"{finding.ratio:.2f}x",
+                finding.note,
+            )
+            for finding in findings
+        ],
+    )
+    line = to_json(options, findings)
+    click.echo(line)
+    if save is not None:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        save.write_text(line + "\n", encoding="utf-8")
+
+
+def _figure(value: float, unit: str) -> str:
+    digits = 3 if abs(value) < 1 else 1
+    return f"{value:,.{digits}f} {unit}"
+
+
+def _quiet_transformers() -> None:
+    """No bars and no advice about the checkpoints that are only made to be measured."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,81 @@
+"""``flan-lora bench router``: measures run, equal weights give equal answers, medians and ratios are right."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from flan_lora.bench.router import Finding, Options, _agreement, _compared, run
+from flan_lora.bench.stage import spread, zipf
+from flan_lora.cli import main
+
+SMALL = ["--rounds", "1", "--rows", "3", "--source-tokens", "6", "--new-tokens", "3", "--requests", "20"]
+
+
+def bench(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["bench", "router", *SMALL, *arguments], catch_exceptions=False)
+
+
+def test_the_table_ends_in_one_line_of_json_that_can_be_saved(tmp_path: Path) -> None:
+    saved = tmp_path / "results" / "run.json"
+    result = bench("--only", "activate", "--only", "load", "--save", str(saved))
+    assert result.exit_code == 0
+    *table, line = result.stdout.splitlines()
+    assert table[0].split() == ["MEASURE", "OURS", "AGAINST", "THEIRS", "RATIO", "NOTE"] and len(table) == 4
+    report = json.loads(line)
+    assert saved.read_text(encoding="utf-8") == f"{line}\n"
+    assert report["options"]["rows"] == 3 and report["options"]["measures"] == ["activate", "load"]
+    assert {"torch", "peft", "transformers", "bitsandbytes", "python"} == report["versions"].keys()
+    assert [len(finding["runs"]["peft"]) for finding in report["findings"]] == [4, 4, 1]
+    assert all(finding["ours"] > 0 and finding["ratio"] > 1 for finding in report["findings"])
+
+
+def test_mixed_batches_write_what_peft_writes() -> None:
+    options = Options(rows=4, source_tokens=9, new_tokens=6, rounds=1, adapters=(1, 4), measures=("mixed",))
+    findings = list(run(options))
+    assert [f.measure for f in findings] == ["4 rows, U=1"] * 2 + ["4 rows, U=4"] * 2 + ["cost of U=4 over U=1"]
+    assert [f.note for f in findings if f.against == "PEFT, same int8 base"] == ["4 of 4 rows the same tokens"] * 2
+
+
+def test_more_adapters_than_slots_are_served() -> None:
+    options = Options(
+        rows=1, source_tokens=6, new_tokens=2, rounds=1, num_requests=20, on_disk=(2, 40), measures=("zipf",)
+    )
+    first, second = run(options)
+    assert second.measure == "p95 latency, 40 on disk" and second.ours > 0 and "over 2" in second.note
+    assert "+0.0 %" in first.note
+
+
+def test_merged_models_are_compared_at_the_right_scale() -> None:
+    """CTranslate2 in int8 rounds differently, but answers like the model it was made from."""
+    pytest.importorskip("ctranslate2")
+    options = Options(rows=8, source_tokens=20, new_tokens=2, rounds=1, measures=("merged",))
+    _, finding = run(options)
+    same, _, num, *_ = finding.note.split()
+    assert int(num) == 8 and int(same) >= 4
+
+
+def test_without_ctranslate2_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    result = bench("--only", "merged")
+    assert result.exit_code == 1 and "pip install 'flan-lora[bench]'" in result.stderr
+    assert bench("--only", "nonsense").stderr.startswith("Error: no measure 'nonsense': there are activate, load")
+
+
+def test_ratios_say_how_many_times_better_ours_is() -> None:
+    speeds = {"ours": [30.0, 20.0, 50.0], "theirs": [10.0, 10.0, 90.0]}
+    assert _compared("a", speeds, "tokens/s", "b") == Finding("a", 30.0, "tokens/s", "b", 10.0, 3.0, "", speeds)
+    times = {"ours": [0.002], "theirs": [0.01]}
+    found = _compared("a", times, "ms", "b")
+    assert (found.ours, found.theirs, found.ratio) == (2.0, 10.0, 5.0)
+    assert _agreement([[1], [2, 3]], [[1], [2, 4]]) == "1 of 2 rows the same tokens"
+
+
+def test_adapters_are_spread_evenly_or_by_popularity() -> None:
+    assert spread(6, 4) == [0, 1, 2, 3, 0, 1]
+    drawn = zipf(4000, 100)
+    assert drawn.count(0) > 1.5 * drawn.count(1) > 0 and max(drawn) > 50 and drawn == zipf(4000, 100)
