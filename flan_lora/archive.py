@@ -12,7 +12,6 @@ Knows JSON and files; never a model or a picture.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from pydantic import Field, FiniteFloat, ValidationError
 
 from flan_lora.comparison import Comparison, Contestant, compare
 from flan_lora.errors import DataError
+from flan_lora.files import replace_file
 from flan_lora.polarity import TASK as POLARITY
 from flan_lora.predictions import read_predictions, write_predictions
 from flan_lora.recipe import Section
@@ -127,9 +127,7 @@ def write_archive(
         for contestant in contestants:
             write_predictions(folder / name / f"{contestant.name}.jsonl", contestant.predictions)
     text = json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
-    temporary = folder / f".{RECORD}.{os.getpid()}.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, folder / RECORD)
+    replace_file(folder / RECORD, text.encode())
 
 
 def read_archive(folder: Path, extra: Sequence[Contestant] = ()) -> Archive:

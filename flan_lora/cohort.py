@@ -6,9 +6,9 @@ an adapter or a thread.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -40,47 +40,58 @@ class Outcome:
     """Rows that have ended, with ``num_return_sequences`` answers, best first."""
 
 
-class Cohort(Protocol):
+class Cohort(ABC):
     """Greedy and sampled rows (`Sequences`), or beams (`Beams`)."""
 
-    rows: list[Row]
-    """Those that are still decoded; the finished ones among them leave when they are half of all."""
-    ids: Tensor
-    """(R * W,) to feed next"""
-    decoding: Decoding
-    deltas: Deltas
-    """One row per sequence."""
+    def __init__(self, rows: Sequence[Row], decoding: Decoding, deltas: Deltas, start: int, eos: int) -> None:
+        self.rows = list(rows)
+        """Those that are still decoded; the finished ones among them leave when they are half of all."""
+        self.ids = torch.full((decoding.num_sequences,), start, device=decoding.cache.device)
+        """(R * W,) to feed next"""
+        self.decoding, self.deltas = decoding, deltas  # one row of deltas per sequence
+        self._eos, self._is_over = eos, [False] * len(rows)
 
     @property
     def num_going(self) -> int:
         """Rows that have not ended."""
-        ...
+        return self._is_over.count(False)
 
+    @abstractmethod
     def advance(self, logits: Tensor) -> Outcome:
         """Choose from (R * W, V), once for every row."""
-        ...
+
+    @abstractmethod
+    def _keep(self, places: list[int]) -> None:
+        """Forget what is known of all other rows."""
 
     def drop(self, rows: Collection[Row]) -> None:
         """Forget rows that nobody waits for."""
-        ...
+        self._is_over = [over or row in rows for over, row in zip(self._is_over, self.rows, strict=True)]
 
     def shrink(self) -> bool:
-        """Let finished rows leave, if they are half of all; whether any has."""
-        ...
+        """Let finished rows leave, if they are half of all; whether any has.
+
+        A row costs less than the copy of the cache that lets it leave.
+        """
+        kept = [place for place, over in enumerate(self._is_over) if not over]
+        if not kept or len(kept) * 2 > len(self._is_over):
+            return False
+        index, width = torch.tensor(kept, device=self.ids.device), self.decoding.width
+        self.decoding.select(index)
+        self.ids = self.ids.view(-1, width)[index].flatten()
+        self.deltas = self.deltas.select([place * width + each for place in kept for each in range(width)])
+        self.rows = [self.rows[place] for place in kept]
+        self._is_over = [False] * len(kept)
+        self._keep(kept)
+        return True
 
 
-class Sequences:
+class Sequences(Cohort):
     """Greedy and sampled rows, ``width`` sequences each."""
 
     def __init__(self, rows: Sequence[Row], decoding: Decoding, deltas: Deltas, *, start: int, eos: int) -> None:
-        self.rows, self.decoding, self.deltas, self._eos = list(rows), decoding, deltas, eos
+        super().__init__(rows, decoding, deltas, start, eos)
         self._sequences = [[_Sequence(row.request, each) for each in range(decoding.width)] for row in rows]
-        self._is_over = [False] * len(rows)
-        self.ids = torch.full((decoding.num_sequences,), start, device=decoding.cache.device)
-
-    @property
-    def num_going(self) -> int:
-        return self._is_over.count(False)
 
     def advance(self, logits: Tensor) -> Outcome:
         current = [sequence for row in self._sequences for sequence in row]
@@ -97,19 +108,11 @@ class Sequences:
                 finished.append((self.rows[place], [sequence.answer() for sequence in self._sequences[place]]))
         return Outcome(tuple(tokens), tuple(finished))
 
-    def drop(self, rows: Collection[Row]) -> None:
-        self._is_over = [over or row in rows for over, row in zip(self._is_over, self.rows, strict=True)]
-
-    def shrink(self) -> bool:
-        kept = _leaving(self, self._is_over)
-        if kept is None:
-            return False
-        self._sequences = [self._sequences[place] for place in kept]
-        self._is_over = [False] * len(kept)
-        return True
+    def _keep(self, places: list[int]) -> None:
+        self._sequences = [self._sequences[place] for place in places]
 
 
-class Beams:
+class Beams(Cohort):
     """Rows of beam search, ``num_beams`` hypotheses each, row by row independent.
 
     transformers' search (length_penalty 1.0, early_stopping False).
@@ -119,14 +122,8 @@ class Beams:
     def __init__(
         self, rows: Sequence[Row], decoding: Decoding, deltas: Deltas, *, start: int, eos: int, pad: int
     ) -> None:
-        self.rows, self.decoding, self.deltas, self._eos = list(rows), decoding, deltas, eos
-        self._is_over = [False] * len(rows)
+        super().__init__(rows, decoding, deltas, start, eos)
         self._hypotheses = _Hypotheses([row.request for row in rows], decoding.width, pad, decoding.cache.device)
-        self.ids = torch.full((decoding.num_sequences,), start, device=decoding.cache.device)
-
-    @property
-    def num_going(self) -> int:
-        return self._is_over.count(False)
 
     def advance(self, logits: Tensor) -> Outcome:
         constraints = [row.request.constraint for row in self.rows for _ in range(self.decoding.width)]
@@ -142,32 +139,8 @@ class Beams:
                 finished.append((row, answers[: row.request.num_return_sequences]))
         return Outcome((), tuple(finished))
 
-    def drop(self, rows: Collection[Row]) -> None:
-        self._is_over = [over or row in rows for over, row in zip(self._is_over, self.rows, strict=True)]
-
-    def shrink(self) -> bool:
-        kept = _leaving(self, self._is_over)
-        if kept is None:
-            return False
-        self._hypotheses.select(torch.tensor(kept, device=self.ids.device))
-        self._is_over = [False] * len(kept)
-        return True
-
-
-def _leaving(cohort: Cohort, is_over: Sequence[bool]) -> list[int] | None:
-    """Take the finished rows out of what all cohorts have; places of the others, None if all stay for now.
-
-    A row costs less than the copy of the cache that lets it leave, so they go when half has finished.
-    """
-    kept = [place for place, over in enumerate(is_over) if not over]
-    if not kept or len(kept) * 2 > len(is_over):
-        return None
-    index, width = torch.tensor(kept, device=cohort.ids.device), cohort.decoding.width
-    cohort.decoding.select(index)
-    cohort.ids = cohort.ids.view(-1, width)[index].flatten()
-    cohort.deltas = cohort.deltas.select([place * width + each for place in kept for each in range(width)])
-    cohort.rows = [cohort.rows[place] for place in kept]
-    return kept
+    def _keep(self, places: list[int]) -> None:
+        self._hypotheses.select(torch.tensor(places, device=self.ids.device))
 
 
 def _choose(logits: Tensor, sequences: Sequence[_Sequence]) -> Tensor:

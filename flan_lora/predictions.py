@@ -7,7 +7,6 @@ and shown again without running anything.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flan_lora.errors import DataError
+from flan_lora.files import replace_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +39,12 @@ class Prediction:
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """Save the answers as JSONL, one Prediction a line, UTF-8; a crash leaves the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            for prediction in predictions:
-                row = {field: getattr(prediction, field) for field in Prediction.__slots__}
-                kept = {field: value for field, value in row.items() if value is not None}
-                file.write(json.dumps(kept, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    lines = []
+    for prediction in predictions:
+        row = {field: getattr(prediction, field) for field in Prediction.__slots__}
+        kept = {field: value for field, value in row.items() if value is not None}
+        lines.append(json.dumps(kept, ensure_ascii=False) + "\n")
+    replace_file(Path(path), "".join(lines).encode())
 
 
 def read_predictions(path: Path) -> tuple[Prediction, ...]:

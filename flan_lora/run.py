@@ -11,13 +11,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flan_lora.errors import TrainingError
+from flan_lora.files import replace_file
 from flan_lora.recipe import Recipe
 
 CHECKPOINT_FILES = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
@@ -65,7 +65,7 @@ class Run:
     def rewind_log(self, step: int) -> None:
         """Drop what was logged after ``step``: those steps are trained again."""
         kept = [entry for entry in self.read_log() if entry["step"] <= step]
-        _write_text_atomically(self.log_path, "".join(json.dumps(entry) + "\n" for entry in kept))
+        replace_file(self.log_path, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
 
 def start_run(path: Path, recipe: Recipe) -> Run:
@@ -74,7 +74,7 @@ def start_run(path: Path, recipe: Recipe) -> Run:
         path.rename(_free_name(path))
     run = Run(path)
     run.checkpoints_dir.mkdir(parents=True)
-    _write_text_atomically(run.recipe_path, json.dumps(recipe.resolved(), indent=2) + "\n")
+    replace_file(run.recipe_path, (json.dumps(recipe.resolved(), indent=2) + "\n").encode())
     return run
 
 
@@ -140,9 +140,3 @@ def _read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except ValueError:
             return
-
-
-def _write_text_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -8,7 +8,6 @@ none of them. Knows tensors and one file; never a tokenizer, a model or a store.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from flan_lora.errors import AdapterCorruptError, DataError
+from flan_lora.files import replace_file
 
 SIGNATURE = "signature.safetensors"
 """Beside the adapter's own files."""
@@ -88,12 +88,8 @@ def write_signature(folder: Path, signature: Signature) -> Path:
 
     metadata = {"threshold": json.dumps(signature.threshold), "fingerprint": signature.fingerprint}
     content = save({"mean": signature.mean, "variance": signature.variance}, metadata=metadata)
-    path, temporary = folder / SIGNATURE, folder / f".{SIGNATURE}.{os.getpid()}"
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    path = folder / SIGNATURE
+    replace_file(path, content)
     return path
 
 

@@ -10,11 +10,12 @@ import hashlib
 import itertools
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from flan_lora.files import replace_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,16 +60,7 @@ def write_cache(path: Path, lists: Mapping[str, Ragged], numbers: Mapping[str, f
         arrays[f"{name}.flat"] = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32)
         arrays[f"{name}.offsets"] = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     metadata = {"numbers": json.dumps(dict(numbers)), "sha256": _digest(arrays)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # a name of its own per writer: two processes that miss the cache together must not share a temporary file
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:16]}-", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(save(arrays, metadata))
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_file(path, save(arrays, metadata))
 
 
 def read_cache(path: Path) -> CacheFile:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flan_lora import predictions as predictions_module
 from flan_lora.errors import DataError
 from flan_lora.predictions import Prediction, read_predictions, write_predictions
 
@@ -75,23 +73,11 @@ def test_a_crash_while_saving_leaves_the_old_file_and_no_other(
 ) -> None:
     path = tmp_path / "predictions.jsonl"
     path.write_text("old", encoding="utf-8")
-    monkeypatch.setattr(predictions_module, crash_in.partition(".")[0], Crashing(crash_in))
+    monkeypatch.setattr(crash_in, crash)
     with pytest.raises(KeyboardInterrupt):
         write_predictions(path, ROWS)
     assert path.read_text(encoding="utf-8") == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["predictions.jsonl"]
-
-
-class Crashing:
-    """A module with one function that crashes."""
-
-    def __init__(self, name: str) -> None:
-        module, function = name.split(".")
-        self._module = importlib.import_module(module)
-        setattr(self, function, crash)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
 
 
 def crash(*arguments: Any, **options: Any) -> None:
