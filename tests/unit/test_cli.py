@@ -129,7 +129,8 @@ def test_what_only_we_can_fix_keeps_its_traceback(monkeypatch: pytest.MonkeyPatc
 
 def test_ctrl_c_exits_with_130_and_no_traceback() -> None:
     code = (
-        "import sys, time, types; fake = types.ModuleType('flan_lora.doctor')\n"
+        "import signal, sys, time, types; fake = types.ModuleType('flan_lora.doctor')\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # nohup and background jobs ignore it
         "def examine():\n    print('ready', flush=True); time.sleep(60)\n"
         "fake.examine = examine; sys.modules['flan_lora.doctor'] = fake\n"
         "from flan_lora.cli import main; main(['doctor'])"
