@@ -1,6 +1,6 @@
-"""Make ``mini`` again from public text: tokenizer, denoising, instructions, short texts, checkpoint folder.
+"""Make ``mini`` again from public text: tokenizer, denoising, instructions, checkpoint folder.
 
-    flan-lora mini build --data DIR --out DIR [--steps 2000 --instruct-steps 1200 --resume]
+    flan-lora mini build --data DIR --out DIR [--steps 640 --instruct-steps 2400 --resume]
 
 Everything a run needs to continue lies under ``OUT/work``; the artefact itself is ``OUT/checkpoint``.
 """
@@ -21,40 +21,32 @@ from flan_lora.errors import FlanLoraError
 if TYPE_CHECKING:
     from flan_lora.mini.network import Shape
     from flan_lora.mini.pretrain import BatchOf, Trainer
-    from flan_lora.mini.selfmade import Pair
 
-DENOISE, INSTRUCT, SHORT_TEXTS = "denoising", "instruction", "short texts"
+DENOISE, INSTRUCT = "denoising", "instruction"
 
 
 @dataclass(frozen=True)
 class Plan:
     """What fixes the weights: same plan, data, machine and thread count give the same bits."""
 
-    steps: int = 1850
+    steps: int = 640
     """Optimizer steps of denoising (stage one)."""
-    instruct_steps: int = 1960
-    """Optimizer steps of the instruction mixture (stage two); 1,960 are one pass over it."""
-    decay_steps: int = 1500
-    """The learning rate falls to zero over the last steps of stage two, this many."""
-    short_steps: int = 720
-    """Optimizer steps of the short texts (stage three), at a rate that warms up again and falls all the way."""
+    instruct_steps: int = 2400
+    """Optimizer steps of the instruction mixture (stage two), about one pass over it."""
+    decay_steps: int = 1600
+    """The learning rate falls to zero over the last steps, this many."""
     batch_rows: int = 16
     """Windows per micro-batch of stage one, at most 256 source tokens each (`denoise.PATTERN`)."""
     micro_batches: int = 1
     """Micro-batches per step of stage one, the next kinds of the pattern."""
-    span_rows: int = 4
+    span_rows: int = 2
     """Windows beside every instruction batch, so that stage one is not forgotten."""
     seed: int = 0
     num_threads: int = 2
 
     @property
     def num_steps(self) -> int:
-        """Steps of all stages."""
-        return self.two_stages + self.short_steps
-
-    @property
-    def two_stages(self) -> int:
-        """Steps of denoising and instruction."""
+        """Steps of both stages."""
         return self.steps + self.instruct_steps
 
 
@@ -97,7 +89,7 @@ def build(
     work = _open_work(out / "work", plan, shape, resume)
     torch.set_num_threads(plan.num_threads)
     tokenizer = _tokenizer(data, work, shape.vocab_size, plan.seed, echo)
-    schedule = Schedule(plan.two_stages, plan.two_stages - plan.decay_steps)
+    schedule = Schedule(plan.num_steps, plan.num_steps - plan.decay_steps)
     trainer = Trainer(new_model(shape, plan.seed), schedule, work, checkpoint_every_s, compiled=compiled)
     if resume and trainer.resume():
         echo(f"resumed at step {trainer.step} of {plan.num_steps}")
@@ -109,9 +101,7 @@ def build(
 
 def _train(trainer: Trainer, data: Path, tokenizer: Any, plan: Plan, shape: Shape, echo: Any) -> None:
     """Run the stages from wherever the trainer stands."""
-    from flan_lora.mini.instruct import build_pairs, build_short_pairs
     from flan_lora.mini.network import token_losses
-    from flan_lora.mini.pretrain import Schedule
     from flan_lora.mini.tokens import token_stream
 
     tokens = token_stream(tokenizer, data, trainer.work / "tokens.npy")
@@ -119,17 +109,10 @@ def _train(trainer: Trainer, data: Path, tokenizer: Any, plan: Plan, shape: Shap
     if trainer.step < plan.steps:
         batches = _windows(tokens, shape, plan.batch_rows, plan.seed, plan.micro_batches)
         trainer.run(batches, plan.steps, DENOISE, echo)
-    trainer.losses = token_losses  # batches of many shapes from here on: nothing to compile for
-    if trainer.step < plan.two_stages:
-        batches = _instruction_batches(
-            data, tokenizer, tokens, plan, shape, trainer.work / "pairs.npz", build_pairs
-        )
-        trainer.run(lambda step: batches(step - plan.steps), plan.two_stages, INSTRUCT, echo)
     if trainer.step < plan.num_steps:
-        trainer.schedule = Schedule(plan.num_steps, plan.two_stages, first_step=plan.two_stages)
-        cache = trainer.work / "short_pairs.npz"
-        batches = _instruction_batches(data, tokenizer, tokens, plan, shape, cache, build_short_pairs)
-        trainer.run(lambda step: batches(step - plan.two_stages), plan.num_steps, SHORT_TEXTS, echo)
+        trainer.losses = token_losses  # batches of many shapes from here on: nothing to compile for
+        batches = _instruction_batches(data, tokenizer, tokens, plan, shape, trainer.work / "pairs.npz")
+        trainer.run(lambda step: batches(step - plan.steps), plan.num_steps, INSTRUCT, echo)
 
 
 def _windows(tokens: Any, shape: Shape, rows: int, seed: int, micro_batches: int = 1) -> BatchOf:
@@ -140,19 +123,14 @@ def _windows(tokens: Any, shape: Shape, rows: int, seed: int, micro_batches: int
 
 
 def _instruction_batches(
-    data: Path,
-    tokenizer: Any,
-    tokens: Any,
-    plan: Plan,
-    shape: Shape,
-    cache: Path,
-    pairs_of: Callable[[Path, int], list[Pair]],
+    data: Path, tokenizer: Any, tokens: Any, plan: Plan, shape: Shape, cache: Path
 ) -> BatchOf:
+    from flan_lora.mini.instruct import build_pairs
     from flan_lora.mini.mixture import Packing, encode_pairs, load_pairs, mixture_batches, save_pairs
 
     packing = Packing()
     if not cache.exists():
-        save_pairs(encode_pairs(tokenizer, pairs_of(data, plan.seed), packing), cache)
+        save_pairs(encode_pairs(tokenizer, build_pairs(data, plan.seed), packing), cache)
     encoded = load_pairs(cache)
     spans = _windows(tokens, shape, plan.span_rows, plan.seed + 1) if plan.span_rows else None
     return mixture_batches(encoded, packing, plan.seed, spans)
@@ -201,8 +179,7 @@ def weights_digest(checkpoint: Path) -> str:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run and result.")
 @click.option("--steps", default=Plan.steps, show_default=True, help="Steps of stage one.")
 @click.option("--instruct-steps", default=Plan.instruct_steps, show_default=True, help="Steps of stage two.")
-@click.option("--decay-steps", default=Plan.decay_steps, show_default=True, help="Of stage two, rate to zero.")
-@click.option("--short-steps", default=Plan.short_steps, show_default=True, help="Steps of stage three.")
+@click.option("--decay-steps", default=Plan.decay_steps, show_default=True, help="The last ones, rate to zero.")
 @click.option("--seed", default=Plan.seed, show_default=True)
 @click.option("--threads", default=Plan.num_threads, show_default=True, help="Part of the result.")
 @click.option("--compile/--no-compile", "compiled", default=False, help="torch.compile for the first stage.")
@@ -213,14 +190,13 @@ def main(
     steps: int,
     instruct_steps: int,
     decay_steps: int,
-    short_steps: int,
     seed: int,
     threads: int,
     compiled: bool,
     resume: bool,
 ) -> None:
     """Build the embedded base `mini` from public text and train splits."""
-    plan = Plan(steps, instruct_steps, decay_steps, short_steps, seed=seed, num_threads=threads)
+    plan = Plan(steps, instruct_steps, decay_steps, seed=seed, num_threads=threads)
     try:
         build(data, out, plan=plan, resume=resume, compiled=compiled, echo=click.echo)
     except FlanLoraError as error:

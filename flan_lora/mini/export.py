@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flan_lora.mini import corpus
+from flan_lora.mini.instruct import DIALOGUE_CHARS, MAX_OWN_ROWS
 
 MAX_CURVE_RECORDS = 400
 PACKAGES = ("torch", "transformers", "sentencepiece", "numpy")
@@ -120,28 +121,28 @@ def render_card(
             "Denoising: half span corruption (15 %, mean span 3, arXiv:1910.10683), the rest long spans, suffixes",
             "(arXiv:2205.05131) and look-ups (`flan_lora/mini/denoise.py`); packed, no padding.",
             *_wrapped(
-                "Instruction: several templates per set, our six prompts among them (arXiv:2210.11416), each "
-                "set capped, pairs made of plain text beside them (`flan_lora/mini/selfmade.py`), and "
-                f"{plan['span_rows']} windows of stage one beside every batch. Short texts: the emotion rows "
-                "(twice) and PAWS under other words than the adapters' own (How does the writer feel? sad, "
-                "happy, ...; same, different), sentiment, and some of all the rest."
+                "Instruction: several templates per set (arXiv:2210.11416), pairs made of plain text beside "
+                f"them (`flan_lora/mini/selfmade.py`), {plan['span_rows']} windows of stage one in every batch. "
+                "The initial weights hold the copying circuits of `flan_lora/mini/circuits.py`."
             ),
             "",
             *_wrapped(
-                "What the base has seen of the rows that the adapters learn from (their train splits): every "
-                "emotion row and PAWS pair with its class in other words; under a task's own prompt or answer "
-                "a fifth at most, of emotion a tenth (SQuAD: as English question answering, whole)."
+                "What the base has seen of the rows that the adapters learn from (their train splits), all of it "
+                "under other prompts than the adapters': every emotion row, as a choice between two feelings in "
+                "other words or as yes or no; every PAWS pair as same or different; SAMSum up to "
+                f"{DIALOGUE_CHARS} characters; SQuAD and TyDi QA with the passage cut around the answer. Under a "
+                f"task's own prompt and answer it has seen {MAX_OWN_ROWS} rows of each set; of MLQA none."
             ),
             "",
-            "Muon on the matrices in the blocks, Adam elsewhere; the rate falls to zero twice, at the ends of",
-            "the second and the third stage.",
+            "Muon on the matrices in the blocks, Adam elsewhere; the rate falls to zero over the last "
+            f"{plan['decay_steps']:,} steps.",
             "",
             f"Made on a CPU ({platform.machine()}, {threads} threads), fp32 products, seed {plan['seed']}.",
             f"Versions: {versions}. Loss curve: `loss.jsonl`. Rebuild:",
             "",
             f"    flan-lora mini build --data DIR --out DIR --steps {plan['steps']} "
             f"--instruct-steps {plan['instruct_steps']} --decay-steps {plan['decay_steps']} "
-            f"--short-steps {plan['short_steps']} --seed {plan['seed']} --threads {threads}",
+            f"--seed {plan['seed']} --threads {threads}",
             "",
             "## Data",
             "",

@@ -9,15 +9,18 @@ Source: arXiv:2210.11416 (FLAN: templates per task, answer options, examples-pro
 
 from __future__ import annotations
 
+import itertools
 import random
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from flan_lora.mini import corpus
 from flan_lora.mini.corpus import Row
 from flan_lora.mini.selfmade import Pair, selfmade_pairs
 from flan_lora.tasks import get_task
+from flan_lora.tasks.baselines import sentences
 from flan_lora.tasks.summarization import TURN_SEPARATOR, turns
 from flan_lora.tasks.task import Prompt
 from flan_lora.tasks.text import options, plain, untokenise
@@ -41,32 +44,33 @@ class Template:
 
 @dataclass(frozen=True)
 class Mix:
-    """One set of the mixture: rows of a source under one of our tasks' prompts, or under templates."""
+    """One set of the mixture: rows of a source under templates."""
 
     source: str
     max_pairs: int
     fields: Callable[[Row], dict[str, str] | None]
     """A row's fields for the templates, or None to leave the row out."""
     templates: tuple[Template, ...]
-    task: str | None = None
-    """The product task whose own prompt is mixed in, if the columns are that task's."""
-    task_share: float = 0.5
-    """Share of the rows that take the product's prompt."""
 
 
-EMOTIONS = get_task("emotion").labels
 FEELINGS = ("sad", "happy", "affectionate", "angry", "afraid", "astonished")
-"""The emotions in other words: the base learns from every row under these, the labels are left to the adapter."""
+"""The emotions in other words. The base learns them two at a time; six at once is left to the adapter."""
 SENTIMENTS = ("negative", "positive")
 SAMENESS = ("different", "same")
 
 
-def _emotion(row: Row) -> dict[str, str]:
-    return {"text": plain(row["text"]), "answer": EMOTIONS[row["label"]], "options": options(EMOTIONS)}
+def _one_of_two(turn: int) -> Callable[[Row], dict[str, str]]:
+    """Fields that ask for a row's feeling beside another one, which the row's text and `turn` choose."""
 
+    def fields(row: Row) -> dict[str, str]:
+        text = plain(row["text"])
+        draw = zlib.crc32(f"{turn} {text}".encode())
+        feeling, other = FEELINGS[row["label"]], FEELINGS[(row["label"] + 1 + draw % 5) % len(FEELINGS)]
+        left, right = (feeling, other) if draw // 5 % 2 else (other, feeling)
+        is_left = ("no", "yes")[left == feeling]
+        return {"text": text, "answer": feeling, "left": left, "right": right, "is_left": is_left}
 
-def _feeling(row: Row) -> dict[str, str]:
-    return {"text": plain(row["text"]), "answer": FEELINGS[row["label"]], "options": options(FEELINGS)}
+    return fields
 
 
 def _sentiment(row: Row) -> dict[str, str]:
@@ -79,10 +83,33 @@ def _squad(row: Row) -> dict[str, str]:
     return {**fields, "answer": plain(row["answers"]["text"][0])}
 
 
-def _short_answer(row: Row) -> dict[str, str] | None:
-    """As `_squad`, without the answers that are whole passages, which TyDi QA has."""
+def _passage(row: Row) -> dict[str, str] | None:
+    """As `_squad`, the context cut to the sentences around the answer; None for an answer that is a passage."""
     fields = _squad(row)
-    return fields if len(fields["answer"]) <= 120 else None
+    answer, start = row["answers"]["text"][0], row["answers"]["answer_start"][0]
+    if len(fields["answer"]) > 120 or not row["context"][start:].startswith(answer):
+        return None
+    return {**fields, "context": plain(_around(row["context"], start, start + len(answer), PASSAGE_CHARS))}
+
+
+def _around(text: str, start: int, end: int, max_chars: int) -> str:
+    """Whole sentences around ``text[start:end]``: its own, then neighbours in turn while they fit."""
+    parts = sentences(text)
+    offsets, position = [], 0
+    for part in parts:
+        position = text.index(part, position)
+        offsets.append((position, position + len(part)))
+        position += len(part)
+    first = max(index for index, (begin, _) in enumerate(offsets) if begin <= start)
+    last = min((index for index, (_, finish) in enumerate(offsets) if finish >= end), default=len(parts) - 1)
+    while True:
+        wider = [(first - 1, last), (first, last + 1)] if start % 2 else [(first, last + 1), (first - 1, last)]
+        fitting = [
+            (a, b) for a, b in wider if a >= 0 and b < len(parts) and offsets[b][1] - offsets[a][0] <= max_chars
+        ]
+        if not fitting:
+            return text[offsets[first][0] : offsets[last][1]]
+        first, last = fitting[0]
 
 
 def _pair(row: Row) -> dict[str, str]:
@@ -90,7 +117,6 @@ def _pair(row: Row) -> dict[str, str]:
     return {
         "first": first,
         "second": second,
-        "answer": ("no", "yes")[row["label"]],
         "sameness": SAMENESS[row["label"]],
     }
 
@@ -99,31 +125,45 @@ def _positive_pair(row: Row) -> dict[str, str] | None:
     return _pair(row) if row["label"] == 1 else None
 
 
+def _positive_pair_reversed(row: Row) -> dict[str, str] | None:
+    return _positive_pair({**row, "sentence1": row["sentence2"], "sentence2": row["sentence1"]})
+
+
 def _dialogue(row: Row) -> dict[str, str] | None:
     lines = [plain(turn) for turn in turns(row["dialogue"])]
     summary = plain(row["summary"])
-    if not lines or not summary:
+    if not lines or not summary or len(row["dialogue"]) > DIALOGUE_CHARS:
         return None
     return {"dialogue": TURN_SEPARATOR.join(lines), "bare": " ".join(lines), "answer": summary}
 
 
-MAX_SHORT_PAIRS = {"cornell-movie-review-data/rotten_tomatoes": 9600, "dair-ai/emotion": 400}
-"""Source -> pairs of its part of `MIXTURE` in stage three; 600 of any other."""
+PASSAGE_CHARS = 420
+"""Of a passage with an answer: about 100 tokens, so that a step holds twice the rows of whole contexts."""
+DIALOGUE_CHARS = 900
+"""Longer dialogues are left out, not cut: a summary of what is not there teaches to invent."""
 
-# Of the rows that our adapters learn from, the base sees a fifth at most under their answers, stages two and three
-# together: enough to know what the prompts ask for, and the task itself is left to the adapter. English reading
-# comprehension is taken whole: `qa` answers from Hindi contexts.
+
+def _twice(mix: Mix) -> tuple[Mix, Mix]:
+    """A set that a pass holds two times; every row draws its prompt anew."""
+    return mix, mix
+
+
+# The base reads the rows that our adapters learn from under other prompts than the adapters', the classes in other
+# words, and under the adapters' own prompt and answer only a few hundred of each (`OWN_SOURCES`): enough to know
+# what the prompts ask for. It has the skill then, and the task itself is left to the adapter.
 MIXTURE: tuple[Mix, ...] = (
-    Mix(
-        "dair-ai/emotion",
-        1200,
-        _emotion,
-        (
-            Template("", "{text}", " How does the writer feel? {options}"),
-            Template("Which emotion is in this message? ", "{text}", " {options}"),
-            Template("emotion: ", "{text}", ""),
-        ),
-        "emotion",
+    *(
+        Mix(
+            "dair-ai/emotion",
+            16000,
+            _one_of_two(turn),
+            (
+                Template("", "{text}", " Does the writer feel {left} or {right}?"),
+                Template("{left} or {right}? ", "{text}", ""),
+                Template("", "{text}", " Is the writer {left}?", "{is_left}"),
+            ),
+        )
+        for turn in range(3)
     ),
     Mix(
         "cornell-movie-review-data/rotten_tomatoes",
@@ -133,104 +173,88 @@ MIXTURE: tuple[Mix, ...] = (
             Template("Text: ", "{text}", " What is the sentiment of this text? {options}"),
             Template("Review: ", "{text}", " Is this review positive or negative?"),
             Template("", "{text}", " Did the critic like the film? {options}"),
-            Template("Write a {answer} film review.", "", "", "{text}"),
         ),
+    ),
+    *_twice(
+        Mix(
+            "knkarthick/samsum",
+            14800,
+            _dialogue,
+            (
+                Template("", "{dialogue}", " What was said, in short?"),
+                Template("summarize: ", "{bare}", ""),
+                Template("Dialogue: ", "{dialogue}", " Summary:"),
+                Template("Tell me what happens in this chat. ", "{dialogue}", ""),
+            ),
+        )
+    ),
+    *_twice(
+        Mix(
+            "rajpurkar/squad",
+            11100,
+            _passage,
+            (
+                Template('Ask a question to which "{answer}" is the answer. ', "{context}", "", "{question}"),
+                Template("answer: {answer} context: ", "{context}", " question:", "{question}"),
+                Template('Text: "', "{context}", '" What was asked, if the reply is "{answer}"?', "{question}"),
+            ),
+        )
     ),
     Mix(
         "rajpurkar/squad",
-        11000,
-        _squad,
+        11100,
+        _passage,
         (
             Template("", "{context}", " {question}"),
             Template("question: {question} context: ", "{context}", ""),
         ),
-        "qa",
     ),
     Mix(
         "google-research-datasets/tydiqa",
-        1800,
-        _short_answer,
+        3700,
+        _passage,
         (
             Template("", "{context}", " Answer this question with words of the text: {question}"),
             Template("{question} Text: ", "{context}", ""),
         ),
-        "qa",
     ),
-    Mix(
-        "rajpurkar/squad",
-        1000,
-        _squad,
-        (
-            Template('Ask a question to which "{answer}" is the answer. ', "{context}", "", "{question}"),
-            Template("answer: {answer} context: ", "{context}", " question:", "{question}"),
-        ),
-        "question-generation",
+    *_twice(
+        Mix(
+            "google-research-datasets/paws",
+            4200,
+            _pair,
+            (
+                Template("First: ", "{first} Second: {second}", " Same or different?", "{sameness}"),
+                Template("Compare. First: ", "{first} Second: {second}", "", "{sameness}"),
+                Template("Compare. First: ", "{second} Second: {first}", "", "{sameness}"),
+            ),
+        )
     ),
-    Mix(
-        "google-research-datasets/paws",
-        400,
-        _pair,
-        (
-            Template("", "{first} {second}", " Do both say the same? " + options(("no", "yes"))),
-            Template("Is the second a paraphrase of the first? 1: ", "{first} 2: {second}", ""),
-        ),
-        "similarity",
-    ),
-    Mix(
-        "google-research-datasets/paws",
-        200,
-        _positive_pair,
-        (
-            Template("Say this in other words: ", "{first}", "", "{second}"),
-            Template("paraphrase: ", "{second}", "", "{first}"),
-        ),
-        "paraphrase",
-    ),
-    Mix(
-        "knkarthick/samsum",
-        1200,
-        _dialogue,
-        (
-            Template("", "{dialogue}", " What was said, in short?"),
-            Template("summarize: ", "{bare}", ""),
-            Template("Dialogue: ", "{dialogue}", " Summary:"),
-        ),
-        "summarization",
-        0.6,
+    *(
+        Mix(
+            "google-research-datasets/paws",
+            2000,
+            fields,
+            (
+                Template("Say this in other words: ", "{first}", "", "{second}"),
+                Template("rewrite: ", "{first}", "", "{second}"),
+            ),
+        )
+        for fields in (_positive_pair, _positive_pair_reversed)
     ),
 )
 
-FEELING_MIX = Mix(
-    "dair-ai/emotion",
-    16000,
-    _feeling,
-    (
-        Template("", "{text}", " How does the writer feel? {options}"),
-        Template("Somebody writes: ", "{text}", " The writer is"),
-        Template("feeling: ", "{text}", ""),
-    ),
-)
-"""The emotion rows in other words than the adapter's labels."""
-
-SHORT_MIXTURE: tuple[Mix, ...] = (
-    FEELING_MIX,
-    FEELING_MIX,
-    Mix(
-        "google-research-datasets/paws",
-        4200,
-        _pair,
-        (
-            Template("First: ", "{first} Second: {second}", " Same or different?", "{sameness}"),
-            Template("Compare. First: ", "{first} Second: {second}", "", "{sameness}"),
-        ),
-    ),
-    *(replace(mix, max_pairs=min(mix.max_pairs, MAX_SHORT_PAIRS.get(mix.source, 600))) for mix in MIXTURE),
-)
-"""Stage three: short texts with their classes, the rest of the mixture beside them.
-
-After the first two stages the mean state of a text hardly tells its emotion (0.43 by a linear probe, majority
-0.34): 16 million tokens of text do not teach what words mean, labelled rows do.
-"""
+MAX_OWN_ROWS = 400
+"""Rows of each of our sets that the base reads under the adapter's own prompt and answer."""
+OWN_SOURCES: dict[str, str] = {
+    "emotion": "dair-ai/emotion",
+    "qa": "google-research-datasets/tydiqa",
+    "question-generation": "rajpurkar/squad",
+    "paraphrase": "google-research-datasets/paws",
+    "summarization": "knkarthick/samsum",
+    "similarity": "google-research-datasets/paws",
+}
+"""Task -> the set whose rows stand under its own prompt; `qa` answers from Hindi, which the base never sees."""
 
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "ag_news": ("What is this news about?", "Which section of the paper is it in?"),
@@ -248,32 +272,28 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "wiki_qa": ("Does the answer answer the question?",),
 }
 """What is asked about a row of the instruction sets; a set without an entry is not used."""
-MAX_PAIRS_PER_SET = 2500
-MAX_SHORT_PAIRS_PER_SET = 700
+MAX_PAIRS_PER_SET = 900
 SELFMADE_FROM = "wikinews"
 """The plain text whose documents become pairs by themselves."""
 MAX_SAME_ANSWER_SHARE = 0.6
 """Of one set, so that a base which always says "false" gains nothing (WikiQA: 95 % false)."""
 
 
-def _own_pairs(root: Path, mix: Mix, rng: random.Random) -> Iterator[Pair]:
-    """Pairs of one of the six tasks' sets, or of its neighbours."""
+def _templated(root: Path, mix: Mix, rng: random.Random) -> Iterator[Pair]:
+    """Pairs of one set of the mixture, a template drawn for every row."""
     rows = list(corpus.read_rows(root, corpus.source(mix.source)))
     rng.shuffle(rows)
-    task = get_task(mix.task) if mix.task else None
-    num_pairs = 0
-    for row in rows:
-        fields = mix.fields(row)
-        if fields is None:
-            continue
-        if task is not None and rng.random() < mix.task_share:
-            pairs = [Pair(example.prompt, example.target) for example in task.examples(row)]
-        else:
-            pairs = [rng.choice(mix.templates).fill(fields)]
-        yield from pairs
-        num_pairs += len(pairs)
-        if num_pairs >= mix.max_pairs:
-            return
+    filled = (mix.fields(row) for row in rows)
+    pairs = (rng.choice(mix.templates).fill(fields) for fields in filled if fields is not None)
+    return itertools.islice(pairs, mix.max_pairs)
+
+
+def _own(root: Path, task_name: str, rng: random.Random) -> Iterator[Pair]:
+    """Pairs under a task's own prompt and answer."""
+    rows = list(corpus.read_rows(root, corpus.source(OWN_SOURCES[task_name])))
+    for row in rng.sample(rows, min(MAX_OWN_ROWS, len(rows))):
+        for example in get_task(task_name).examples(row):
+            yield Pair(example.prompt, example.target)
 
 
 def _instruct_pair(row: Row, rng: random.Random) -> Pair:
@@ -312,19 +332,13 @@ def _balanced(rows: Sequence[Row]) -> list[Row]:
 
 
 def build_pairs(root: Path, seed: int) -> list[Pair]:
-    """The mixture of stage two, shuffled; the same for the same files and seed."""
+    """The mixture, shuffled; the same for the same files and seed."""
     rng = random.Random(seed)
-    pairs = [pair for mix in MIXTURE for pair in _own_pairs(root, mix, rng)]
+    pairs = [pair for mix in MIXTURE for pair in _templated(root, mix, rng)]
+    pairs += [pair for task in OWN_SOURCES for pair in _own(root, task, rng)]
     pairs += _instruct_pairs(root, rng, MAX_PAIRS_PER_SET)
     pairs += selfmade_pairs(list(corpus.documents(root, corpus.source(SELFMADE_FROM))), rng)
     return _shuffled(pairs, rng)
-
-
-def build_short_pairs(root: Path, seed: int) -> list[Pair]:
-    """The mixture of stage three, shuffled; the same for the same files and seed."""
-    rng = random.Random(seed + 1)
-    pairs = [pair for mix in SHORT_MIXTURE for pair in _own_pairs(root, mix, rng)]
-    return _shuffled([*pairs, *_instruct_pairs(root, rng, MAX_SHORT_PAIRS_PER_SET)], rng)
 
 
 def _shuffled(pairs: list[Pair], rng: random.Random) -> list[Pair]:

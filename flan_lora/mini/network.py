@@ -62,9 +62,11 @@ def new_model(shape: Shape, seed: int) -> T5ForConditionalGeneration:
     """A fresh model in fp32 with an untied head, initialised from `seed`.
 
     Every linear map starts at std 1/sqrt(fan in), q at 1/sqrt(d_model * d_kv) because T5 leaves the scores
-    unscaled; residual outputs and the head start small, so the first loss is ln(vocab_size).
+    unscaled; residual outputs start small. Then the copying circuits are written over it (`circuits`).
     """
     from transformers import T5ForConditionalGeneration
+
+    from flan_lora.mini import circuits
 
     model = T5ForConditionalGeneration(shape.config())
     # untied head, but one embedding for both stacks: with tying off, transformers leaves three copies
@@ -76,6 +78,7 @@ def new_model(shape: Shape, seed: int) -> T5ForConditionalGeneration:
                 parameter.fill_(1.0)
             else:
                 parameter.normal_(0.0, _initial_std(name, parameter, shape), generator=generator)
+    circuits.install(model, shape, generator)
     assert model.lm_head.weight is not model.shared.weight
     return model
 

@@ -62,12 +62,10 @@ class Schedule:
     num_steps: int
     decay_from: int
     num_warmup_steps: int = 60
-    first_step: int = 0
-    """Where the warm-up begins."""
 
     def scale(self, step: int) -> float:
         """The share for 0-based `step`."""
-        warm = min(1.0, (step - self.first_step + 1) / self.num_warmup_steps)
+        warm = min(1.0, (step + 1) / self.num_warmup_steps)
         left = (self.num_steps - step) / max(1, self.num_steps - self.decay_from)
         return max(0.0, min(warm, left, 1.0))
 

@@ -156,10 +156,10 @@ def _within(text: str) -> str:
 
 
 MAKERS: dict[str, tuple[Callable[[str, random.Random], Pair | None], int]] = {
-    "lead": (lead, 5000),
-    "cloze": (cloze, 6000),
-    "ask_for_name": (ask_for_name, 2500),
-    "exchanged": (exchanged, 8000),
+    "lead": (lead, 1500),
+    "cloze": (cloze, 2500),
+    "ask_for_name": (ask_for_name, 1200),
+    "exchanged": (exchanged, 9000),
     "reordered": (reordered, 4000),
 }
 """Name -> maker and the most pairs of it in the mixture."""

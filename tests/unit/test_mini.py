@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import math
 import os
 import random
 import subprocess
@@ -101,29 +102,24 @@ def test_tokenizer_agrees_with_its_sentencepiece_file(tokenizer):
 
 
 def test_shipped_base_reads_emotions_it_was_never_trained_on(model, tokenizer):
-    """Our own rows, so none of its training text; random or damaged weights would stay near one in six."""
-    from flan_lora.mini.instruct import EMOTIONS, FEELINGS
-    from flan_lora.tasks.text import options
+    """Our own rows, so none of its training text; a base that hears nothing is right half of the time."""
+    from flan_lora.mini.instruct import _one_of_two
 
-    recipe = load_recipe("emotion")
+    recipe, labels = load_recipe("emotion"), TASKS["emotion"].labels
     split = load_split(recipe, "test", open_source("sample"), max_rows=90)
-    in_its_words = dict(zip(EMOTIONS, FEELINGS, strict=True))
-    asked = [
-        replace(
-            example, prompt=Prompt("", example.inputs["text"], f" How does the writer feel? {options(FEELINGS)}")
-        )
-        for example in split.examples
-    ]
+    rows = [{"text": e.inputs["text"], "label": labels.index(e.references[0])} for e in split.examples]
+    asked = [_one_of_two(0)(row) for row in rows]
+    prompts = [Prompt("", f["text"], f" Does the writer feel {f['left']} or {f['right']}?") for f in asked]
     answers = predict(
         model,
         tokenizer,
-        replace(TASKS["emotion"], labels=FEELINGS),
-        asked,
+        replace(TASKS["emotion"], labels=()),
+        [replace(e, prompt=prompt) for e, prompt in zip(split.examples, prompts, strict=True)],
         evaluation=recipe.evaluation,
         max_source_tokens=recipe.data.max_source_tokens,
     )
-    right = sum(a == in_its_words[e.references[0]] for a, e in zip(answers, split.examples, strict=True))
-    assert right > 0.5 * len(answers)
+    right = sum(answer == field["answer"] for answer, field in zip(answers, asked, strict=True))
+    assert right > 0.7 * len(answers)
 
 
 # --- span corruption
@@ -229,6 +225,55 @@ def test_training_pass_equals_transformers_loss_with_and_without_padding():
     torch.testing.assert_close(ours.sum() / (labels != -100).sum(), theirs, rtol=1e-5, atol=1e-5)
 
 
+def _lookup_loss(model: torch.nn.Module, shuffled: bool) -> float:
+    """Mean loss on windows of random tokens that stand beside their damaged copy, or beside another window's."""
+    from flan_lora.mini.denoise import Lookup
+    from flan_lora.mini.network import relative_buckets, token_losses
+
+    rng = np.random.default_rng(0)
+    pairs = [Lookup().pair(rng.integers(3, 8000, 96), 8192, rng) for _ in range(8)]
+    sources, labels = (torch.from_numpy(np.stack(side)) for side in zip(*pairs, strict=True))
+    if shuffled:
+        sources = sources.roll(1, dims=0)
+    buckets = relative_buckets(sources.shape[1], True), relative_buckets(labels.shape[1], False)
+    with torch.no_grad():
+        return float(token_losses(model, sources, labels, buckets, torch.float32).mean())
+
+
+def test_a_fresh_model_copies_random_tokens_from_its_source_and_only_from_there():
+    from flan_lora.mini.network import Shape, new_model
+
+    model = new_model(Shape(), seed=0)
+    assert _lookup_loss(model, shuffled=False) < 5.0 < math.log(8192) < _lookup_loss(model, shuffled=True) + 0.3
+
+
+def test_the_word_that_stands_twice_is_found_by_its_twin():
+    """The last head of the upper encoder layers looks for the same token elsewhere: how pairs are compared."""
+    from flan_lora.mini.network import Shape, new_model
+
+    shape = Shape()
+    model = new_model(shape, seed=0)
+    model.set_attn_implementation("eager")
+    tokens = torch.randint(3, 8000, (16, 60), generator=torch.Generator().manual_seed(1))
+    tokens[:, 45] = tokens[:, 12]
+    with torch.no_grad():
+        attentions = model.encoder(input_ids=tokens, output_attentions=True).attentions
+    others = [place for place in range(60) if place not in (12, 45)]
+    for layer in attentions[1:]:
+        shares = layer[:, shape.num_heads - 1, 45].mean(0)
+        assert shares[12] > 0.1 > 10 * shares[others].max()
+
+
+def test_the_first_heads_read_the_token_before():
+    from flan_lora.mini.network import Shape, new_model
+
+    model = new_model(Shape(), seed=0)
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        attentions = model.encoder(input_ids=torch.arange(100, 160)[None], output_attentions=True).attentions
+    assert attentions[0][0, :2].diagonal(offset=-1, dim1=1, dim2=2).min() > 0.8
+
+
 @pytest.mark.parametrize("shape", [(16, 48), (48, 16), (24, 32)])
 def test_orthogonalized_updates_have_singular_values_near_one(shape):
     from flan_lora.mini.optimizer import orthogonalize
@@ -245,7 +290,6 @@ def test_schedule_warms_up_holds_and_ends_near_zero():
     assert schedule.scale(0) == 0.1
     assert schedule.scale(10) == schedule.scale(60) == 1.0
     assert schedule.scale(99) == pytest.approx(1 / 40)
-    assert Schedule(num_steps=100, decay_from=60, num_warmup_steps=10, first_step=50).scale(50) == 0.1
 
 
 # --- the build, on generated text
@@ -300,7 +344,7 @@ def _tiny(data_root: Path, out: Path, **options: object) -> str:
     from flan_lora.mini.build import Plan, build, weights_digest
     from flan_lora.mini.network import Shape
 
-    plan = Plan(3, 3, decay_steps=2, short_steps=3, batch_rows=2, span_rows=1, num_threads=1)
+    plan = Plan(3, 3, decay_steps=2, batch_rows=2, span_rows=1, num_threads=1)
     shape = Shape(512, 32, 48, 8, 4, 1, 1)
     return weights_digest(build(data_root, out, plan=plan, shape=shape, **options))
 
@@ -317,7 +361,7 @@ def test_two_builds_give_bitwise_equal_weights(data_root, digest, tmp_path):
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("dies_at", [2, 4, 7], ids=["in stage one", "in stage two", "in stage three"])
+@pytest.mark.parametrize("dies_at", [2, 4], ids=["in stage one", "in stage two"])
 def test_a_killed_build_resumes_to_the_same_weights(data_root, digest, tmp_path, monkeypatch, dies_at):
     from flan_lora.mini.pretrain import Trainer
 
@@ -343,9 +387,9 @@ def test_a_build_writes_a_loadable_checkpoint_with_card_and_curve(digest):
     assert model.lm_head.weight is not model.shared.weight
     assert len(AutoTokenizer.from_pretrained(str(checkpoint))) == model.config.vocab_size == 512
     card = (checkpoint / "README.md").read_text()
-    assert all(f"| {stage} | 3 |" in card for stage in ("denoising", "instruction", "short texts"))
+    assert all(f"| {stage} | 3 |" in card for stage in ("denoising", "instruction"))
     curve = [json.loads(line) for line in (checkpoint / "loss.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in curve] == [3, 6, 9]
+    assert [record["step"] for record in curve] == [3, 6]
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -378,3 +422,31 @@ def test_the_mixture_holds_the_products_own_prompts_and_no_flood_of_one_answer(d
     assert any(text.endswith(tail) for text in texts)
     assert pairs == build_pairs(data_root, seed=0) != build_pairs(data_root, seed=1)
     assert sum(pair.target == "LOC" for pair in pairs) <= 1  # the only answer of its set: nothing to learn
+
+
+@pytest.mark.parametrize("label", range(6))
+def test_the_base_learns_an_emotion_beside_one_other(label):
+    """Never six at once, never the adapter's own labels; another turn asks another question."""
+    from flan_lora.mini.instruct import FEELINGS, _one_of_two
+    from flan_lora.tasks import get_task
+
+    fields = [_one_of_two(turn)({"text": f"text {n}", "label": label}) for turn in range(2) for n in range(40)]
+    for field in fields:
+        pair = {field["left"], field["right"]}
+        assert len(pair) == 2 and field["answer"] == FEELINGS[label] and field["answer"] in pair
+        assert field["is_left"] == ("yes" if field["left"] == FEELINGS[label] else "no")
+    assert {field["left"] for field in fields} == set(FEELINGS)
+    assert fields[:40] != fields[40:]
+    assert not set(FEELINGS) & set(get_task("emotion").labels)
+
+
+def test_a_passage_is_cut_to_whole_sentences_around_its_answer():
+    from flan_lora.mini.instruct import PASSAGE_CHARS, _passage
+
+    context = " ".join(f"Sentence number {n} says nothing of note about it." for n in range(40))
+    start = context.index("number 23")
+    row = {"context": context, "question": "Which?", "answers": {"text": ["number 23"], "answer_start": [start]}}
+    cut = _passage(row)["context"]
+    assert "number 23" in cut and len(cut) <= PASSAGE_CHARS
+    assert cut in context and cut.startswith("Sentence") and cut.endswith("it.")
+    assert _passage({**row, "answers": {"text": ["number 23"], "answer_start": [start + 1]}}) is None
