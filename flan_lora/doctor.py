@@ -22,6 +22,7 @@ from flan_lora.errors import FlanLoraError
 from flan_lora.estimate import Estimate, Lengths, Machine, Shape, Speed, estimate, training_flops
 from flan_lora.fingerprint import short
 from flan_lora.hub import hub_is_reachable
+from flan_lora.peft_config import peft_config
 from flan_lora.recipe import BaseSection, LoraSection, Recipe, known_recipes, load_recipe
 from flan_lora.token_cache import default_cache_dir
 
@@ -392,7 +393,7 @@ def _stub_config(config: T5Config) -> T5Config:
 def _stub_model(recipe: Recipe, config: T5Config, device: torch.device) -> Any:
     """A random T5 of this config with int8 linears where the base has them, and the recipe's LoRA layers."""
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
     from transformers import T5ForConditionalGeneration
 
     model = T5ForConditionalGeneration(config)
@@ -401,14 +402,6 @@ def _stub_model(recipe: Recipe, config: T5Config, device: torch.device) -> Any:
         for name, module in list(model.named_modules()):
             if isinstance(module, torch.nn.Linear) and name.rsplit(".", 1)[-1] not in UNQUANTISED:
                 model.set_submodule(name, _int8_linear(module.weight.data, torch.device("cpu")))
-    lora = recipe.lora
-    peft_config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
-        use_dora=lora.use_dora,
-    )
     with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 a question under its old name
         warnings.simplefilter("ignore", FutureWarning)
-        return get_peft_model(model, peft_config).to(device).train()
+        return get_peft_model(model, peft_config(recipe)).to(device).train()

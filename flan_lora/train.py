@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import (
     EarlyStoppingCallback,
@@ -33,6 +33,7 @@ from flan_lora.encode import Collator
 from flan_lora.errors import TrainingError
 from flan_lora.evaluate import is_out_of_memory, predict
 from flan_lora.metrics import score
+from flan_lora.peft_config import peft_config
 from flan_lora.recipe import Recipe, TrainingSection
 from flan_lora.run import Run, step_of
 from flan_lora.sampler import LengthGroupedOrder
@@ -140,20 +141,9 @@ def build_trainer(
 
 def add_lora(recipe: Recipe, base: Base) -> PeftModel:
     """Put trainable LoRA layers (fp32) beside the frozen linears of the base; B starts at zero."""
-    lora = recipe.lora
-    config = LoraConfig(
-        task_type=TaskType.SEQ_2_SEQ_LM,
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
-        use_rslora=lora.use_rslora,
-        use_dora=lora.use_dora,
-        revision=recipe.base.revision,
-    )
     if recipe.training.gradient_checkpointing:
         enable_gradient_checkpointing(base)
-    return get_peft_model(base.model, config)
+    return get_peft_model(base.model, peft_config(recipe))
 
 
 class LoraTrainer(Seq2SeqTrainer):  # type: ignore[misc]

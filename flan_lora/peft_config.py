@@ -1,0 +1,27 @@
+"""The recipe's low-rank update in PEFT's terms: one place, so that what is estimated is what is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+    from flan_lora.recipe import Recipe
+
+
+def peft_config(recipe: Recipe) -> LoraConfig:
+    """PEFT's config of the recipe's ``lora`` section, for a sequence-to-sequence base."""
+    from peft import LoraConfig, TaskType
+
+    lora = recipe.lora
+    return LoraConfig(
+        task_type=TaskType.SEQ_2_SEQ_LM,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        revision=recipe.base.revision,
+    )
