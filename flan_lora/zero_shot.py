@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from flan_lora.indic import romanise
 from flan_lora.tasks import TASKS
+from flan_lora.tasks.emotion import bare_words
 from flan_lora.tasks.task import Inputs, Prompt, Task
 from flan_lora.tasks.text import options, plain, untokenise
 
@@ -36,6 +37,11 @@ def wordings(task: Task) -> tuple[Wording, ...]:
 def _around(head: str, column: str, tail: str) -> Callable[[Inputs], Prompt]:
     """One column between two fixed texts."""
     return lambda inputs: Prompt(head, plain(untokenise(inputs[column])), tail)
+
+
+def _post(head: str, tail: str) -> Callable[[Inputs], Prompt]:
+    """A text whose emotion is asked for, in the bare words of the task's own prompt."""
+    return lambda inputs: Prompt(head, bare_words(inputs["text"]), tail)
 
 
 def _pair(head: str, middle: str, tail: str) -> Callable[[Inputs], Prompt]:
@@ -72,6 +78,12 @@ def _words(labels: Sequence[str], words: Sequence[str]) -> dict[str, str]:
     return dict(zip(labels, words, strict=True))
 
 
+def _one_of(words: Mapping[str, str]) -> str:
+    """``a, b or c``."""
+    *firsts, last = words.values()
+    return f"{', '.join(firsts)} or {last}"
+
+
 _EMOTIONS = TASKS["emotion"].labels
 _FEELINGS = _words(_EMOTIONS, ("sad", "happy", "affectionate", "angry", "afraid", "astonished"))
 _PLAIN_FEELINGS = _words(_EMOTIONS, ("sad", "happy", "loving", "angry", "scared", "surprised"))
@@ -81,18 +93,19 @@ _OTHERS: dict[str, tuple[Wording, ...]] = {
     "emotion": (
         Wording(
             "feelings as adjectives",
-            _around("", "text", f" How does the writer feel? {options(tuple(_FEELINGS.values()))}"),
+            _post("", f" How does the writer feel? {options(tuple(_FEELINGS.values()))}"),
             _FEELINGS,
         ),
-        Wording("a sentence to finish", _around("Somebody writes: ", "text", " The writer is"), _FEELINGS),
+        Wording("one of six feelings", _post("", f" Does the writer feel {_one_of(_FEELINGS)}?"), _FEELINGS),
+        Wording("a sentence to finish", _post("Somebody writes: ", " The writer is"), _FEELINGS),
         Wording(
             "everyday adjectives",
-            _around("", "text", f" The person who wrote this is {options(tuple(_PLAIN_FEELINGS.values()))}"),
+            _post("", f" The person who wrote this is {options(tuple(_PLAIN_FEELINGS.values()))}"),
             _PLAIN_FEELINGS,
         ),
         Wording(
             "the question first",
-            _around(f"Which of these emotions does the text show? {options(_EMOTIONS)} Text: ", "text", ""),
+            _post(f"Which of these emotions does the text show? {options(_EMOTIONS)} Text: ", ""),
         ),
     ),
     "similarity": (

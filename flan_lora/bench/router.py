@@ -117,7 +117,10 @@ def measure_mixed(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
         speeds, answers = _tokens_per_s(jobs, num_tokens, options.rounds)
         medians[num_adapters] = statistics.median(speeds["ours"])
         for name in rivals:
-            note = _agreement(answers["ours"], answers[name]) if name.endswith("int8 base") else ""
+            note = ""
+            if name.endswith("int8 base"):
+                note = _agreement(answers["ours"], answers[name])
+                note += _partings(systems[name], sources, adapters, answers["ours"], answers[name])
             pair = {"ours": speeds["ours"], "peft": speeds[name]}
             yield _compared(f"{options.rows} rows, U={num_adapters}", pair, "tokens/s", name, note)
     first, last = min(medians), max(medians)
@@ -263,6 +266,20 @@ def _compared(
 def _agreement(ours: Ids, theirs: Ids) -> str:
     same = sum(left == right for left, right in zip(ours, theirs, strict=True))
     return f"{same} of {len(ours)} rows the same tokens"
+
+
+def _partings(peft: Peft, sources: Ids, adapters: Sequence[int], ours: Ids, theirs: Ids) -> str:
+    """Where two answers part first, how far PEFT itself sees its token ahead of ours: small is a near tie."""
+    leads = []
+    for source, adapter, left, right in zip(sources, adapters, ours, theirs, strict=True):
+        place = next((at for at, (a, b) in enumerate(zip(left, right, strict=True)) if a != b), None)
+        if place is not None:
+            leads.append(peft.lead(source, adapter, right[:place], right[place], left[place]))
+    if not leads:
+        return ""
+    return (
+        f"; where others part, PEFT's token leads by {statistics.median(leads):.2g} nats, {max(leads):.2g} at most"
+    )
 
 
 def _in_process(peak: Callable[[Any, Options], None], what: Any, options: Options) -> int:

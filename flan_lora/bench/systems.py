@@ -85,6 +85,14 @@ class Peft:
             ids = self._model.generate(**batch, generation_config=config, adapter_names=names)
         return [row[1:] for row in ids.tolist()]
 
+    @torch.inference_mode()
+    def lead(self, source: list[int], adapter: int, written: list[int], token: int, other: int) -> float:
+        """How much likelier, in nats, a token is than another one after what was written."""
+        self.activate(adapter)
+        batch = self._collate([{"input_ids": source}])
+        logits = self._model(**batch, decoder_input_ids=torch.tensor([[0, *written]])).logits[0, -1]
+        return float(logits[token] - logits[other])
+
     def activate(self, number: int) -> None:
         """Walk the model and switch."""
         self._model.set_adapter(str(number), inference_mode=True)

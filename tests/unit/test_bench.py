@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from flan_lora.bench.router import Finding, Options, _agreement, _compared, run
-from flan_lora.bench.stage import spread, zipf
+from flan_lora.bench.router import Finding, Options, _agreement, _compared, _partings, run
+from flan_lora.bench.stage import make_sources, open_staged, set_up, spread, zipf
+from flan_lora.bench.systems import Peft
 from flan_lora.cli import main
 
 SMALL = ["--rounds", "1", "--rows", "3", "--source-tokens", "6", "--new-tokens", "3", "--requests", "20"]
@@ -73,6 +74,25 @@ def test_ratios_say_how_many_times_better_ours_is() -> None:
     found = _compared("a", times, "ms", "b")
     assert (found.ours, found.theirs, found.ratio) == (2.0, 10.0, 5.0)
     assert _agreement([[1], [2, 3]], [[1], [2, 4]]) == "1 of 2 rows the same tokens"
+
+
+def test_a_parting_is_judged_at_the_first_token_that_differs():
+    class Fake:
+        def lead(self, source, adapter, written, token, other):
+            assert (source, adapter, written, token, other) == ([7, 1], 2, [4], 5, 6)
+            return 0.03
+
+    note = _partings(Fake(), [[9, 1], [7, 1]], [0, 2], [[1, 2], [4, 6]], [[1, 2], [4, 5]])
+    assert note == "; where others part, PEFT's token leads by 0.03 nats, 0.03 at most"
+    assert _partings(Fake(), [[9, 1]], [0], [[1, 2]], [[1, 2]]) == ""
+
+
+def test_peft_names_the_lead_of_its_own_choice(tmp_path):
+    stage = set_up("mini", tmp_path)
+    peft, sources = Peft(open_staged(stage), stage, num_adapters=2), make_sources(1, 12)
+    (written,) = peft.generate(sources, [1], 4)
+    leads = [peft.lead(sources[0], 1, written[:3], written[3], other) for other in range(50, 80)]
+    assert min(leads) >= 0 and max(leads) > 0
 
 
 def test_adapters_are_spread_evenly_or_by_popularity() -> None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from flan_lora.errors import DataError, FlanLoraError
 from flan_lora.metrics import score
 from flan_lora.tasks import TASKS, Example, Task, get_task, question_generation
+from flan_lora.tasks.emotion import bare_words
 from flan_lora.tasks.qa import is_hindi
 from flan_lora.tasks.text import plain, untokenise
 
@@ -27,7 +28,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"
 UPDATE = os.environ.get("FLAN_LORA_UPDATE_GOLDEN") == "1"
 
 PINNED = {
-    "emotion": (1, "ed3d897eff0a334da9bb241934e3f89cfb7d17b9073b8cea9043344e2ed999aa"),
+    "emotion": (2, "bbf1e98f8798afc63a86a007f659e2a717e04ce816c4e69bd61b00ec5b449cdb"),
     "qa": (1, "8d05205880c987fc78e3c48086776636e83d45ab2f0ec25bfb2ad61c3530c5b6"),
     "question-generation": (1, "a63edc0d3f792859cebdf3917717a8e87b7563c31b50ea2904f86f84f5ba4513"),
     "paraphrase": (1, "8ecc432962d50910bc3929de3f94c3e0223c4508b180ca829e80bede1fd6a4d3"),
@@ -478,3 +479,30 @@ def test_copying_paws_scores_a_third_of_the_true_paraphrase(
     honest = scores_of(without_rouge, items, [item.target for item in items])
     assert copied["bleu"] > 60  # what makes plain BLEU useless here
     assert copied["ibleu"] < honest["ibleu"] / 2.5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("I'm SO happy!!! #blessed @ann https://t.co/x1", "im so happy blessed"),
+        ("don\u2019t care :( #SoSad", "dont care sad face so sad"),
+        ("it works :-) <3", "it works happy face love heart"),
+        ("\U0001f602 ok 10/10", "face with tears of joy ok"),
+        (
+            "\u092e\u0948\u0902 \u0916\u0941\u0936 \u0939\u0942\u0901!",
+            "\u092e\u0948\u0902 \u0916\u0941\u0936 \u0939\u0942\u0901",
+        ),
+        ("!!! 123", "!!! 123"),
+    ],
+)
+def test_emotion_reads_tweets_as_the_words_that_its_data_set_would_hold(text, words):
+    assert bare_words(text) == words == bare_words(words)
+
+
+def test_emotion_changes_no_row_of_its_data_set(shared_data):
+    rows = [
+        json.loads(line)["text"]
+        for split in ("train", "validation")
+        for line in (shared_data / f"dair-ai__emotion/split/{split}.jsonl").read_text().splitlines()
+    ]
+    assert [bare_words(text) for text in rows] == [" ".join(text.split()) for text in rows]
