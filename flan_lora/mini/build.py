@@ -1,4 +1,4 @@
-"""Make ``mini`` again from public text: tokenizer, denoising, instructions, checkpoint folder.
+"""Make ``mini`` again from public text: tokenizer, denoising, instructions, annealing, checkpoint folder.
 
     flan-lora mini build --data DIR --out DIR [--steps 640 --instruct-steps 2400 --resume]
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,11 @@ import click
 from flan_lora.errors import FlanLoraError
 
 if TYPE_CHECKING:
+    from flan_lora.mini.instruct import Mix
     from flan_lora.mini.network import Shape
     from flan_lora.mini.pretrain import BatchOf, Trainer
 
-DENOISE, INSTRUCT = "denoising", "instruction"
+DENOISE, INSTRUCT, ANNEAL = "denoising", "instruction", "annealing"
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Plan:
     steps: int = 640
     """Optimizer steps of denoising (stage one)."""
     instruct_steps: int = 2400
-    """Optimizer steps of the instruction mixture (stage two), about one pass over it."""
+    """Optimizer steps of the instruction mixtures, about one pass."""
     decay_steps: int = 1600
-    """The learning rate falls to zero over the last steps, this many."""
+    """The last of them are the annealing: another mixture, and the learning rate falls to zero."""
     batch_rows: int = 16
     """Windows per micro-batch of stage one, at most 256 source tokens each (`denoise.PATTERN`)."""
     micro_batches: int = 1
@@ -46,8 +47,13 @@ class Plan:
 
     @property
     def num_steps(self) -> int:
-        """Steps of both stages."""
+        """Steps of all stages."""
         return self.steps + self.instruct_steps
+
+    @property
+    def anneal_from(self) -> int:
+        """First step of the annealing."""
+        return max(self.steps, self.num_steps - self.decay_steps)
 
 
 def build(
@@ -89,7 +95,7 @@ def build(
     work = _open_work(out / "work", plan, shape, resume)
     torch.set_num_threads(plan.num_threads)
     tokenizer = _tokenizer(data, work, shape.vocab_size, plan.seed, echo)
-    schedule = Schedule(plan.num_steps, plan.num_steps - plan.decay_steps)
+    schedule = Schedule(plan.num_steps, plan.anneal_from)
     trainer = Trainer(new_model(shape, plan.seed), schedule, work, checkpoint_every_s, compiled=compiled)
     if resume and trainer.resume():
         echo(f"resumed at step {trainer.step} of {plan.num_steps}")
@@ -101,6 +107,7 @@ def build(
 
 def _train(trainer: Trainer, data: Path, tokenizer: Any, plan: Plan, shape: Shape, echo: Any) -> None:
     """Run the stages from wherever the trainer stands."""
+    from flan_lora.mini.instruct import ANNEALING, MIXTURE
     from flan_lora.mini.network import token_losses
     from flan_lora.mini.tokens import token_stream
 
@@ -109,10 +116,16 @@ def _train(trainer: Trainer, data: Path, tokenizer: Any, plan: Plan, shape: Shap
     if trainer.step < plan.steps:
         batches = _windows(tokens, shape, plan.batch_rows, plan.seed, plan.micro_batches)
         trainer.run(batches, plan.steps, DENOISE, echo)
-    if trainer.step < plan.num_steps:
-        trainer.losses = token_losses  # batches of many shapes from here on: nothing to compile for
-        batches = _instruction_batches(data, tokenizer, tokens, plan, shape, trainer.work / "pairs.npz")
-        trainer.run(lambda step: batches(step - plan.steps), plan.num_steps, INSTRUCT, echo)
+    trainer.losses = token_losses  # batches of many shapes from here on: nothing to compile for
+    stages = (
+        (INSTRUCT, plan.steps, plan.anneal_from, MIXTURE),
+        (ANNEAL, plan.anneal_from, plan.num_steps, ANNEALING),
+    )
+    for seed, (stage, first, end, mixture) in enumerate(stages, start=plan.seed):
+        if trainer.step < end:
+            cache = _pairs(data, tokenizer, seed, mixture, trainer.work / f"{stage}.npz")
+            spans = _windows(tokens, shape, plan.span_rows, seed + 1) if plan.span_rows else None
+            trainer.run(_instructions(cache, seed, spans, first), end, stage, echo)
 
 
 def _windows(tokens: Any, shape: Shape, rows: int, seed: int, micro_batches: int = 1) -> BatchOf:
@@ -122,18 +135,21 @@ def _windows(tokens: Any, shape: Shape, rows: int, seed: int, micro_batches: int
     return denoising_batches(tokens, PATTERN, shape.vocab_size, rows, seed, micro_batches)
 
 
-def _instruction_batches(
-    data: Path, tokenizer: Any, tokens: Any, plan: Plan, shape: Shape, cache: Path
-) -> BatchOf:
+def _pairs(data: Path, tokenizer: Any, seed: int, mixture: Sequence[Mix], cache: Path) -> Path:
+    """The mixture's pairs, encoded once and kept for a resumed run."""
     from flan_lora.mini.instruct import build_pairs
-    from flan_lora.mini.mixture import Packing, encode_pairs, load_pairs, mixture_batches, save_pairs
+    from flan_lora.mini.mixture import Packing, encode_pairs, save_pairs
 
-    packing = Packing()
     if not cache.exists():
-        save_pairs(encode_pairs(tokenizer, build_pairs(data, plan.seed), packing), cache)
-    encoded = load_pairs(cache)
-    spans = _windows(tokens, shape, plan.span_rows, plan.seed + 1) if plan.span_rows else None
-    return mixture_batches(encoded, packing, plan.seed, spans)
+        save_pairs(encode_pairs(tokenizer, build_pairs(data, seed, mixture), Packing()), cache)
+    return cache
+
+
+def _instructions(cache: Path, seed: int, spans: BatchOf | None, first_step: int) -> BatchOf:
+    from flan_lora.mini.mixture import Packing, load_pairs, mixture_batches
+
+    batches = mixture_batches(load_pairs(cache), Packing(), seed, spans)
+    return lambda step: batches(step - first_step)
 
 
 def _tokenizer(data: Path, work: Path, vocab_size: int, seed: int, echo: Callable[[str], None]) -> Any:
@@ -177,9 +193,13 @@ def weights_digest(checkpoint: Path) -> str:
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Local data root.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run and result.")
-@click.option("--steps", default=Plan.steps, show_default=True, help="Steps of stage one.")
-@click.option("--instruct-steps", default=Plan.instruct_steps, show_default=True, help="Steps of stage two.")
-@click.option("--decay-steps", default=Plan.decay_steps, show_default=True, help="The last ones, rate to zero.")
+@click.option("--steps", default=Plan.steps, show_default=True, help="Steps of denoising.")
+@click.option(
+    "--instruct-steps", default=Plan.instruct_steps, show_default=True, help="Steps of instruction and annealing."
+)
+@click.option(
+    "--decay-steps", default=Plan.decay_steps, show_default=True, help="Of these, annealing: rate to zero."
+)
 @click.option("--seed", default=Plan.seed, show_default=True)
 @click.option("--threads", default=Plan.num_threads, show_default=True, help="Part of the result.")
 @click.option("--compile/--no-compile", "compiled", default=False, help="torch.compile for the first stage.")

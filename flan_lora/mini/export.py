@@ -129,13 +129,13 @@ def render_card(
             *_wrapped(
                 "What the base has seen of the rows that the adapters learn from (their train splits), all of it "
                 "under other prompts than the adapters': every emotion row, as a choice between two feelings in "
-                "other words or as yes or no; every PAWS pair as same or different; SAMSum up to "
+                "other words or as yes or no, half of them by name while annealing; every PAWS pair as same or "
+                "different; SAMSum up to "
                 f"{DIALOGUE_CHARS} characters; SQuAD and TyDi QA with the passage cut around the answer. Under a "
                 f"task's own prompt and answer it has seen {MAX_OWN_ROWS} rows of each set; of MLQA none."
             ),
             "",
-            "Muon on the matrices in the blocks, Adam elsewhere; the rate falls to zero over the last "
-            f"{plan['decay_steps']:,} steps.",
+            "Muon on the matrices in the blocks, Adam elsewhere; the rate falls to zero during the annealing.",
             "",
             f"Made on a CPU ({platform.machine()}, {threads} threads), fp32 products, seed {plan['seed']}.",
             f"Versions: {versions}. Loss curve: `loss.jsonl`. Rebuild:",

@@ -54,7 +54,8 @@ class Mix:
 
 
 FEELINGS = ("sad", "happy", "affectionate", "angry", "afraid", "astonished")
-"""The emotions in other words. The base learns them two at a time; six at once is left to the adapter."""
+"""The emotions in other words. The base learns them two at a time, of half the rows by name too; the rest is left
+to the adapter."""
 SENTIMENTS = ("negative", "positive")
 SAMENESS = ("different", "same")
 
@@ -71,6 +72,14 @@ def _one_of_two(turn: int) -> Callable[[Row], dict[str, str]]:
         return {"text": text, "answer": feeling, "left": left, "right": right, "is_left": is_left}
 
     return fields
+
+
+def _feeling(row: Row) -> dict[str, str] | None:
+    """A row's feeling by name; None for the half of the rows that is held back."""
+    text = plain(row["text"])
+    if zlib.crc32(text.encode()) % 2:
+        return None
+    return {"text": text, "answer": FEELINGS[row["label"]], "options": options(FEELINGS)}
 
 
 def _sentiment(row: Row) -> dict[str, str]:
@@ -148,23 +157,35 @@ def _twice(mix: Mix) -> tuple[Mix, Mix]:
     return mix, mix
 
 
+TWO_FEELINGS = tuple(
+    Mix(
+        "dair-ai/emotion",
+        16000,
+        _one_of_two(turn),
+        (
+            Template("", "{text}", " Does the writer feel {left} or {right}?"),
+            Template("{left} or {right}? ", "{text}", ""),
+            Template("", "{text}", " Is the writer {left}?", "{is_left}"),
+        ),
+    )
+    for turn in range(3)
+)
+FEELING = Mix(
+    "dair-ai/emotion",
+    16000,
+    _feeling,
+    (
+        Template("", "{text}", " How does the writer feel? {options}"),
+        Template("Somebody writes: ", "{text}", " The writer is"),
+        Template("feeling: ", "{text}", ""),
+    ),
+)
+
 # The base reads the rows that our adapters learn from under other prompts than the adapters', the classes in other
 # words, and under the adapters' own prompt and answer only a few hundred of each (`OWN_SOURCES`): enough to know
 # what the prompts ask for. It has the skill then, and the task itself is left to the adapter.
 MIXTURE: tuple[Mix, ...] = (
-    *(
-        Mix(
-            "dair-ai/emotion",
-            16000,
-            _one_of_two(turn),
-            (
-                Template("", "{text}", " Does the writer feel {left} or {right}?"),
-                Template("{left} or {right}? ", "{text}", ""),
-                Template("", "{text}", " Is the writer {left}?", "{is_left}"),
-            ),
-        )
-        for turn in range(3)
-    ),
+    *TWO_FEELINGS,
     Mix(
         "cornell-movie-review-data/rotten_tomatoes",
         9600,
@@ -243,6 +264,16 @@ MIXTURE: tuple[Mix, ...] = (
         for fields in (_positive_pair, _positive_pair_reversed)
     ),
 )
+
+ANNEALING: tuple[Mix, ...] = (
+    *(mix for mix in MIXTURE if mix not in TWO_FEELINGS),
+    *(FEELING, FEELING, FEELING, TWO_FEELINGS[0]),
+)
+"""What is read while the learning rate falls: as before, and feelings by name. Two at a time they are learned
+slowly (0.68 of validation right, chance 0.5, after 780 steps).
+
+Source: the best-labelled rows belong into the decay, arXiv:2404.06395, section 5.
+"""
 
 MAX_OWN_ROWS = 400
 """Rows of each of our sets that the base reads under the adapter's own prompt and answer."""
@@ -331,10 +362,10 @@ def _balanced(rows: Sequence[Row]) -> list[Row]:
     return kept
 
 
-def build_pairs(root: Path, seed: int) -> list[Pair]:
-    """The mixture, shuffled; the same for the same files and seed."""
+def build_pairs(root: Path, seed: int, mixture: Sequence[Mix] = MIXTURE) -> list[Pair]:
+    """A mixture with all that belongs to each, shuffled; the same for the same files and seed."""
     rng = random.Random(seed)
-    pairs = [pair for mix in MIXTURE for pair in _templated(root, mix, rng)]
+    pairs = [pair for mix in mixture for pair in _templated(root, mix, rng)]
     pairs += [pair for task in OWN_SOURCES for pair in _own(root, task, rng)]
     pairs += _instruct_pairs(root, rng, MAX_PAIRS_PER_SET)
     pairs += selfmade_pairs(list(corpus.documents(root, corpus.source(SELFMADE_FROM))), rng)

@@ -344,7 +344,7 @@ def _tiny(data_root: Path, out: Path, **options: object) -> str:
     from flan_lora.mini.build import Plan, build, weights_digest
     from flan_lora.mini.network import Shape
 
-    plan = Plan(3, 3, decay_steps=2, batch_rows=2, span_rows=1, num_threads=1)
+    plan = Plan(3, 4, decay_steps=2, batch_rows=2, span_rows=1, num_threads=1)
     shape = Shape(512, 32, 48, 8, 4, 1, 1)
     return weights_digest(build(data_root, out, plan=plan, shape=shape, **options))
 
@@ -361,7 +361,7 @@ def test_two_builds_give_bitwise_equal_weights(data_root, digest, tmp_path):
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("dies_at", [2, 4], ids=["in stage one", "in stage two"])
+@pytest.mark.parametrize("dies_at", [2, 4, 5], ids=["denoising", "instruction", "annealing"])
 def test_a_killed_build_resumes_to_the_same_weights(data_root, digest, tmp_path, monkeypatch, dies_at):
     from flan_lora.mini.pretrain import Trainer
 
@@ -387,9 +387,10 @@ def test_a_build_writes_a_loadable_checkpoint_with_card_and_curve(digest):
     assert model.lm_head.weight is not model.shared.weight
     assert len(AutoTokenizer.from_pretrained(str(checkpoint))) == model.config.vocab_size == 512
     card = (checkpoint / "README.md").read_text()
-    assert all(f"| {stage} | 3 |" in card for stage in ("denoising", "instruction"))
+    stages = {"denoising": 3, "instruction": 2, "annealing": 2}
+    assert all(f"| {stage} | {steps} |" in card for stage, steps in stages.items())
     curve = [json.loads(line) for line in (checkpoint / "loss.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in curve] == [3, 6]
+    assert [record["step"] for record in curve] == [3, 5, 7]
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -426,7 +427,7 @@ def test_the_mixture_holds_the_products_own_prompts_and_no_flood_of_one_answer(d
 
 @pytest.mark.parametrize("label", range(6))
 def test_the_base_learns_an_emotion_beside_one_other(label):
-    """Never six at once, never the adapter's own labels; another turn asks another question."""
+    """Never the adapter's own labels; another turn asks another question."""
     from flan_lora.mini.instruct import FEELINGS, _one_of_two
     from flan_lora.tasks import get_task
 
@@ -438,6 +439,19 @@ def test_the_base_learns_an_emotion_beside_one_other(label):
     assert {field["left"] for field in fields} == set(FEELINGS)
     assert fields[:40] != fields[40:]
     assert not set(FEELINGS) & set(get_task("emotion").labels)
+
+
+def test_the_annealing_names_the_feelings_of_half_the_rows_always_the_same(data_root):
+    from flan_lora.mini.instruct import ANNEALING, FEELINGS, MIXTURE, _feeling, build_pairs
+
+    rows = [{"text": f"text {n}", "label": n % 6} for n in range(400)]
+    named = [row for row in rows if _feeling(row)]
+    assert 150 < len(named) < 250 and all(_feeling(row)["answer"] == FEELINGS[row["label"]] for row in named)
+    asked_by_name = [
+        [pair for pair in build_pairs(data_root, 0, mixture) if pair.prompt.head == "feeling: "]
+        for mixture in (MIXTURE, ANNEALING)
+    ]
+    assert not asked_by_name[0] and asked_by_name[1]
 
 
 def test_a_passage_is_cut_to_whole_sentences_around_its_answer():
