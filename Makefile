@@ -74,7 +74,8 @@ $(addprefix train-,$(TASKS)): train-%: $(READY)
 	@$(FLAN_LORA) train $* $(OPTIONS)
 train-<task>: ## train and publish one adapter, on FLAN-T5-large unless BASE says otherwise
 
-train-all: $(addprefix train-,$(TASKS)) ## train all six, one after the other
+train-all: $(READY) ## train all six in turn; goes on where it stopped, leaves alone what is published and unchanged
+	@$(FLAN_LORA) train-all $(OPTIONS)
 
 $(addprefix eval-,$(TASKS)): eval-%: $(READY)
 	@$(FLAN_LORA) eval $* $(OPTIONS)

@@ -89,7 +89,7 @@ def _fields() -> Iterator[str]:
     """One table per section of the recipe."""
     from pydantic import BaseModel
 
-    from flan_lora.recipe import Recipe
+    from flan_lora.recipe import RecipeFile
 
     def table(model: type[BaseModel], prefix: str) -> Iterator[str]:
         lines = ["| Field | Default | Meaning |", "| --- | --- | --- |"]
@@ -107,7 +107,7 @@ def _fields() -> Iterator[str]:
         for kind, below_prefix in below:
             yield from table(kind, below_prefix)
 
-    yield from table(Recipe, "")
+    yield from table(RecipeFile, "")
 
 
 def _helps() -> Iterator[str]:

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from flan_lora.adapter import CARD, LOG, METRICS, PICTURE, StoredAdapter
-from flan_lora.base import Base, open_base, open_config, open_tokenizer
+from flan_lora.base import Base, base_slug, open_base, open_config, open_tokenizer
 from flan_lora.data import ROLES, DataSource, Split, encode_split, load_split, max_rows_of
+from flan_lora.errors import AdapterError
 from flan_lora.estimate import Estimate, estimate
 from flan_lora.evaluate import Evaluation, evaluate, evaluate_baselines, predict
 from flan_lora.journal import journal_text
@@ -78,6 +79,25 @@ def build_adapter(
     shutil.rmtree(run.checkpoints_dir, ignore_errors=True)  # published: nothing is left to resume
     say(_conclusion(recipe, evaluations, path))
     return path
+
+
+def is_published(recipe: Recipe, source: DataSource, adapters_dir: Path) -> bool:
+    """Whether the store holds this very adapter: same recipe, training rows, prompt and base.
+
+    Raises:
+        FlanLoraError: rows or base are not to be had.
+    """
+    store = Store(adapters_dir / base_slug(recipe.base))
+    try:
+        manifest = store.open(recipe.name).manifest
+    except AdapterError:
+        return False
+    if manifest.recipe_fingerprint != recipe.fingerprint() or manifest.data.kind != source.kind:
+        return False
+    train = load_split(recipe, "train", source, max_rows=max_rows_of(recipe, "train"))
+    if train.content_hash != manifest.data.content_hash:
+        return False
+    return bool(open_base(recipe.base).fingerprint == manifest.base.fingerprint)
 
 
 def plan(recipe: Recipe, source: DataSource) -> Estimate:

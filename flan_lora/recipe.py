@@ -209,8 +209,17 @@ class Recipe(Section):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+class RecipeFile(Recipe):
+    """What a YAML file may hold: a recipe, and values that only hold on one base."""
+
+    for_base: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """base.model -> sections merged over the file's when that base is used; `--set` wins over both."""
+
+
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a YAML recipe, or a recipe by name from the recipes that ship (`emotion`), and apply overrides.
+
+    What the file says under ``for_base`` about the base in use is merged in, and is part of the result.
 
     Args:
         path: a file, or the bare name of one of `known_recipes`.
@@ -226,7 +235,14 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"{file} is not readable as YAML: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{file} is not a recipe: expected a mapping of sections, got {type(values).__name__}.")
-    return parse_recipe(apply_overrides(values, overrides), where=str(file))
+    overrides = list(overrides)
+    for_base = values.pop("for_base", {})
+    wanted = apply_overrides(values, overrides)
+    if not isinstance(for_base, dict):
+        raise RecipeError(f"{file}: for_base: expected base.model -> sections, got {for_base!r}.")
+    base = wanted.get("base", {})
+    model = base.get("model", BaseSection().model) if isinstance(base, dict) else None
+    return parse_recipe(apply_overrides(_merged(values, for_base.get(model, {})), overrides), where=str(file))
 
 
 def known_recipes() -> dict[str, Path]:
@@ -281,6 +297,13 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict
                 f"--set {override}: the value is not YAML. Quote it, or check its brackets."
             ) from error
     return dict(result)
+
+
+def _merged(values: Any, over: Any) -> Any:
+    """Mappings merged key by key; of anything else the second."""
+    if not isinstance(values, dict) or not isinstance(over, dict):
+        return over
+    return values | {key: _merged(values.get(key), value) for key, value in over.items()}
 
 
 def _problem_line(item: Any) -> str:

@@ -98,6 +98,14 @@ def resume_run(path: Path, recipe: Recipe) -> Run:
     return run
 
 
+def can_resume(path: Path, recipe: Recipe) -> bool:
+    """Whether ``path`` holds a run of this very recipe that was cut off: before its end, or before publishing."""
+    run = Run(path)
+    if not run.recipe_path.is_file() or not run.checkpoints_dir.is_dir():  # publishing removes the checkpoints
+        return False
+    return json.loads(run.recipe_path.read_text(encoding="utf-8")) == recipe.resolved()
+
+
 def _differences(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Leaves that differ between two nested dicts, as (dotted key, before, after)."""
     if isinstance(before, dict) and isinstance(after, dict):

@@ -26,6 +26,7 @@ from flan_lora.cli.mini import mini
 from flan_lora.cli.recipe import recipe
 from flan_lora.cli.route import route
 from flan_lora.cli.train import train
+from flan_lora.cli.train_all import train_all
 from flan_lora.errors import FlanLoraError
 
 __all__ = ["main"]
@@ -91,5 +92,19 @@ def main() -> None:
     """
 
 
-for command in (recipe, data, train, evaluate, compare, adapter, generate, route, chat, bench, doctor, mini):
+for command in (
+    recipe,
+    data,
+    train,
+    train_all,
+    evaluate,
+    compare,
+    adapter,
+    generate,
+    route,
+    chat,
+    bench,
+    doctor,
+    mini,
+):
     main.add_command(command)

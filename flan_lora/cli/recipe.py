@@ -97,9 +97,9 @@ def schema(output: Path | None) -> None:
     """Print the JSON Schema of recipes, for editors."""
     import json
 
-    from flan_lora.recipe import Recipe
+    from flan_lora.recipe import RecipeFile
 
-    text = json.dumps(Recipe.model_json_schema(), indent=2)
+    text = json.dumps(RecipeFile.model_json_schema(), indent=2)
     if output is None:
         click.echo(text)
     else:

@@ -25,12 +25,12 @@ def bare_words(text: str) -> str:
     """A text as the data set writes it: lower-case words and nothing else (``I'm so HAPPY!!`` -> ``im so happy``).
 
     Tweets and chats become like the rows an adapter learns from: links and mentions go, hashtags are words, emoji
-    and emoticons are named. A text without a letter stays as it is. Idempotent, and no row of the set changes.
+    and emoticons are named. A text without a letter or digit stays as it is. Idempotent, and no row of the set changes.
     """
     words = _MENTION.sub(" ", _LINK.sub(" ", text))
     words = _HASHTAG.sub(lambda tag: f" {_HUMP.sub(' ', tag[1])} ", words)
     words = _EMOTICON.sub(_named_emoticon, words)
-    words = "".join(map(_letter_or_space, _APOSTROPHE.sub("", words)))
+    words = "".join(map(_letter_or_digit, _APOSTROPHE.sub("", words)))
     return plain(words.lower()) or plain(text)
 
 
@@ -38,13 +38,13 @@ def _named_emoticon(match: re.Match[str]) -> str:
     return " happy face " if match[1] else " sad face " if match[2] else " love heart "
 
 
-def _letter_or_space(character: str) -> str:
-    """A letter or accent of any script as it is, an emoji by its name (``grinning face``), else a space."""
+def _letter_or_digit(character: str) -> str:
+    """A letter or digit of any script as it is, an emoji by its name (``grinning face``), else a space."""
     category = unicodedata.category(character)
     if category == "So" and ord(character) >= 0x2600:
         return f" {unicodedata.name(character, '')} ".replace("-", " ")
     is_selector = "\ufe00" <= character <= "\ufe0f"
-    return character if category[0] in "LM" and not is_selector else " "
+    return character if category[0] in "LMN" and not is_selector else " "
 
 
 def _prompt(inputs: Inputs) -> Prompt:

@@ -204,6 +204,7 @@ def test_recipe_validate_reports_every_problem_of_every_file(tmp_path: Path) -> 
 def test_recipe_schema_is_json_and_describes_fields(tmp_path: Path) -> None:
     schema = json.loads(succeed("recipe", "schema"))
     assert schema["$defs"]["LoraSection"]["properties"]["rank"]["description"].startswith("Rank r")
+    assert "for_base" in schema["properties"]
     assert succeed("recipe", "schema", "-o", tmp_path / "schema.json") == ""
     assert json.loads((tmp_path / "schema.json").read_text()) == schema
 

@@ -82,6 +82,38 @@ def test_overrides_are_yaml_and_validated():
         load_recipe("emotion", ["training.epochs=-1"])
 
 
+def _for_mini(tmp_path: Path, section: str) -> Path:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\ntask: emotion\ndata: {dataset: a/b}\ntraining: {epochs: 4, batch_size: 8}\n"
+        f"for_base: {section}\n"
+    )
+    return file
+
+
+def test_values_for_one_base_hold_on_that_base_only_and_set_wins(tmp_path):
+    file = _for_mini(tmp_path, "{mini: {training: {learning_rate: 2.0e-3, epochs: 1}}}")
+    large, mini = load_recipe(file), load_recipe(file, iter(["base.model=mini"]))
+    assert (large.training.epochs, mini.training.epochs) == (4, 1)
+    assert (large.training.batch_size, mini.training.batch_size) == (8, 8)
+    assert mini.training.learning_rate == 2e-3
+    assert load_recipe(file, ["base.model=mini", "training.epochs=2"]).training.epochs == 2
+    assert "for_base" not in mini.resolved()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipe_is_valid_on_mini(path):
+    assert load_recipe(path, ["base.model=mini"]).base.model == "mini"
+
+
+def test_mistakes_in_values_for_a_base_are_named(tmp_path):
+    file = _for_mini(tmp_path, "{mini: {training: {learning_rat: 2.0e-3}}}")
+    with pytest.raises(RecipeError, match=r"training.learning_rat: unknown key, did you mean 'learning_rate'"):
+        load_recipe(file, ["base.model=mini"])
+    with pytest.raises(RecipeError, match=r"for_base: expected base.model -> sections, got \['mini'\]"):
+        load_recipe(_for_mini(tmp_path, "[mini]"))
+
+
 @pytest.mark.parametrize("override", ["nonsense", "=3", "name.x=1", 'name="x" y', "lora.target_modules=[q"])
 def test_malformed_override_is_refused(override):
     with pytest.raises(RecipeError, match="--set"):

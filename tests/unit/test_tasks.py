@@ -487,12 +487,13 @@ def test_copying_paws_scores_a_third_of_the_true_paraphrase(
         ("I'm SO happy!!! #blessed @ann https://t.co/x1", "im so happy blessed"),
         ("don\u2019t care :( #SoSad", "dont care sad face so sad"),
         ("it works :-) <3", "it works happy face love heart"),
-        ("\U0001f602 ok 10/10", "face with tears of joy ok"),
+        ("\U0001f602 ok 10/10", "face with tears of joy ok 10 10"),
         (
             "\u092e\u0948\u0902 \u0916\u0941\u0936 \u0939\u0942\u0901!",
             "\u092e\u0948\u0902 \u0916\u0941\u0936 \u0939\u0942\u0901",
         ),
-        ("!!! 123", "!!! 123"),
+        ("!!! 123", "123"),
+        ("?!", "?!"),
     ],
 )
 def test_emotion_reads_tweets_as_the_words_that_its_data_set_would_hold(text, words):
