@@ -103,7 +103,7 @@ def can_resume(path: Path, recipe: Recipe) -> bool:
     run = Run(path)
     if not run.recipe_path.is_file() or not run.checkpoints_dir.is_dir():  # publishing removes the checkpoints
         return False
-    return json.loads(run.recipe_path.read_text(encoding="utf-8")) == recipe.resolved()
+    return bool(json.loads(run.recipe_path.read_text(encoding="utf-8")) == recipe.resolved())
 
 
 def _differences(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -25,7 +25,8 @@ def bare_words(text: str) -> str:
     """A text as the data set writes it: lower-case words and nothing else (``I'm so HAPPY!!`` -> ``im so happy``).
 
     Tweets and chats become like the rows an adapter learns from: links and mentions go, hashtags are words, emoji
-    and emoticons are named. A text without a letter or digit stays as it is. Idempotent, and no row of the set changes.
+    and emoticons are named. A text without a letter or digit stays as it is. Idempotent; no row of the set is
+    changed.
     """
     words = _MENTION.sub(" ", _LINK.sub(" ", text))
     words = _HASHTAG.sub(lambda tag: f" {_HUMP.sub(' ', tag[1])} ", words)

@@ -30,7 +30,7 @@ from flan_lora.data import (
     tokenizer_identity,
 )
 from flan_lora.encode import encode_source, encode_target
-from flan_lora.errors import DataError
+from flan_lora.errors import DataError, RecipeError
 from flan_lora.recipe import Recipe, load_recipe, parse_recipe
 from flan_lora.token_cache import BrokenCacheError, default_cache_dir, read_cache, write_cache
 from tests.tiny import tiny_tokenizer
@@ -581,6 +581,136 @@ def test_any_lists_survive_the_cache(tmp_path_factory: pytest.TempPathFactory, r
     write_cache(path, {"ids": rows, "others": [[1]]}, {"share": share})
     assert read_cache(path).lists == {"ids": rows, "others": [[1]]}
     assert read_cache(path).numbers == {"share": share}
+
+
+# Further sources of training rows
+
+
+def parallel_rows(language: str, articles: int = 12, per_article: int = 3) -> list[dict[str, Any]]:
+    """Parallel rows: one id in all languages, the titles of each language its own."""
+    return [
+        {
+            "id": f"id-{article}-{number}",
+            "title": f"{language} article {article}",
+            "context": f"In {language} text {article} the answer {number} stands here.",
+            "question": f"What is {number} in {language} {article}?",
+            "answers": {"text": [f"answer {number}"]},
+        }
+        for article in range(articles)
+        for number in range(per_article)
+    ]
+
+
+def parallel_root(folder: Path) -> DataSource:
+    for language in ("hi", "en"):
+        write_jsonl(folder / "owner__name" / language / "validation.jsonl", parallel_rows(language))
+    return DataSource("local", folder)
+
+
+def qa_recipe(*also: dict[str, Any]) -> Recipe:
+    splits = dict.fromkeys(("train", "validation", "test"), "validation")
+    return recipe_of("qa", config="hi", splits=splits, group_by="title", also=also)
+
+
+EN = {"dataset": "owner/name", "config": "en", "split": "validation", "group_by": "title"}
+
+
+def articles_of(split: Split) -> set[str]:
+    return {example.inputs["question"].split()[-1] for example in split.examples}
+
+
+def test_auxiliary_rows_join_train_alone_and_leave_held_out_articles_out(tmp_path: Path) -> None:
+    source, recipe = parallel_root(tmp_path), qa_recipe(EN)
+    train, validation, test = (load_split(recipe, role, source) for role in ROLES)
+    alone = load_split(qa_recipe(), "train", source)
+    assert train.examples[: len(alone.examples)] == alone.examples
+    assert len(train.examples) == 2 * len(alone.examples) == train.num_rows
+    assert articles_of(train) & (articles_of(validation) | articles_of(test)) == set()
+    assert train.content_hash != alone.content_hash
+    assert train.origin == (
+        "owner/name/hi:validation (local root); "
+        f"{len(alone.examples)} rows of owner/name/en:validation (local root)"
+    )
+    assert validation == load_split(qa_recipe(), "validation", source)
+
+
+def test_a_row_goes_with_its_article_though_its_own_id_is_nowhere_held_out(tmp_path: Path) -> None:
+    source, recipe = parallel_root(tmp_path), qa_recipe(EN)
+    held_out = min(articles_of(load_split(recipe, "test", source))).rstrip("?")
+    extra = {**parallel_rows("en", 1, 1)[0], "id": "new", "title": f"en article {held_out}", "question": "New?"}
+    write_jsonl(tmp_path / "owner__name" / "en" / "validation.jsonl", [*parallel_rows("en"), extra])
+    assert "New?" not in {e.inputs["question"] for e in load_split(recipe, "train", source).examples}
+    ungrouped = qa_recipe({**EN, "group_by": None})
+    assert "New?" in {e.inputs["question"] for e in load_split(ungrouped, "train", source).examples}
+
+
+def test_auxiliary_rows_are_limited_by_themselves(tmp_path: Path) -> None:
+    source = parallel_root(tmp_path)
+    train = load_split(qa_recipe({**EN, "max_rows": 5}), "train", source, max_rows=4)
+    assert train.num_rows == 9 and [e.inputs["question"].split()[-2] for e in train.examples].count("en") == 5
+
+
+def test_a_missing_auxiliary_source_is_an_error_unless_it_is_optional(tmp_path: Path, caplog) -> None:
+    source, missing = parallel_root(tmp_path), {**EN, "config": "fr"}
+    with pytest.raises(DataError, match=r"no rows at .*fr/validation\.jsonl"):
+        load_split(qa_recipe(missing), "train", source)
+    train = load_split(qa_recipe({**missing, "optional": True}), "train", source)
+    assert train.examples == load_split(qa_recipe(), "train", source).examples
+    assert train.origin.endswith("; without owner/name/fr") and "goes without owner/name/fr" in caplog.text
+
+
+def test_a_users_file_goes_without_auxiliary_rows(tmp_path: Path) -> None:
+    source = user_file(tmp_path, parallel_rows("hi"))
+    assert load_split(qa_recipe(EN), "train", source) == load_split(qa_recipe(), "train", source)
+
+
+def joined(tmp_path: Path, num_partners: int) -> Split:
+    source = parallel_root(tmp_path)
+    translated = [{**row, "id": f"squad-{number}"} for number, row in enumerate(parallel_rows("hi", 4))]
+    originals = [{"id": f"squad-{number}", "question": f"Original {number}?"} for number in range(num_partners)]
+    write_jsonl(tmp_path / "owner__name" / "translated" / "train.jsonl", translated)
+    write_jsonl(tmp_path / "squad" / "plain" / "train.jsonl", originals)
+    join = {"dataset": "squad", "config": "plain", "column": "question"}
+    return load_split(qa_recipe({"dataset": "owner/name", "config": "translated", "join": join}), "train", source)
+
+
+def test_a_joined_column_comes_from_the_row_of_the_same_id(tmp_path: Path) -> None:
+    train = joined(tmp_path, 9)
+    asked = [e.inputs["question"] for e in train.examples if e.key.startswith("squad-")]
+    assert asked == [f"Original {number}?" for number in range(9)]
+    assert "9 rows of owner/name/translated:train (local root) with question of squad/plain:train" in train.origin
+
+
+def test_rows_keep_their_own_column_if_most_ids_have_no_partner(tmp_path: Path, caplog) -> None:
+    train = joined(tmp_path, 5)
+    asked = [e.inputs["question"] for e in train.examples if e.key.startswith("squad-")]
+    assert len(asked) == 12 and not any(question.startswith("Original") for question in asked)
+    assert "only 5 of 12 rows have a partner" in caplog.text
+
+
+def test_mistakes_in_an_auxiliary_source_are_named() -> None:
+    with pytest.raises(RecipeError, match=r"data.also.0.confg: unknown key, did you mean 'config'"):
+        qa_recipe({"dataset": "a/b", "confg": "x"})
+    with pytest.raises(RecipeError, match=r"data.also.0.join.colum: unknown key, did you mean 'column'"):
+        qa_recipe({"dataset": "a/b", "join": {"dataset": "c/d", "column": "question", "colum": "x"}})
+
+
+def test_no_held_out_article_of_mlqa_is_trained_on_in_any_language(shared_data: Path) -> None:
+    recipe, source = load_recipe("qa"), DataSource("local", shared_data)
+    train, validation, test = (load_split(recipe, role, source) for role in ROLES)
+    folder = shared_data / "facebook__mlqa"
+    rows = {
+        config: [
+            json.loads(line) for line in (folder / f"mlqa.{config}/validation.jsonl").read_text().splitlines()
+        ]
+        for config in ("hi.en", "en.en")
+    }
+    held_out = {e.key for split in (validation, test) for e in split.examples}
+    titles = {row["title"] for own in rows.values() for row in own if row["id"] in held_out}
+    forbidden = {row["context"] for own in rows.values() for row in own if row["title"] in titles}
+    assert len(held_out) > 150 and len(forbidden) > 150
+    assert not forbidden & {e.inputs["context"] for e in train.examples}
+    assert len(train.examples) > 3000 and "without facebook/mlqa/mlqa-translate-train.hi" in train.origin
 
 
 # Real rows
