@@ -23,6 +23,7 @@ from flan_lora.predictions import Prediction
 from flan_lora.recipe import Recipe
 from flan_lora.request import Answer, Request
 from flan_lora.tasks.task import Example, Inputs, Prompt, Task
+from flan_lora.windows import Windows
 from flan_lora.zero_shot import Wording, wordings
 
 WARM_UP_ROWS = 2
@@ -110,20 +111,19 @@ class Contest:
             DataError: a prompt does not fit, or the tokenizer cannot spell the labels.
         """
         constraints = [self._constraint(task, ask) for ask in asks]
-        requests = [
-            request
+        asked = [
+            self._requests(task, ask, constraint, examples)
             for ask, constraint in zip(asks, constraints, strict=True)
-            for request in self._requests(task, ask, constraint, examples)
         ]
         wants_labels = probabilities and bool(task.labels) and self.recipe.evaluation.constrained
-        answers, found = self._run(requests, wants_labels, progress)
+        served = iter(self._run([r for _, requests in asked for r in requests], wants_labels, progress))
         by_ask: list[tuple[Prediction, ...]] = []
-        for place, (ask, constraint) in enumerate(zip(asks, constraints, strict=True)):
-            rows = range(place * len(examples), (place + 1) * len(examples))
+        for ask, constraint, (windows, requests) in zip(asks, constraints, asked, strict=True):
+            best = windows.best([next(served) for _ in requests], lambda pair: pair[0].sureness)
             by_ask.append(
                 tuple(
-                    self._prediction(task, ask, constraint, example, answers[row], found[row])
-                    for example, row in zip(examples, rows, strict=True)
+                    self._prediction(task, ask, constraint, example, answer, labels)
+                    for example, (answer, labels) in zip(examples, best, strict=True)
                 )
             )
         return by_ask
@@ -144,9 +144,9 @@ class Contest:
         constraints = [self._constraint(task, ask) for ask in asks]
         for number, example in enumerate([*examples[:WARM_UP_ROWS], *examples]):
             for latencies, ask, constraint in zip(timed, asks, constraints, strict=True):
-                [request] = self._requests(task, ask, constraint, [example])
+                _, requests = self._requests(task, ask, constraint, [example])
                 start = time.perf_counter()
-                self._run([request], wants_labels=False, progress=False)
+                self._run(requests, wants_labels=False, progress=False)
                 if number >= min(WARM_UP_ROWS, len(examples)):
                     latencies[example.key] = time.perf_counter() - start
         return [
@@ -165,11 +165,13 @@ class Contest:
 
     def _requests(
         self, task: Task, ask: Ask, constraint: LabelConstraint | None, examples: Sequence[Example]
-    ) -> list[Request]:
+    ) -> tuple[Windows, list[Request]]:
+        """One request per example, or one per window of it."""
         prompts = [ask.prompt(example.inputs) for example in examples]
         limit = self.recipe.data.max_source_tokens
+        windows = Windows.over(task, self._base.tokenizer, prompts, limit)
         longest = constraint.max_new_tokens if constraint else task.max_new_tokens
-        return [
+        return windows, [
             Request(
                 input_ids=source.input_ids,
                 mix=ask.mix,
@@ -177,12 +179,12 @@ class Contest:
                 num_beams=self.recipe.evaluation.num_beams,
                 constraint=constraint,
             )
-            for source in encode_sources(self._base.tokenizer, prompts, limit)
+            for source in encode_sources(self._base.tokenizer, windows.prompts, limit)
         ]
 
     def _run(
         self, requests: Sequence[Request], wants_labels: bool, progress: bool
-    ) -> tuple[list[Answer], list[Mapping[str, float] | None]]:
+    ) -> list[tuple[Answer, Mapping[str, float] | None]]:
         """The best answer to each request, and its labels' probabilities; batches of like length."""
         from tqdm import tqdm
 
@@ -202,8 +204,7 @@ class Contest:
                         found.update(zip(places, labels, strict=True))
                 answers.update({place: best for place, (best, *_) in zip(places, generated, strict=True)})
                 bar.update(len(places))
-        every = range(len(requests))
-        return [answers[place] for place in every], [found.get(place) for place in every]
+        return [(answers[place], found.get(place)) for place in range(len(requests))]
 
     def _prediction(
         self,

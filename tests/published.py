@@ -27,6 +27,7 @@ def tiny_fingerprint() -> str:
 
 def manifest_values(name: str = "emotion", **changes: Any) -> dict[str, Any]:
     """A valid manifest of an emotion adapter as plain values, top-level fields replaced by ``changes``."""
+    task = TASKS.get(changes.get("task", "emotion"))
     lora = {"rank": 4, "alpha": 8, "target_modules": TARGETS, **changes.pop("lora", {})}
     base = {"model": "mini", "fingerprint": HASH, "quantization": "int8", **changes.pop("base", {})}
     recipe = Recipe.model_validate(
@@ -41,7 +42,7 @@ def manifest_values(name: str = "emotion", **changes: Any) -> dict[str, Any]:
     document: dict[str, Any] = {
         "name": name,
         "task": "emotion",
-        "task_version": TASKS["emotion"].version,
+        "task_version": task.version if task is not None else 1,
         "base": base,
         "recipe": recipe.resolved(),
         "recipe_fingerprint": recipe.fingerprint(),

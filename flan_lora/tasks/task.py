@@ -79,3 +79,5 @@ class Task:
     labels: tuple[str, ...] = ()
     """For classification: every answer, as the base spells it; empty for generation."""
     baselines: tuple[Baseline, ...] = field(default=())
+    is_windowed: bool = False
+    """Whether a body that is too long is read in overlapping windows, the surest answer kept, and not cut."""
