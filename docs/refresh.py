@@ -20,9 +20,9 @@ HEADLINES = {
     "emotion": ("accuracy", "macro_f1"),
     "qa": ("exact_match", "f1"),
     "question-generation": ("bleu", "rouge_l", "meteor"),
-    "paraphrase": ("bleu", "ibleu", "copy_share"),
+    "paraphrase": ("ibleu", "self_bleu", "copy_share"),
     "summarization": ("rouge_1", "rouge_2", "rouge_l"),
-    "similarity": ("accuracy", "f1"),
+    "similarity": ("accuracy", "f1", "order_agreement"),
 }
 """Scores worth a line in the table; all of them are in metrics.json."""
 

@@ -25,7 +25,7 @@ from flan_lora.recipe import AuxiliarySection, Recipe, Role
 from flan_lora.rows import Row
 from flan_lora.sources import DataSource, name_for_task, open_source, read_auxiliary, read_table
 from flan_lora.tasks import TASKS
-from flan_lora.tasks.task import Example, Task
+from flan_lora.tasks.task import Example, Task, swapped
 from flan_lora.token_cache import BrokenCacheError, CacheFile, default_cache_dir, read_cache, write_cache
 from flan_lora.windows import window_with
 
@@ -82,11 +82,14 @@ def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int 
     Raises:
         DataError: rows cannot be found, read, divided or used by the task.
     """
-    part = _own_part(recipe, role, source, max_rows)
+    task, part = TASKS[recipe.task], _own_part(recipe, role, source, max_rows)
     parts = [part, *_auxiliary_parts(recipe, source)] if role == "train" else [part]
+    examples = [example for part in parts for example in part.examples]
+    if role == "train" and task.swap is not None:
+        examples += [swapped(task, example) for example in examples]
     return Split(
         role=role,
-        examples=_with_own_keys([example for part in parts for example in part.examples]),
+        examples=_with_own_keys(examples),
         origin="; ".join(part.origin for part in parts),
         num_rows=sum(part.num_rows for part in parts),
         content_hash=_sha256(line for part in parts for line in part.content),

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,8 +17,9 @@ import torch
 from flan_lora.decode import LabelConstraint, decode, generation_config, label_constraint
 from flan_lora.encode import Collator, encode_sources
 from flan_lora.errors import BaseModelError, DataError
-from flan_lora.metrics import Score, bootstrap
+from flan_lora.metrics import Score, bootstrap, order_agreement
 from flan_lora.predictions import Prediction
+from flan_lora.tasks.task import swapped
 from flan_lora.windows import Windows
 
 if TYPE_CHECKING:
@@ -84,13 +85,28 @@ def evaluate(
 ) -> Evaluation:
     """Predict a split and score it, each score with its 95 % bootstrap interval over rows.
 
+    A task with ``swap`` also gets ``order_agreement``: the share of rows answered alike the other way round.
     ``name`` says whose answers these are. Raises what ``predict`` raises, and DataError for an empty split.
     """
     _check_not_empty(split)
     start = time.perf_counter()
     outputs = _generate(model, tokenizer, task, split.examples, evaluation, max_source_tokens, progress)
     seconds = time.perf_counter() - start
-    return _scored(name, task, split, [task.parse(output) for output in outputs], outputs, seconds)
+    answers = [task.parse(output) for output in outputs]
+    scored = _scored(name, task, split, answers, outputs, seconds)
+    if task.swap is None:
+        return scored
+    other_way = predict(
+        model,
+        tokenizer,
+        task,
+        [swapped(task, example) for example in split.examples],
+        evaluation=evaluation,
+        max_source_tokens=max_source_tokens,
+        progress=progress,
+    )
+    agreement = bootstrap([order_agreement()], answers, [[answer] for answer in other_way], answers)
+    return replace(scored, scores=scored.scores | agreement)
 
 
 def evaluate_baselines(task: Task, train: Split, split: Split) -> dict[str, Evaluation]:

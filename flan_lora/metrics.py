@@ -140,6 +140,21 @@ def binary(labels: Sequence[str], positive: str) -> Scorer:
     return Scorer(both.statistics, reduce)
 
 
+def order_agreement() -> Scorer:
+    """order_agreement: share of rows with the same answer in both orders, in [0, 1].
+
+    The answers to the swapped inputs stand in the place of the references.
+    """
+
+    def statistics(predictions: Sequence[str], references: References, sources: Sequence[str]) -> FloatArray:
+        import numpy as np
+
+        pairs = zip(predictions, references, strict=True)
+        return np.array([[answer == swapped[0]] for answer, swapped in pairs], dtype=np.float64)
+
+    return Scorer(statistics, lambda rows: {"order_agreement": float(rows.mean())})
+
+
 def squad(language: str = "en") -> Scorer:
     """exact_match and f1 (0..100), the best over the references of each row.
 

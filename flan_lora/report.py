@@ -51,7 +51,7 @@ LIMITS = {
     "the sentence as it is (copy_share says how often).",
     "summarization": "A summary may leave out what matters, mix up who said what, or state what nobody said.",
     "similarity": "PAWS, its recipe's data, has pairs that share most of their words; on other pairs its answers "
-    "are less reliable.",
+    "are less reliable. order_agreement says how often both orders of a pair get the same answer.",
 }
 """Known weaknesses by task, in plain words."""
 
@@ -67,7 +67,7 @@ DATA_TERMS = {
 }
 """What the datasets of the recipes say about their use. English all of them, but for MLQA's configs."""
 
-SHARES = re.compile(r"accuracy|macro_f1|.*_share")
+SHARES = re.compile(r"accuracy|macro_f1|.*_share|order_agreement")
 HUB_METRICS = {"macro_f1": "f1", "self_bleu": "bleu", "ibleu": "bleu"}
 
 

@@ -25,6 +25,11 @@ def _examples(row: Row) -> list[Example]:
     return [Example(row_key(row), _prompt(inputs), label, (label,), inputs)]
 
 
+def _swap(inputs: Inputs) -> Inputs:
+    """The pair in its other order, which means the same."""
+    return {"sentence1": inputs["sentence2"], "sentence2": inputs["sentence1"]}
+
+
 TASK = Task(
     name="similarity",
     version=1,
@@ -39,4 +44,5 @@ TASK = Task(
     max_new_tokens=8,
     labels=LABELS,
     baselines=(Baseline("majority", majority),),
+    swap=_swap,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flan_lora.metrics import Scorer
@@ -79,5 +79,14 @@ class Task:
     labels: tuple[str, ...] = ()
     """For classification: every answer, as the base spells it; empty for generation."""
     baselines: tuple[Baseline, ...] = field(default=())
+    swap: Callable[[Inputs], Inputs] | None = None
+    """For symmetric tasks: the same question the other way round. Training reads both, evaluation compares."""
     is_windowed: bool = False
     """Whether a body that is too long is read in overlapping windows, the surest answer kept, and not cut."""
+
+
+def swapped(task: Task, example: Example) -> Example:
+    """The example the other way round; for tasks with ``swap`` only."""
+    assert task.swap is not None
+    inputs = task.swap(example.inputs)
+    return replace(example, key=f"{example.key}-swapped", prompt=task.prompt(inputs), inputs=inputs)

@@ -713,6 +713,21 @@ def test_no_held_out_article_of_mlqa_is_trained_on_in_any_language(shared_data: 
     assert len(train.examples) > 3000 and "without facebook/mlqa/mlqa-translate-train.hi" in train.origin
 
 
+def test_a_symmetric_task_is_trained_on_both_orders_and_tested_on_one(tmp_path: Path) -> None:
+    rows = [{"sentence1": f"a {n}", "sentence2": f"b {n}", "label": n % 2} for n in range(4)]
+    source = local_root(tmp_path, train=rows, test=rows)
+    train, test = (load_split(recipe_of("similarity"), role, source) for role in ("train", "test"))  # type: ignore[arg-type]
+    assert (len(train.examples), train.num_rows, len(test.examples)) == (8, 4, 4)
+    assert train.examples[:4] == test.examples
+    for one, other in zip(train.examples[:4], train.examples[4:], strict=True):
+        assert (other.inputs["sentence1"], other.inputs["sentence2"]) == (
+            one.inputs["sentence2"],
+            one.inputs["sentence1"],
+        )
+        assert (other.target, other.key) == (one.target, f"{one.key}-swapped")
+        assert str(other.prompt) != str(one.prompt)
+
+
 # Real rows
 
 

@@ -363,3 +363,27 @@ def test_baselines_are_scored_like_a_model() -> None:
     expected = score(task.scorers, ["joy"] * 4, [ex.references for ex in test], [""] * 4)
     assert {name: s.value for name, s in result.scores.items()} == expected
     assert result.scores["accuracy"].value == 0.75
+
+
+def test_a_symmetric_task_is_asked_both_ways(model: Any) -> None:
+    """The toy's swap turns the words round; agreement counts the answers that stay."""
+    task = replace(
+        make_task(("sad", "joy")),
+        swap=lambda inputs: {"text": " ".join(reversed(inputs["text"].split()))},
+        scorers=(classification(("sad", "joy")),),
+    )
+    examples = tuple(
+        Example(str(n), task.prompt({"text": text}), "joy", ("joy",), {"text": text})
+        for n, text in enumerate(("the joy", "a b", "no", "love is not sad", "what the question", "yes no yes"))
+    )
+    split = Split("test", examples, "here", len(examples), "hash")
+    settings = {"evaluation": EvaluationSection(), "max_source_tokens": 64}
+    scored = evaluate(model, TOKENIZER, task, split, name="x", **settings)
+    turned = [replace(e, prompt=task.prompt(task.swap(e.inputs))) for e in examples]  # type: ignore[misc]
+    one, other = (predict(model, TOKENIZER, task, rows, **settings) for rows in (examples, turned))
+    share = sum(a == b for a, b in zip(one, other, strict=True)) / len(examples)
+    assert scored.scores["order_agreement"].value == share
+    assert (
+        "order_agreement"
+        not in evaluate(model, TOKENIZER, replace(task, swap=None), split, name="x", **settings).scores
+    )

@@ -194,3 +194,11 @@ def test_importing_metrics_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_order_agreement_is_the_share_of_rows_answered_alike_both_ways():
+    scores = metrics.bootstrap(
+        [metrics.order_agreement()], ["yes", "no", "yes", "no"], [["yes"], ["yes"], ["yes"], ["no"]], [""] * 4
+    )
+    found = scores["order_agreement"]
+    assert found.value == 0.75 and 0 <= found.low <= 0.75 <= found.high <= 1

@@ -216,7 +216,7 @@ def test_a_pinned_adapter_stays(root: Path, base: Base) -> None:
 
 
 SAD = [f"i am so sad, {word} is not what you love" for word in "abcdefghijklmnopqrstuvwxyz0123456789"]
-ASKING = [f"what is the question to {word}?" for word in "abcdefghijklmnopqrstuvwxyz0123456789"]
+ASKING = [f"what is the question to {word}" for word in "abcdefghijklmnopqrstuvwxyz0123456789"]
 
 
 @pytest.fixture
