@@ -93,6 +93,19 @@ class Completion:
     """How ``"auto"`` chose."""
 
 
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Something that can be asked of a text, found by the task, and the adapter's answer to it."""
+
+    inputs: Inputs
+    completion: Completion
+
+    @property
+    def sureness(self) -> float:
+        """Log-probability per token of the answer."""
+        return self.completion.log_prob / max(self.completion.num_tokens, 1)
+
+
 @dataclass(frozen=True)
 class Profile:
     """How an adapter wants to be asked."""
@@ -224,6 +237,30 @@ class Router:
             rows.append(self._row(text, mix, task, route, limits, num_return_sequences, sampling))
         completions = self._answer(rows, start, label_probabilities)
         return completions[0] if is_single else completions
+
+    def propose(self, text: str, adapter: str, *, max_proposals: int = 5) -> list[Proposal]:
+        """What can be asked of a text alone, surest first: of a passage, questions with their answers.
+
+        Every span that the task finds is tried, in batches. A question that names its own answer, or has most of
+        its words in common with a surer one, is left out.
+
+        Raises:
+            RequestError: the adapter's task proposes nothing.
+            What ``generate`` raises.
+        """
+        task = self._profile(adapter).task
+        if task is None or task.propose is None:
+            raise RequestError(
+                f"adapter {adapter!r} proposes nothing: its task takes {', '.join(self.inputs(adapter))}, and has "
+                "no way to find them in a text.\nAsk it with `generate`."
+            )
+        asked = task.propose(text)
+        answered = map(Proposal, asked, self.generate(asked, adapter))
+        kept: list[Proposal] = []
+        for proposal in sorted(answered, key=lambda item: -item.sureness):
+            if len(kept) < max_proposals and _is_new(proposal, text, kept):
+                kept.append(proposal)
+        return kept
 
     def stream(
         self, text: Text, adapter: Choice, *, task: str | None = None, max_new_tokens: int | None = None,
@@ -611,6 +648,15 @@ def _best_route(scores: Mapping[str, float], signatures: Mapping[str, Signature]
         runner_up=others[0] if others else None,
         runner_up_score=scores[others[0]] if others else None,
     )
+
+
+def _is_new(proposal: Proposal, text: str, kept: Sequence[Proposal]) -> bool:
+    """Whether a question keeps its answer to itself, and does not ask what a surer one asks."""
+    question = proposal.completion.text.casefold()
+    words = set(question.split())
+    gives_away = any(value != text and value.casefold() in question for value in proposal.inputs.values())
+    others = (set(other.completion.text.casefold().split()) for other in kept)
+    return bool(words) and not gives_away and all(len(words & seen) <= 0.6 * len(words | seen) for seen in others)
 
 
 def _one_per_text(adapter: Choice | Sequence[Choice], num_texts: int) -> list[Choice]:

@@ -33,7 +33,7 @@ def manifest_values(name: str = "emotion", **changes: Any) -> dict[str, Any]:
     recipe = Recipe.model_validate(
         {
             "name": name,
-            "task": "emotion",
+            "task": task.name if task is not None else "emotion",
             "base": {key: base[key] for key in ("model", "revision", "quantization") if key in base},
             "data": {"dataset": "dair-ai/emotion", "config": "split"},
             "lora": lora,

@@ -42,6 +42,13 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
 @click.option("-o", "--output", "target", type=_PATH, metavar="FILE", help="Where the answers go, as JSONL.")
 @click.option("--base", metavar="BASE", help="The base to load; the adapter must fit it. [default: the adapter's]")
 @click.option("--compare", is_flag=True, help="Print the bare base's answer beside the adapter's.")
+@click.option(
+    "--propose",
+    "max_proposals",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="question-generation: up to N questions with their answers about each TEXT, surest first.",
+)
 @click.option("--scores", is_flag=True, help="Add log-probabilities: of the answer, and of a task's labels.")
 @adapters_dir_option
 @json_option
@@ -53,6 +60,7 @@ def generate(
     target: Path | None,
     base: str | None,
     compare: bool,
+    max_proposals: int | None,
     scores: bool,
     adapters_dir: Path,
     as_json: bool,
@@ -69,11 +77,18 @@ def generate(
 
     if (source is None) != (target is None):
         raise DataError("--input and --output go together: a file to read, a file to write.")
-    if source is not None and (texts or columns or compare):
-        raise DataError("--input takes all texts from the file: no TEXT, --column or --compare beside it.")
+    if source is not None and (texts or columns or compare or max_proposals):
+        raise DataError(
+            "--input takes all texts from the file: no TEXT, --column, --compare or --propose beside it."
+        )
     router, name = _open(adapter_name, adapters_dir, base)
     if source is not None and target is not None:
         _answer_file(router, name, source, target, scores)
+        return
+    if max_proposals is not None:
+        if columns or compare:
+            raise DataError("--propose takes TEXT alone: no --column or --compare beside it.")
+        _print_proposals(router, name, [_text(text) for text in texts or ("-",)], max_proposals, as_json=as_json)
         return
     given = _read_texts(() if name == "auto" else router.inputs(name), texts, columns)
     choices: list[Any] = [{name: 0.0}, name] if compare else [name]  # weight 0: the base, asked as the adapter is
@@ -128,6 +143,33 @@ def _read_texts(inputs: Sequence[str], texts: Sequence[str], columns: Sequence[s
     if len(inputs) > 1:
         raise DataError(f"this adapter's task takes {len(inputs)} inputs, not one text: {wanted}")
     return [_text(text) for text in texts or ("-",)]
+
+
+def _print_proposals(router: Router, name: str, texts: Sequence[str], limit: int, *, as_json: bool) -> None:
+    """What can be asked of each text, its answer, and how sure the adapter is."""
+    found = [router.propose(text, name, max_proposals=limit) for text in texts]
+    rows = [
+        [
+            (item.completion.text, next(v for v in item.inputs.values() if v != text), item.sureness)
+            for item in items
+        ]
+        for text, items in zip(texts, found, strict=True)
+    ]
+    if as_json:
+        print_json(
+            [
+                {
+                    "input": text,
+                    "questions": [dict(zip(("question", "answer", "score"), row, strict=True)) for row in own],
+                }
+                for text, own in zip(texts, rows, strict=True)
+            ]
+        )
+        return
+    for text, own in zip(texts, rows, strict=True):
+        if len(texts) > 1:
+            click.echo(shorten(text, 90))
+        print_table(("QUESTION", "ANSWER", "SCORE"), [(q, a, f"{score:.2f}") for q, a, score in own])
 
 
 def _print_answers(

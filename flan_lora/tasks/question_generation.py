@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from flan_lora.metrics import bleu, meteor, rouge
 from flan_lora.tasks.baselines import sentences
+from flan_lora.tasks.candidates import candidates
 from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
 from flan_lora.tasks.text import answers_field, plain, row_key, text_field
 
@@ -72,6 +73,11 @@ def _copy_sentence(train: Sequence[Example], examples: Sequence[Example]) -> lis
     return [marked_sentence(e.inputs).replace(f"{MARK} ", "").replace(f" {MARK}", "") for e in examples]
 
 
+def _propose(context: str) -> list[Inputs]:
+    """One input for every span of a passage that could be an answer."""
+    return [{"context": context, "answer": span.text} for span in candidates(context)]
+
+
 TASK = Task(
     name="question-generation",
     version=1,
@@ -84,4 +90,5 @@ TASK = Task(
     select_on="rouge_l",
     max_new_tokens=48,
     baselines=(Baseline("answer_sentence", _copy_sentence),),
+    propose=_propose,
 )

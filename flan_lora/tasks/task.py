@@ -81,6 +81,8 @@ class Task:
     baselines: tuple[Baseline, ...] = field(default=())
     swap: Callable[[Inputs], Inputs] | None = None
     """For symmetric tasks: the same question the other way round. Training reads both, evaluation compares."""
+    propose: Callable[[str], list[Inputs]] | None = None
+    """A text alone -> inputs that could be asked of it (question-generation: an answer each), in its order."""
     is_windowed: bool = False
     """Whether a body that is too long is read in overlapping windows, the surest answer kept, and not cut."""
 

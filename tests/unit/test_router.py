@@ -17,7 +17,7 @@ from flan_lora.errors import AdapterError, AdapterMismatchError, DataError, Requ
 from flan_lora.evaluate import predict
 from flan_lora.recipe import Recipe
 from flan_lora.request import Sampling
-from flan_lora.router import Choice, Router
+from flan_lora.router import Choice, Completion, Proposal, Router, _is_new
 from flan_lora.routing import report
 from flan_lora.signature import SIGNATURE, fit, read_signature
 from flan_lora.store import Store, load_adapter
@@ -371,3 +371,44 @@ def test_eight_threads_get_the_answers_of_one(root: Path, base: Base, tmp_path: 
     assert traffic.num_rows >= 2400 and traffic.num_steps < 2400, "rows share steps"
     assert traffic.num_joined > 100, "rows must join batches that are under way for this to test it"
     assert traffic.most_rows > 8, "rows of three calls at least must have met"
+
+
+# What can be asked of a text
+
+
+@pytest.fixture
+def asking(tmp_path: Path, base: Base) -> Router:
+    publish(tmp_path / "store", "asking", 9, task="question-generation")
+    publish(tmp_path / "store", "emotion", 3)
+    return Router.open(tmp_path / "store", base)
+
+
+PASSAGE = "Ada Lovelace met Charles Babbage in London on 5 June 1833. He was 41 years old."
+
+
+def test_proposals_are_questions_to_spans_of_the_text_surest_first(asking: Router) -> None:
+    spans = [inputs["answer"] for inputs in TASKS["question-generation"].propose(PASSAGE)]  # type: ignore[misc]
+    assert spans == ["Ada Lovelace", "Charles Babbage", "London", "5 June 1833", "41 years"]
+    found = asking.propose(PASSAGE, "asking", max_proposals=3)
+    assert 1 <= len(found) <= 3
+    assert [item.sureness for item in found] == sorted((item.sureness for item in found), reverse=True)
+    for item in found:
+        assert item.inputs["answer"] in spans and item.inputs["context"] == PASSAGE
+        assert item.completion.text == asking.generate(item.inputs, "asking").text
+    assert asking.propose("nothing in here.", "asking") == []
+
+
+def test_a_question_that_gives_its_answer_away_or_repeats_another_is_left_out() -> None:
+    def proposal(question: str, answer: str) -> Proposal:
+        return Proposal({"context": "c", "answer": answer}, Completion(question, "a", 0.0, 3, -1.0))
+
+    kept = [proposal("Where did Ada meet him?", "London")]
+    assert _is_new(proposal("When was he born?", "1791"), "c", kept)
+    assert not _is_new(proposal("Was he born in 1791?", "1791"), "c", kept)
+    assert not _is_new(proposal("Where did Ada first meet him?", "Oslo"), "c", kept)
+    assert not _is_new(proposal("", "1791"), "c", kept)
+
+
+def test_other_tasks_propose_nothing(asking: Router) -> None:
+    with pytest.raises(RequestError, match="'emotion' proposes nothing: its task takes text, and has no way"):
+        asking.propose("so sad", "emotion")
