@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections.abc import Sequence
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from flan_lora.bank import AdapterState
 from flan_lora.base import Base, open_base
+from flan_lora.cli import main
 from flan_lora.errors import AdapterError, AdapterMismatchError, DataError, RequestError, UnknownAdapterError
 from flan_lora.evaluate import predict
 from flan_lora.recipe import Recipe
@@ -412,3 +415,18 @@ def test_a_question_that_gives_its_answer_away_or_repeats_another_is_left_out() 
 def test_other_tasks_propose_nothing(asking: Router) -> None:
     with pytest.raises(RequestError, match="'emotion' proposes nothing: its task takes text, and has no way"):
         asking.propose("so sad", "emotion")
+
+
+def test_the_command_line_lists_proposals(asking: Router, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    command = ["generate", "--adapter", str(store / "asking"), "--base", asking._base.spec.model, "--propose", "2"]
+    shown = CliRunner().invoke(main, [*command, PASSAGE], catch_exceptions=False)
+    assert shown.exit_code == 0 and shown.stdout.splitlines()[0].split() == ["QUESTION", "ANSWER", "SCORE"]
+    listed = CliRunner().invoke(main, [*command, "--json", PASSAGE, "nothing in here."], catch_exceptions=False)
+    first, second = json.loads(listed.stdout)
+    expected = asking.propose(PASSAGE, "asking", max_proposals=2)
+    assert [row["question"] for row in first["questions"]] == [item.completion.text for item in expected]
+    assert [row["answer"] for row in first["questions"]] == [item.inputs["answer"] for item in expected]
+    assert second == {"input": "nothing in here.", "questions": []}
+    refused = CliRunner().invoke(main, [*command, "--compare", PASSAGE])
+    assert refused.exit_code == 1 and "--propose takes TEXT alone" in refused.output
