@@ -23,7 +23,6 @@ from flan_lora.predictions import Prediction
 from flan_lora.recipe import Recipe
 from flan_lora.request import Answer, Request
 from flan_lora.tasks.task import Example, Inputs, Prompt, Task
-from flan_lora.windows import Windows
 from flan_lora.zero_shot import Wording, wordings
 
 WARM_UP_ROWS = 2
@@ -111,19 +110,20 @@ class Contest:
             DataError: a prompt does not fit, or the tokenizer cannot spell the labels.
         """
         constraints = [self._constraint(task, ask) for ask in asks]
-        asked = [
-            self._requests(task, ask, constraint, examples)
+        requests = [
+            request
             for ask, constraint in zip(asks, constraints, strict=True)
+            for request in self._requests(task, ask, constraint, examples)
         ]
         wants_labels = probabilities and bool(task.labels) and self.recipe.evaluation.constrained
-        served = iter(self._run([r for _, requests in asked for r in requests], wants_labels, progress))
+        answers, found = self._run(requests, wants_labels, progress)
         by_ask: list[tuple[Prediction, ...]] = []
-        for ask, constraint, (windows, requests) in zip(asks, constraints, asked, strict=True):
-            best = windows.best([next(served) for _ in requests], lambda pair: pair[0].sureness)
+        for place, (ask, constraint) in enumerate(zip(asks, constraints, strict=True)):
+            rows = range(place * len(examples), (place + 1) * len(examples))
             by_ask.append(
                 tuple(
-                    self._prediction(task, ask, constraint, example, answer, labels)
-                    for example, (answer, labels) in zip(examples, best, strict=True)
+                    self._prediction(task, ask, constraint, example, answers[row], found[row])
+                    for example, row in zip(examples, rows, strict=True)
                 )
             )
         return by_ask
@@ -144,9 +144,9 @@ class Contest:
         constraints = [self._constraint(task, ask) for ask in asks]
         for number, example in enumerate([*examples[:WARM_UP_ROWS], *examples]):
             for latencies, ask, constraint in zip(timed, asks, constraints, strict=True):
-                _, requests = self._requests(task, ask, constraint, [example])
+                [request] = self._requests(task, ask, constraint, [example])
                 start = time.perf_counter()
-                self._run(requests, wants_labels=False, progress=False)
+                self._run([request], wants_labels=False, progress=False)
                 if number >= min(WARM_UP_ROWS, len(examples)):
                     latencies[example.key] = time.perf_counter() - start
         return [
@@ -165,13 +165,11 @@ class Contest:
 
     def _requests(
         self, task: Task, ask: Ask, constraint: LabelConstraint | None, examples: Sequence[Example]
-    ) -> tuple[Windows, list[Request]]:
-        """One request per example, or one per window of it."""
+    ) -> list[Request]:
         prompts = [ask.prompt(example.inputs) for example in examples]
         limit = self.recipe.data.max_source_tokens
-        windows = Windows.over(task, self._base.tokenizer, prompts, limit)
         longest = constraint.max_new_tokens if constraint else task.max_new_tokens
-        return windows, [
+        return [
             Request(
                 input_ids=source.input_ids,
                 mix=ask.mix,
@@ -179,12 +177,12 @@ class Contest:
                 num_beams=self.recipe.evaluation.num_beams,
                 constraint=constraint,
             )
-            for source in encode_sources(self._base.tokenizer, windows.prompts, limit)
+            for source in encode_sources(self._base.tokenizer, prompts, limit)
         ]
 
     def _run(
         self, requests: Sequence[Request], wants_labels: bool, progress: bool
-    ) -> list[tuple[Answer, Mapping[str, float] | None]]:
+    ) -> tuple[list[Answer], list[Mapping[str, float] | None]]:
         """The best answer to each request, and its labels' probabilities; batches of like length."""
         from tqdm import tqdm
 
@@ -204,7 +202,8 @@ class Contest:
                         found.update(zip(places, labels, strict=True))
                 answers.update({place: best for place, (best, *_) in zip(places, generated, strict=True)})
                 bar.update(len(places))
-        return [(answers[place], found.get(place)) for place in range(len(requests))]
+        every = range(len(requests))
+        return [answers[place] for place in every], [found.get(place) for place in every]
 
     def _prediction(
         self,

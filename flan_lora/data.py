@@ -27,7 +27,6 @@ from flan_lora.sources import DataSource, name_for_task, open_source, read_auxil
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import Example, Task, swapped
 from flan_lora.token_cache import BrokenCacheError, CacheFile, default_cache_dir, read_cache, write_cache
-from flan_lora.windows import window_with
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,7 +47,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 ROLES: tuple[Role, ...] = get_args(Role)
-CACHE_VERSION = 2
+CACHE_VERSION = 1
 """Part of every cache key: raise it when encoding changes, and old files are no longer found."""
 ROWS_PER_CALL = 1000
 """Texts per call of the tokenizer: large enough to be fast, small enough for a moving progress bar."""
@@ -370,9 +369,7 @@ def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _cache_key(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash of all that the ids depend on."""
-    data = recipe.data
-    is_windowed = TASKS[recipe.task].is_windowed
-    limits = f"{CACHE_VERSION} {is_windowed} {data.max_source_tokens} {data.max_target_tokens}"
+    limits = f"{CACHE_VERSION} {recipe.data.max_source_tokens} {recipe.data.max_target_tokens}"
     texts = (
         text
         for example in split.examples
@@ -385,15 +382,13 @@ def _encode(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) ->
     """Encode every example, in the form that the cache stores."""
     from tqdm import tqdm
 
-    task, limit = TASKS[recipe.task], recipe.data.max_source_tokens
     sources: list[EncodedSource] = []
     targets: list[EncodedSource] = []
     quiet = len(split.examples) < PROGRESS_FROM_ROWS or not sys.stderr.isatty()
     with tqdm(total=len(split.examples), desc=f"encode {split.role}", unit="row", disable=quiet) as bar:
         for start in range(0, len(split.examples), ROWS_PER_CALL):
             chunk = split.examples[start : start + ROWS_PER_CALL]
-            prompts = [window_with(e.target, task, tokenizer, e.prompt, limit) for e in chunk]
-            sources += encode_sources(tokenizer, prompts, limit)
+            sources += encode_sources(tokenizer, [e.prompt for e in chunk], recipe.data.max_source_tokens)
             targets += encode_targets(tokenizer, [e.target for e in chunk], recipe.data.max_target_tokens)
             bar.update(len(chunk))
     unk = tokenizer.unk_token_id

@@ -117,18 +117,11 @@ def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
 
 def _cut(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, max_tokens: int) -> list[int]:
     """Ids of the prompt with the longest beginning of its body, in words, that fits."""
-    return _upto(tokenizer, prompt, fitting_end(tokenizer, prompt, max_tokens))
 
+    def encode(end: int) -> list[int]:
+        return _tokenise(tokenizer, [f"{prompt.head}{prompt.body[:end]}{prompt.tail}"])[0]
 
-def fitting_end(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, max_tokens: int) -> int:
-    """How many characters of the body fit, whole words; all of them if the prompt is not too long.
-
-    Raises:
-        DataError: the prompt does not fit even with an empty body.
-    """
-    if len(_upto(tokenizer, prompt, len(prompt.body))) <= max_tokens:
-        return len(prompt.body)
-    num_fixed_tokens = len(_upto(tokenizer, prompt, 0))
+    num_fixed_tokens = len(encode(0))
     if num_fixed_tokens > max_tokens:
         raise DataError(
             f"a prompt does not fit: {num_fixed_tokens} tokens without its body, at most {max_tokens}.\n"
@@ -139,14 +132,8 @@ def fitting_end(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, max_tokens: 
     fits, too_long = 0, len(ends)  # places in `ends`; bisection keeps the one fitting, the other not
     while too_long - fits > 1:
         middle = (fits + too_long) // 2
-        is_fitting = len(_upto(tokenizer, prompt, ends[middle])) <= max_tokens
-        fits, too_long = (middle, too_long) if is_fitting else (fits, middle)
-    return ends[fits]
-
-
-def _upto(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, end: int) -> list[int]:
-    """Ids of the prompt with so many characters of its body."""
-    return _tokenise(tokenizer, [f"{prompt.head}{prompt.body[:end]}{prompt.tail}"])[0]
+        fits, too_long = (middle, too_long) if len(encode(ends[middle])) <= max_tokens else (fits, middle)
+    return encode(ends[fits])
 
 
 def _shorten(text: str, max_chars: int = 60) -> str:

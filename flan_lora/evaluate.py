@@ -20,7 +20,6 @@ from flan_lora.errors import BaseModelError, DataError
 from flan_lora.metrics import Score, bootstrap, order_agreement
 from flan_lora.predictions import Prediction
 from flan_lora.tasks.task import swapped
-from flan_lora.windows import Windows
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -153,8 +152,7 @@ def _generate(
 ) -> list[str]:
     """The text that the model writes for each example, before the task parses it."""
     constraint = label_constraint(tokenizer, task.labels) if task.labels and evaluation.constrained else None
-    windows = Windows.over(task, tokenizer, [example.prompt for example in examples], max_source_tokens)
-    encoded = encode_sources(tokenizer, windows.prompts, max_source_tokens)
+    encoded = encode_sources(tokenizer, [example.prompt for example in examples], max_source_tokens)
     sources = [{"input_ids": source.input_ids} for source in encoded]
     # longest first: memory runs out in the first batch or never, and the bar's estimate errs on the safe side
     order = sorted(range(len(sources)), key=lambda row: (-len(sources[row]["input_ids"]), row))
@@ -163,26 +161,15 @@ def _generate(
     config = generation_config(
         model.config, tokenizer, max_new_tokens=max_new_tokens, num_beams=evaluation.num_beams
     )
-    config.return_dict_in_generate = True
-    config.output_scores = is_scored = len(windows.prompts) > len(examples)
-    outputs = [_Output("", 0.0)] * len(sources)
+    texts = [""] * len(examples)
     with _eval_mode(model), torch.inference_mode(), _bar(len(order), task.name, progress) as bar:
         for start in range(0, len(order), evaluation.batch_size):
             rows = order[start : start + evaluation.batch_size]
             batch = collate([sources[row] for row in rows])
-            found = _generate_batch(model, batch, config, constraint, is_scored=is_scored)
-            for row, (ids, score) in zip(rows, found, strict=True):
-                outputs[row] = _Output(decode(tokenizer, ids, constraint), score)
+            for row, ids in zip(rows, _generate_batch(model, batch, config, constraint), strict=True):
+                texts[row] = decode(tokenizer, ids, constraint)
             bar.update(len(rows))
-    return [output.text for output in windows.best(outputs, lambda output: output.score)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """What the model wrote, and how sure it was: log-probability per token, 0 where nobody asks."""
-
-    text: str
-    score: float
+    return texts
 
 
 def _generate_batch(
@@ -190,17 +177,14 @@ def _generate_batch(
     batch: Mapping[str, Tensor],
     config: GenerationConfig,
     constraint: LabelConstraint | None,
-    *,
-    is_scored: bool,
-) -> list[tuple[list[int], float]]:
-    """Ids of each row without the start token, and their mean log-probability (0 unless it is asked for)."""
+) -> list[list[int]]:
+    """Ids of each row without the start token."""
     device = next(model.parameters()).device
     inputs = {name: tensor.to(device) for name, tensor in batch.items()}
     try:
-        found = model.generate(
+        ids = model.generate(
             **inputs, generation_config=config, logits_processor=[constraint] if constraint else None
         )
-        scores = _mean_log_probs(model, found, config) if is_scored else [0.0] * len(found.sequences)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -210,18 +194,7 @@ def _generate_batch(
             f"{config.num_beams} beam{'s' if config.num_beams > 1 else ''}.\n"
             f"  --set evaluation.batch_size={max(num_rows // 2, 1)}   same answers, half the memory"
         ) from error
-    return [(row[1:], score) for row, score in zip(found.sequences.tolist(), scores, strict=True)]
-
-
-def _mean_log_probs(model: Any, found: Any, config: GenerationConfig) -> list[float]:
-    """Log-probability per generated token, eos included, of each row."""
-    beams = getattr(found, "beam_indices", None)
-    steps = model.compute_transition_scores(found.sequences, found.scores, beams, normalize_logits=True)
-    written = found.sequences[:, 1 : steps.shape[1] + 1]
-    is_end = (written == config.eos_token_id).int()
-    is_token = is_end.cumsum(1) - is_end == 0  # up to the first eos; beam search fills up with more of them
-    means = steps.masked_fill(~is_token, 0.0).sum(1) / is_token.sum(1)
-    return [float(mean) for mean in means]
+    return [row[1:] for row in ids.tolist()]
 
 
 def _scored(

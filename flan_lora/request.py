@@ -78,8 +78,3 @@ class Answer:
     """Without the start token; ends in eos unless the limit came first."""
     log_prob: float
     """Of the sequence under the model: natural logarithm, summed over tokens, no temperature, no constraint."""
-
-    @property
-    def sureness(self) -> float:
-        """Log-probability per token: what answers to different windows of one text are compared by."""
-        return self.log_prob / max(len(self.ids), 1)

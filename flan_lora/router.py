@@ -30,12 +30,11 @@ from flan_lora.lora import PlainFolder, Source, base_linears, open_folder
 from flan_lora.manifest import Manifest
 from flan_lora.recipe import BaseSection, Recipe
 from flan_lora.request import Answer, Request, Sampling
-from flan_lora.scheduler import Scheduler, Served, Traffic
+from flan_lora.scheduler import Scheduler, Traffic
 from flan_lora.signature import Signature, fit, read_signature, write_signature
 from flan_lora.store import Store
 from flan_lora.tasks import Prompt, Task, get_task
 from flan_lora.tasks.task import Inputs
-from flan_lora.windows import Windows
 
 Text: TypeAlias = "str | Inputs"
 """A text, or the inputs of a task that takes several (``{"question": ..., "context": ...}``)."""
@@ -131,8 +130,7 @@ class Profile:
 class _Row:
     """One text on its way."""
 
-    requests: tuple[Request, ...]
-    """One, or one per window of a text that is too long; the surest answer is kept."""
+    request: Request
     task: Task | None
     route: Route | None
 
@@ -279,7 +277,7 @@ class Router:
         row = self._row(text, mix, task, route, {"num_beams": 1, "max_new_tokens": max_new_tokens}, 1, sampling)
         for name in mix:
             self._make_known(name)
-        return self._pieces(row.requests[0] if len(row.requests) == 1 else self._surest(row))
+        return self._pieces(row.request)
 
     def _pieces(self, request: Request) -> Iterator[str]:
         """Decode in a thread of its own, so that no lease waits for a slow reader."""
@@ -527,20 +525,16 @@ class Router:
             self._constraint(task) if task is not None and task.labels and profile.is_constrained else None
         )
         longest = constraint.max_new_tokens if constraint else task.max_new_tokens if task else 64
-        windows = Windows.over(task, self._base.tokenizer, [prompt], profile.max_source_tokens)
-        requests = [
-            Request(
-                input_ids=source.input_ids,
-                mix=mix,
-                max_new_tokens=limits["max_new_tokens"] or longest,
-                num_beams=limits["num_beams"] or (profile.num_beams if sampling is None else 1),
-                num_return_sequences=num_return_sequences,
-                sampling=sampling,
-                constraint=constraint,
-            )
-            for source in encode_sources(self._base.tokenizer, windows.prompts, profile.max_source_tokens)
-        ]
-        return _Row(tuple(requests), task, route)
+        request = Request(
+            input_ids=encode_sources(self._base.tokenizer, [prompt], profile.max_source_tokens)[0].input_ids,
+            mix=mix,
+            max_new_tokens=limits["max_new_tokens"] or longest,
+            num_beams=limits["num_beams"] or (profile.num_beams if sampling is None else 1),
+            num_return_sequences=num_return_sequences,
+            sampling=sampling,
+            constraint=constraint,
+        )
+        return _Row(request, task, route)
 
     def _constraint(self, task: Task) -> LabelConstraint:
         with self._lock:
@@ -551,35 +545,16 @@ class Router:
     # Batches
 
     def _answer(self, rows: Sequence[_Row], start: float, label_probabilities: bool) -> list[Completion]:
-        """The surest answer to each row."""
-        owners = [row for row in rows for _ in row.requests]
-        requests = [request for row in rows for request in row.requests]
-        served = self._serve(requests, label_probabilities)
-        completions = [
-            self._completion(owner, request, found.answers, found.finished_s - start, labels)
-            for owner, request, (found, labels) in zip(owners, requests, served, strict=True)
-        ]
-        numbers = [number for number, row in enumerate(rows) for _ in row.requests]
-        return Windows([], numbers).best(completions, lambda item: item.log_prob / max(item.num_tokens, 1))
-
-    def _surest(self, row: _Row) -> Request:
-        """The window whose answer is the surest."""
-        served = self._serve(row.requests, label_probabilities=False)
-        sureness = [found.answers[0].sureness for found, _ in served]
-        return row.requests[sureness.index(max(sureness))]
-
-    def _serve(
-        self, requests: Sequence[Request], label_probabilities: bool
-    ) -> list[tuple[Served, Mapping[str, float] | None]]:
-        """What became of each request, and its labels where they are asked for."""
-        results: dict[int, tuple[Served, Mapping[str, float] | None]] = {}
-        for places in self._portions(requests):
-            portion = [requests[place] for place in places]
-            with self._lease([name for request in portion for name in request.mix]) as lease:
-                served = self._scheduler.run(portion, lease)
-                labels = self._labels(portion, lease) if label_probabilities else [None] * len(places)
-            results.update({p: pair for p, pair in zip(places, zip(served, labels, strict=True), strict=True)})
-        return [results[place] for place in range(len(requests))]
+        completions: list[Completion | None] = [None] * len(rows)
+        for places in self._portions([row.request for row in rows]):
+            requests = [rows[place].request for place in places]
+            with self._lease([name for request in requests for name in request.mix]) as lease:
+                served = self._scheduler.run(requests, lease)
+                labels = self._labels(requests, lease) if label_probabilities else [None] * len(places)
+            for place, found, row_labels in zip(places, served, labels, strict=True):
+                latency_s = found.finished_s - start
+                completions[place] = self._completion(rows[place], found.answers, latency_s, row_labels)
+        return [completion for completion in completions if completion is not None]
 
     def _portions(self, requests: Sequence[Request]) -> list[list[int]]:
         """Places of requests that may be leased together: one portion, unless they ask for more than the slots.
@@ -612,18 +587,13 @@ class Router:
         return found
 
     def _completion(
-        self,
-        row: _Row,
-        request: Request,
-        answers: Sequence[Answer],
-        latency_s: float,
-        labels: Mapping[str, float] | None,
+        self, row: _Row, answers: Sequence[Answer], latency_s: float, labels: Mapping[str, float] | None
     ) -> Completion:
         texts = []
         for answer in answers:
-            text = decode(self._base.tokenizer, answer.ids, request.constraint)
+            text = decode(self._base.tokenizer, answer.ids, row.request.constraint)
             texts.append(row.task.parse(text) if row.task is not None else text.strip())
-        mix = request.mix
+        mix = row.request.mix
         return Completion(
             text=texts[0],
             adapter=_heaviest(mix) if mix else None,

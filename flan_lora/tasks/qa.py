@@ -79,5 +79,4 @@ TASK = Task(
     select_on="f1",
     max_new_tokens=80,
     baselines=(Baseline("random_span", random_span),),
-    is_windowed=True,
 )

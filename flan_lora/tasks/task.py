@@ -83,8 +83,6 @@ class Task:
     """For symmetric tasks: the same question the other way round. Training reads both, evaluation compares."""
     propose: Callable[[str], list[Inputs]] | None = None
     """A text alone -> inputs that could be asked of it (question-generation: an answer each), in its order."""
-    is_windowed: bool = False
-    """Whether a body that is too long is read in overlapping windows, the surest answer kept, and not cut."""
 
 
 def swapped(task: Task, example: Example) -> Example:
