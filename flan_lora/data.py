@@ -14,18 +14,18 @@ import logging
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from flan_lora.encode import EncodedSource, encode_sources, encode_targets
 from flan_lora.errors import DataError
-from flan_lora.recipe import AuxiliarySection, Recipe, Role
+from flan_lora.recipe import Recipe, Role
 from flan_lora.rows import Row
-from flan_lora.sources import DataSource, name_for_task, open_source, read_auxiliary, read_table
+from flan_lora.sources import DataSource, name_for_task, open_source, read_table
 from flan_lora.tasks import TASKS
-from flan_lora.tasks.task import Example, Task, swapped
+from flan_lora.tasks.task import Example, Task
 from flan_lora.token_cache import BrokenCacheError, CacheFile, default_cache_dir, read_cache, write_cache
 
 if TYPE_CHECKING:
@@ -81,90 +81,20 @@ def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int 
     Raises:
         DataError: rows cannot be found, read, divided or used by the task.
     """
-    task, part = TASKS[recipe.task], _own_part(recipe, role, source, max_rows)
-    parts = [part, *_auxiliary_parts(recipe, source)] if role == "train" else [part]
-    examples = [example for part in parts for example in part.examples]
-    if role == "train" and task.swap is not None:
-        examples += [swapped(task, example) for example in examples]
-    return Split(
-        role=role,
-        examples=_with_own_keys(examples),
-        origin="; ".join(part.origin for part in parts),
-        num_rows=sum(part.num_rows for part in parts),
-        content_hash=_sha256(line for part in parts for line in part.content),
-    )
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The rows of one source, rendered."""
-
-    examples: tuple[Example, ...]
-    origin: str
-    num_rows: int
-    content: list[str]
-    """The task's columns of every row, in order."""
-
-
-def _own_part(recipe: Recipe, role: Role, source: DataSource, max_rows: int | None) -> _Part:
-    """The role's rows of the recipe's own dataset."""
     task = TASKS[recipe.task]
     table = read_table(recipe, role, source)
     rows = name_for_task(table, task, recipe.data.columns)
-    numbers = _sampled(_numbers_of_role(recipe, role, source, rows, table.where), max_rows, recipe.training.seed)
-    content = [_content(rows[number], task) for number in numbers]
-    return _Part(_render(task, rows, numbers, table.where), table.origin, len(numbers), content)
-
-
-def _auxiliary_parts(recipe: Recipe, source: DataSource) -> Iterator[_Part]:
-    """The rows of ``data.also``, without any that stand in validation or test in whatever language.
-
-    Parallel sets (MLQA) give the same question one id in all languages. So a row is left out when its id, or that
-    of another row of its group, is a held-out row's.
-    """
-    if source.kind in ("file", "sample") or not recipe.data.also:
-        return
-    held_out = _ids_of(recipe, "validation", source) | _ids_of(recipe, "test", source)
-    task = TASKS[recipe.task]
-    for auxiliary in recipe.data.also:
-        try:
-            table = read_auxiliary(auxiliary, source)
-        except DataError as error:
-            if not auxiliary.optional:
-                raise
-            reason = str(error).splitlines()[0]
-            log.warning("training goes without %s/%s: %s", auxiliary.dataset, auxiliary.config, reason)
-            yield _Part((), f"without {auxiliary.dataset}/{auxiliary.config}", 0, [])
-            continue
-        rows = name_for_task(table, task, {})
-        numbers = _sampled(_free_of(rows, held_out, auxiliary), auxiliary.max_rows, recipe.training.seed)
-        content = [_content(rows[number], task) for number in numbers]
-        origin = f"{len(numbers):,} rows of {table.origin}"
-        yield _Part(_render(task, rows, numbers, table.where), origin, len(numbers), content)
-
-
-def _free_of(rows: Sequence[Row], held_out: set[str], auxiliary: AuxiliarySection) -> list[int]:
-    """Numbers of the rows that share neither an id nor a group with a held-out row."""
-    groups = [str(row.get(auxiliary.group_by or "id", number)) for number, row in enumerate(rows)]
-    taken = {group for group, row in zip(groups, rows, strict=True) if str(row.get("id")) in held_out}
-    return [number for number, group in enumerate(groups) if group not in taken]
-
-
-def _ids_of(recipe: Recipe, role: Role, source: DataSource) -> set[str]:
-    """The ids of all rows of a role, its limit on rows aside."""
-    table = read_table(recipe, role, source)
-    rows = name_for_task(table, TASKS[recipe.task], recipe.data.columns)
     numbers = _numbers_of_role(recipe, role, source, rows, table.where)
-    return {str(rows[number]["id"]) for number in numbers if rows[number].get("id") not in (None, "")}
-
-
-def _sampled(numbers: list[int], max_rows: int | None, seed: int) -> list[int]:
-    """At most ``max_rows`` of the numbers, ascending; a larger sample contains a smaller."""
-    if max_rows is None or max_rows >= len(numbers):
-        return numbers
-    drawn = list(numbers)
-    random.Random(seed).shuffle(drawn)
-    return sorted(drawn[:max_rows])
+    if max_rows is not None and max_rows < len(numbers):
+        random.Random(recipe.training.seed).shuffle(numbers)
+        numbers = sorted(numbers[:max_rows])
+    return Split(
+        role=role,
+        examples=_render(task, rows, numbers, table.where),
+        origin=table.origin,
+        num_rows=len(numbers),
+        content_hash=_sha256(_content(rows[number], task) for number in numbers),
+    )
 
 
 def max_rows_of(recipe: Recipe, role: Role) -> int | None:
@@ -259,7 +189,7 @@ def _render(task: Task, rows: Sequence[Row], numbers: Sequence[int], where: str)
         )
     if not examples:
         raise DataError(f"{where}: {len(numbers)} rows, but task {task.name} makes no example of any of them.")
-    return tuple(examples)
+    return _with_own_keys(examples)
 
 
 def _with_own_keys(examples: Sequence[Example]) -> tuple[Example, ...]:

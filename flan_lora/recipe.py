@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -54,42 +54,6 @@ class SplitNames(Section):
     """Rows that are scored once, at the end."""
 
 
-class JoinSection(Section):
-    """A column taken from the rows of another source with the same ``id``."""
-
-    dataset: str
-    """Hub dataset id."""
-    config: str = "default"
-    """Hub config (subset) name."""
-    revision: str | None = None
-    """Commit or branch on the Hub."""
-    split: str = "train"
-    """Split name on the Hub."""
-    column: str
-    """The column that is taken; rows without a partner are left out."""
-
-
-class AuxiliarySection(Section):
-    """Further rows that the adapter learns from; never for validation or test."""
-
-    dataset: str
-    """Hub dataset id; its local copy lies as that of data.dataset does."""
-    config: str = "default"
-    """Hub config (subset) name."""
-    revision: str | None = None
-    """Commit or branch on the Hub."""
-    split: str = "train"
-    """Split name on the Hub."""
-    group_by: str | None = None
-    """Column whose equal values are left out together when one of them has the id of a validation or test row."""
-    max_rows: int | None = Field(None, ge=1)
-    """Use at most this many rows (a seeded sample), none = all."""
-    optional: bool = False
-    """Go without these rows where they are not to be had; the manifest says so."""
-    join: JoinSection | None = None
-    """Take one column from another source (translated contexts, original questions, say)."""
-
-
 class DataSection(Section):
     """Rows and their limits."""
 
@@ -105,8 +69,6 @@ class DataSection(Section):
     """Column whose equal values stay together when one split serves several roles (an article's title, say)."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Task column -> the column's name in your file, where they differ."""
-    also: tuple[AuxiliarySection, ...] = ()
-    """Further sources of training rows, on the Hub or in a data folder; your own file and `sample` go without."""
     max_train_rows: int | None = Field(None, ge=1)
     """Use at most this many training rows (a seeded sample), none = all."""
     max_validation_rows: int | None = Field(400, ge=1)
@@ -360,16 +322,10 @@ def _section_at(location: Iterable[Any]) -> type[BaseModel]:
     """The schema class under a location such as ('lora',)."""
     section: type[BaseModel] = Recipe
     for part in location:
-        if not isinstance(part, int):  # a place in a list of sections
-            section = _section_in(section.model_fields[part].annotation)
+        annotation = section.model_fields[str(part)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        section = annotation
     return section
-
-
-def _section_in(annotation: Any) -> type[BaseModel]:
-    """The schema class that an annotation names, alone, optional or in a tuple."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(_section_in(part) for part in get_args(annotation) if part not in (type(None), ...))
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:

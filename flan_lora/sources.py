@@ -6,7 +6,6 @@ Knows recipes and column names; never divides, samples or renders rows.
 from __future__ import annotations
 
 import difflib
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,9 @@ from typing import Literal
 
 from flan_lora.errors import DataError
 from flan_lora.hub import local_folder, read_hub_rows
-from flan_lora.recipe import AuxiliarySection, DataSection, JoinSection, Recipe, Role
+from flan_lora.recipe import Recipe, Role
 from flan_lora.rows import READERS, Row, read_rows
 from flan_lora.tasks.task import Task
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,51 +76,14 @@ def read_table(recipe: Recipe, role: Role, source: DataSource) -> Table:
         assert source.path is not None
         return Table(read_rows(source.path), str(source.path), source.description)
     split = role if source.kind == "sample" else getattr(data.splits, role)
-    return _read_split(source, data, split, f"Set data.splits.{role} to a split with rows.")
-
-
-def read_auxiliary(auxiliary: AuxiliarySection, source: DataSource) -> Table:
-    """The rows of one further source, with its joined column where it has one.
-
-    Raises:
-        DataError: they are not to be had.
-    """
-    table = _read_split(source, auxiliary, auxiliary.split, "Correct data.also.")
-    if auxiliary.join is None:
-        return table
-    partners = _read_split(source, auxiliary.join, auxiliary.join.split, "Correct data.also.join.")
-    return _joined(table, partners, auxiliary.join.column)
-
-
-def _joined(table: Table, partners: Table, column: str) -> Table:
-    """Rows with `column` from the partner of the same id.
-
-    If less than half of them have a partner, the ids are not what the recipe takes them for: the rows stay as they
-    are, which is worse data and no wrong data.
-    """
-    values = {row["id"]: row[column] for row in partners.rows if row.get("id") and row.get(column)}
-    rows = [{**row, column: values[row["id"]]} for row in table.rows if row.get("id") in values]
-    if len(rows) < len(table.rows) / 2:
-        log.warning(
-            "%s: only %d of %d rows have a partner in %s: they keep their own column %r.",
-            *(table.where, len(rows), len(table.rows), partners.where, column),
-        )
-        return table
-    return Table(rows, table.where, f"{table.origin} with {column} of {partners.origin}")
-
-
-def _read_split(
-    source: DataSource, names: DataSection | AuxiliarySection | JoinSection, split: str, advice: str
-) -> Table:
-    """One split of a named dataset, from the Hub or a local root."""
-    name = f"{names.dataset}/{names.config}:{split}"
+    name = f"{data.dataset}/{data.config}:{split}"
     if source.kind == "hub":
-        rows, commit = read_hub_rows(names.dataset, names.config, split, names.revision)
+        rows, commit = read_hub_rows(data.dataset, data.config, split, data.revision)
         if not rows:
-            raise DataError(f"{name} on the Hub has no rows.\n{advice}")
-        return Table(rows, f"{name} (Hub)", f"{name} @ {commit or names.revision or 'main'} (Hub)")
+            raise DataError(f"{name} on the Hub has no rows.\nSet data.splits.{role} to a split with rows.")
+        return Table(rows, f"{name} (Hub)", f"{name} @ {commit or data.revision or 'main'} (Hub)")
     assert source.path is not None
-    path = _local_file(source.path, names.dataset, names.config, split)
+    path = _local_file(source.path, data.dataset, data.config, split)
     return Table(read_rows(path), str(path), f"{name} ({source.description})")
 
 
