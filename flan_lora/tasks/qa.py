@@ -68,7 +68,7 @@ def _squad_by_context() -> Scorer:
 
 TASK = Task(
     name="qa",
-    version=1,
+    version=2,
     summary="Answer a question from its context, English or Hindi",
     inputs=("context", "question"),
     columns=("context", "question", "answers"),
