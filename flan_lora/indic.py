@@ -125,7 +125,7 @@ def _vowel_code(vowel: str, following: str) -> str:
 
 
 def _escape(unit: str) -> str:
-    """A unit without letters: digits, joiners, the rest of the block, what T5 lacks; others stand for themselves."""
+    """A unit without letters: digits, joiners, the block, what T5 lacks; others stand for themselves."""
     if unit in _JOINERS:
         return _JOINERS[unit]
     if not _in_block(unit[0]):
