@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from flan_lora.auxiliary import Addition, auxiliary_rows, sample
-from flan_lora.encode import EncodedSource, encode_sources, encode_targets
+from flan_lora.encode import EncodedSource, encode_targets
 from flan_lora.errors import DataError
 from flan_lora.recipe import Recipe, Role
 from flan_lora.rows import Row
@@ -27,6 +27,7 @@ from flan_lora.sources import DataSource, Table, content, name_for_task, open_so
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import Example, Task
 from flan_lora.token_cache import BrokenCacheError, CacheFile, default_cache_dir, read_cache, write_cache
+from flan_lora.windows import encode_for_training
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,7 +48,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 ROLES: tuple[Role, ...] = get_args(Role)
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Part of every cache key: raise it when encoding changes, and old files are no longer found."""
 ROWS_PER_CALL = 1000
 """Texts per call of the tokenizer: large enough to be fast, small enough for a moving progress bar."""
@@ -317,12 +318,17 @@ def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
 def _cache_key(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash of all that the ids depend on."""
     limits = f"{CACHE_VERSION} {recipe.data.max_source_tokens} {recipe.data.max_target_tokens}"
+    windowed = TASKS[recipe.task].windowed
     texts = (
         text
         for example in split.examples
-        for text in (example.prompt.head, example.prompt.body, example.prompt.tail, example.target)
+        for text in (
+            *(example.prompt.head, example.prompt.body, example.prompt.tail, example.target),
+            # where the answer stands decides the window
+            *((example.references[0], example.inputs.get("answer_start", "")) if windowed else ()),
+        )
     )
-    return _sha256([limits, tokenizer_identity(tokenizer), *texts])
+    return _sha256([limits, windowed, tokenizer_identity(tokenizer), *texts])
 
 
 def _encode(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> CacheFile:
@@ -335,7 +341,7 @@ def _encode(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) ->
     with tqdm(total=len(split.examples), desc=f"encode {split.role}", unit="row", disable=quiet) as bar:
         for start in range(0, len(split.examples), ROWS_PER_CALL):
             chunk = split.examples[start : start + ROWS_PER_CALL]
-            sources += encode_sources(tokenizer, [e.prompt for e in chunk], recipe.data.max_source_tokens)
+            sources += encode_for_training(tokenizer, TASKS[recipe.task], chunk, recipe.data.max_source_tokens)
             targets += encode_targets(tokenizer, [e.target for e in chunk], recipe.data.max_target_tokens)
             bar.update(len(chunk))
     unk = tokenizer.unk_token_id

@@ -16,7 +16,7 @@ PACKAGE = REPO / "flan_lora"
 # DESIGN: a module imports only what stands above it. A subpackage is one entry; inside it anything goes.
 MAP = (
     "errors files hub metrics predictions significance calibration indic tasks zero_shot specimens comparison"
-    " recipe run manifest adapter encode rows sources auxiliary token_cache data inspection lint devices"
+    " recipe run manifest adapter encode windows rows sources auxiliary token_cache data inspection lint devices"
     " fingerprint base estimate doctor decode evaluate sampler callbacks trackers train store merge export"
     " emissions journal lora bank forward request cohort engine scheduler signature router answer_file routing"
     " bench server polarity archive contest head_to_head plots report outcome factory upload page report_files"
