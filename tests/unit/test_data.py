@@ -441,7 +441,7 @@ def test_the_second_time_comes_from_the_cache(
 ) -> None:
     first = encode_split(split, recipe_of(), tiny_tokenizer(), cache_dir=tmp_path)
     assert [path.suffix for path in cache_files(tmp_path / "encoded")] == [".safetensors"]
-    monkeypatch.setattr(data, "encode_sources", lambda *args: pytest.fail("encoded again"))
+    monkeypatch.setattr(data, "encode_for_training", lambda *args: pytest.fail("encoded again"))
     assert encode_split(split, recipe_of(), tiny_tokenizer(), cache_dir=tmp_path) == first
 
 

@@ -14,15 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flan_lora import evaluate as evaluation_module
+from flan_lora.base import open_base
+from flan_lora.contest import Contest
 from flan_lora.data import DataSource, Split, encode_split, load_split
-from flan_lora.encode import encode_source, encode_sources
+from flan_lora.encode import Collator, encode_source, encode_sources
 from flan_lora.errors import DataError
 from flan_lora.evaluate import predict
 from flan_lora.indic import restore
 from flan_lora.recipe import EvaluationSection, load_recipe
+from flan_lora.request import Answer
+from flan_lora.router import Router
+from flan_lora.store import Store, load_adapter
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import Example, Prompt
 from flan_lora.windows import Reader, best, encode_for_training, encode_windows
+from tests.checkpoint import save_checkpoint, spec_of
+from tests.published import make_manifest, manifest_values, stage, tiny_fingerprint
 from tests.tiny import tiny_t5, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -226,6 +233,79 @@ def test_rows_that_fit_cost_no_pass_more(model: Any, monkeypatch: pytest.MonkeyP
     )
     answer(model, [row_of("w1 w2"), row_of("w3")])
     assert scored == [0]
+
+
+def test_answers_of_unlike_length_are_compared_per_token(model: Any) -> None:
+    """Random weights never write eos, so their answers are alike in length."""
+    collate = Collator(0, 0)
+    items = [{"input_ids": [5, 6, 1], "labels": ids} for ids in ([7, 1], [7, 8, 9, 10, 1])]
+    expected = []
+    for item in items:
+        ids, labels = torch.tensor([item["input_ids"]]), torch.tensor([item["labels"]])
+        with torch.inference_mode():
+            expected.append(-float(model(input_ids=ids, labels=labels).loss))  # the mean over tokens, negated
+    with torch.inference_mode():
+        assert evaluation_module._mean_log_probs(model, collate, items) == pytest.approx(expected, abs=1e-4)
+    assert Answer((7, 8, 1), log_prob=-6.0).mean_log_prob == -2.0
+
+
+def test_of_windows_in_any_order_and_alike_the_earlier_answers() -> None:
+    found = [evaluation_module._Found(place, f"window {place}", -1.0) for place in (2, 1, 3)]
+    assert evaluation_module._surest(found) == "window 1"
+
+
+# The router and the comparison
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Router, Contest, Any]:
+    """A qa adapter with short sources, in a router, in a contest, and as PEFT's model."""
+    folder = tmp_path_factory.mktemp("served")
+    base = open_base(spec_of(save_checkpoint(folder / "base")), device="cpu")
+    values = manifest_values("reader", base={"fingerprint": tiny_fingerprint()})
+    data = {**values["recipe"]["data"], "max_source_tokens": LIMIT}
+    recipe = {**values["recipe"], "task": "qa", "data": data}
+    changes = {
+        "task": "qa",
+        "task_version": QA.version,
+        "recipe": recipe,
+        "scores": {"f1": values["scores"]["accuracy"]},
+    }
+    manifest = make_manifest("reader", base={"fingerprint": tiny_fingerprint()}, **changes)
+    store = Store(folder / "store")
+    store.publish(stage(folder / "staged", 3), manifest)
+    stored = store.open("reader")
+    model = load_adapter(open_base(base.spec, device="cpu").model, stored)
+    return Router(base, store), Contest(base, stored), model
+
+
+def questions(rows: Sequence[Example]) -> list[dict[str, str]]:
+    return [{name: row.inputs[name] for name in QA.inputs} for row in rows]
+
+
+def test_router_comparison_and_evaluation_pick_the_same_window(served: tuple[Router, Contest, Any]) -> None:
+    router, contest, model = served
+    rows = mixed_rows()
+    limits: dict[str, Any] = {"evaluation": EvaluationSection(), "max_source_tokens": LIMIT}
+    expected = predict(model, TOKENIZER, QA, rows, **limits)
+    completions = router.generate(questions(rows), "reader")
+    assert [completion.text for completion in completions] == expected and len(set(expected)) > 1
+    alone = [router.generate(inputs, "reader") for inputs in questions(rows)]
+    assert [completion.text for completion in alone] == expected
+    assert all(c.latency_s > 0 and c.log_prob < 0 for c in completions)
+    [compared] = contest.answer(QA, [contest.own(QA)], rows)
+    assert [row.prediction for row in compared] == expected
+    [timed] = contest.time(QA, [contest.own(QA)], rows[1:2], [compared])
+    assert timed[0].latency_s is not None and timed[0].prediction == expected[0]
+
+
+def test_a_stream_of_windows_is_one_piece_and_the_same_answer(served: tuple[Router, Contest, Any]) -> None:
+    router, _, _ = served
+    short, long = questions(mixed_rows())[:2]
+    for inputs, is_whole in ((short, False), (long, True)):
+        pieces = list(router.stream(inputs, "reader"))
+        assert (len(pieces) == 1) == is_whole
+        assert QA.parse("".join(pieces)) == router.generate(inputs, "reader").text
 
 
 def test_the_best_is_the_highest_and_of_two_the_earlier() -> None:
