@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 REPO = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -89,7 +89,7 @@ def _fields() -> Iterator[str]:
     """One table per section of the recipe."""
     from pydantic import BaseModel
 
-    from flan_lora.recipe import RecipeFile
+    from flan_lora.recipe import RecipeFile, sections_in
 
     def table(model: type[BaseModel], prefix: str) -> Iterator[str]:
         lines = ["| Field | Default | Meaning |", "| --- | --- | --- |"]
@@ -99,6 +99,8 @@ def _fields() -> Iterator[str]:
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 below.append((kind, f"{prefix}{name}."))
                 continue
+            is_list = get_origin(kind) is tuple
+            below += [(inner, f"{prefix}{name}{'[].' if is_list else '.'}") for inner in sections_in(kind)]
             value = json.dumps(None if field.is_required() else field.get_default(call_default_factory=True))
             default = "required" if field.is_required() else f"`{value}`"
             meaning = " ".join((field.description or "").split()).replace("<", "&lt;")

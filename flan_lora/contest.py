@@ -15,7 +15,6 @@ from flan_lora.adapter import StoredAdapter
 from flan_lora.bank import Bank, Mix
 from flan_lora.base import Base
 from flan_lora.decode import LabelConstraint, decode, label_constraint
-from flan_lora.encode import encode_sources
 from flan_lora.engine import Engine
 from flan_lora.lora import base_linears
 from flan_lora.metrics import score
@@ -23,6 +22,7 @@ from flan_lora.predictions import Prediction
 from flan_lora.recipe import Recipe
 from flan_lora.request import Answer, Request
 from flan_lora.tasks.task import Example, Inputs, Prompt, Task
+from flan_lora.windows import Reader, best, encode_windows
 from flan_lora.zero_shot import Wording, wordings
 
 WARM_UP_ROWS = 2
@@ -110,13 +110,13 @@ class Contest:
             DataError: a prompt does not fit, or the tokenizer cannot spell the labels.
         """
         constraints = [self._constraint(task, ask) for ask in asks]
-        requests = [
-            request
+        groups = [
+            group
             for ask, constraint in zip(asks, constraints, strict=True)
-            for request in self._requests(task, ask, constraint, examples)
+            for group in self._requests(task, ask, constraint, examples)
         ]
         wants_labels = probabilities and bool(task.labels) and self.recipe.evaluation.constrained
-        answers, found = self._run(requests, wants_labels, progress)
+        answers, found = self._run_groups(groups, wants_labels, progress)
         by_ask: list[tuple[Prediction, ...]] = []
         for place, (ask, constraint) in enumerate(zip(asks, constraints, strict=True)):
             rows = range(place * len(examples), (place + 1) * len(examples))
@@ -144,9 +144,9 @@ class Contest:
         constraints = [self._constraint(task, ask) for ask in asks]
         for number, example in enumerate([*examples[:WARM_UP_ROWS], *examples]):
             for latencies, ask, constraint in zip(timed, asks, constraints, strict=True):
-                [request] = self._requests(task, ask, constraint, [example])
+                [group] = self._requests(task, ask, constraint, [example])
                 start = time.perf_counter()
-                self._run([request], wants_labels=False, progress=False)
+                self._run(group, wants_labels=False, progress=False)
                 if number >= min(WARM_UP_ROWS, len(examples)):
                     latencies[example.key] = time.perf_counter() - start
         return [
@@ -165,20 +165,37 @@ class Contest:
 
     def _requests(
         self, task: Task, ask: Ask, constraint: LabelConstraint | None, examples: Sequence[Example]
-    ) -> list[Request]:
-        prompts = [ask.prompt(example.inputs) for example in examples]
+    ) -> list[list[Request]]:
+        """For each example its windows: one, unless it does not fit and the task reads windows."""
+        rows = [example.inputs for example in examples]
+        prompts = [ask.prompt(inputs) for inputs in rows]
+        reader = Reader(ask.prompt, task.windowed)
         limit = self.recipe.data.max_source_tokens
         longest = constraint.max_new_tokens if constraint else task.max_new_tokens
         return [
-            Request(
-                input_ids=source.input_ids,
-                mix=ask.mix,
-                max_new_tokens=longest,
-                num_beams=self.recipe.evaluation.num_beams,
-                constraint=constraint,
-            )
-            for source in encode_sources(self._base.tokenizer, prompts, limit)
+            [
+                Request(
+                    input_ids=source.input_ids,
+                    mix=ask.mix,
+                    max_new_tokens=longest,
+                    num_beams=self.recipe.evaluation.num_beams,
+                    constraint=constraint,
+                )
+                for source in windows
+            ]
+            for windows in encode_windows(self._base.tokenizer, reader, prompts, rows, limit)
         ]
+
+    def _run_groups(
+        self, groups: Sequence[Sequence[Request]], wants_labels: bool, progress: bool
+    ) -> tuple[list[Answer], list[Mapping[str, float] | None]]:
+        """`_run` for windows: of each group the surest answer."""
+        answers, found = self._run([request for group in groups for request in group], wants_labels, progress)
+        chosen, start = [], 0
+        for group in groups:
+            chosen.append(start + best([answer.mean_log_prob for answer in answers[start : start + len(group)]]))
+            start += len(group)
+        return [answers[place] for place in chosen], [found[place] for place in chosen]
 
     def _run(
         self, requests: Sequence[Request], wants_labels: bool, progress: bool

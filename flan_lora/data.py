@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import random
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,14 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from flan_lora.encode import EncodedSource, encode_sources, encode_targets
+from flan_lora.auxiliary import Addition, auxiliary_rows, sample
+from flan_lora.encode import EncodedSource, encode_targets
 from flan_lora.errors import DataError
 from flan_lora.recipe import Recipe, Role
 from flan_lora.rows import Row
-from flan_lora.sources import DataSource, name_for_task, open_source, read_table
+from flan_lora.sources import DataSource, Table, content, name_for_task, open_source, read_table
 from flan_lora.tasks import TASKS
-from flan_lora.tasks.task import Example, Task
+from flan_lora.tasks.task import Example, Task, swapped
 from flan_lora.token_cache import BrokenCacheError, CacheFile, default_cache_dir, read_cache, write_cache
+from flan_lora.windows import encode_for_training
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,7 +48,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 ROLES: tuple[Role, ...] = get_args(Role)
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Part of every cache key: raise it when encoding changes, and old files are no longer found."""
 ROWS_PER_CALL = 1000
 """Texts per call of the tokenizer: large enough to be fast, small enough for a moving progress bar."""
@@ -66,6 +67,8 @@ class Split:
     """Rows the examples came from: a row may give none, one or two."""
     content_hash: str
     """sha256 (hex) over the task's columns of the rows used, in order."""
+    also: tuple[Addition, ...] = ()
+    """Of train: what the auxiliary sources (data.also) added; their rows are among the examples."""
 
 
 def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int | None = None) -> Split:
@@ -73,7 +76,8 @@ def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int 
 
     Roles that name the same rows (one Hub split, or a user's only file) divide them by ``data.group_by``,
     whatever the rows' order: test and validation take 20 % each (a user's file: 10 %), train the rest; without
-    train, test and validation take half each. The bundled sample has a file for each role.
+    train, test and validation take half each. The bundled sample has a file for each role. Train has the rows of
+    the auxiliary sources behind its own.
 
     Args:
         max_rows: keep a seeded sample of this many rows, in their own order; a larger sample contains a smaller.
@@ -82,19 +86,43 @@ def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int 
         DataError: rows cannot be found, read, divided or used by the task.
     """
     task = TASKS[recipe.task]
-    table = read_table(recipe, role, source)
-    rows = name_for_task(table, task, recipe.data.columns)
-    numbers = _numbers_of_role(recipe, role, source, rows, table.where)
-    if max_rows is not None and max_rows < len(numbers):
-        random.Random(recipe.training.seed).shuffle(numbers)
-        numbers = sorted(numbers[:max_rows])
+    table, numbered = _own_rows(recipe, role, source)
+    additions: list[Addition] = []
+    if role == "train" and recipe.data.also:
+        held_out = [row.values for other in ("validation", "test") for row in _own_rows(recipe, other, source)[1]]
+        for also, rows, addition in auxiliary_rows(recipe, source, held_out, [row.values for row in numbered]):
+            numbered += [_NumberedRow(also.where, number, row) for number, row in enumerate(rows)]
+            additions.append(addition)
+    numbered = sample(numbered, max_rows, recipe.training.seed)
+    examples = _render(task, numbered, table.where)
+    if role == "train" and task.swap is not None:
+        examples += tuple(swapped(task, example) for example in examples)
     return Split(
         role=role,
-        examples=_render(task, rows, numbers, table.where),
+        examples=examples,
         origin=table.origin,
-        num_rows=len(numbers),
-        content_hash=_sha256(_content(rows[number], task) for number in numbers),
+        num_rows=len(numbered),
+        content_hash=_sha256(content(row.values, task) for row in numbered),
+        also=tuple(additions),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _NumberedRow:
+    """A row, and where it stands for an error message."""
+
+    where: str
+    number: int
+    """From 0."""
+    values: Row
+
+
+def _own_rows(recipe: Recipe, role: Role, source: DataSource) -> tuple[Table, list[_NumberedRow]]:
+    """The rows of the recipe's own dataset that play a role, under the task's column names."""
+    table = read_table(recipe, role, source)
+    rows = name_for_task(table, TASKS[recipe.task], recipe.data.columns)
+    numbers = _numbers_of_role(recipe, role, source, rows, table.where)
+    return table, [_NumberedRow(table.where, number, rows[number]) for number in numbers]
 
 
 def max_rows_of(recipe: Recipe, role: Role) -> int | None:
@@ -145,7 +173,7 @@ def _groups(rows: Sequence[Row], task: Task, group_by: str | None, where: str, *
         # The recipe's dataset has this column and a user's file need not; said, because equal contexts may now
         # stand in two roles.
         log.warning("%s has no column %r (data.group_by): rows are divided one by one.", where, group_by)
-    return [_content(row, task) for row in rows]
+    return [content(row, task) for row in rows]
 
 
 def divide(groups: Sequence[str], roles: Iterable[str], share: float) -> dict[str, list[int]]:
@@ -170,25 +198,24 @@ def divide(groups: Sequence[str], roles: Iterable[str], share: float) -> dict[st
     return {role: sorted(numbers) for role, numbers in parts.items()}
 
 
-def _render(task: Task, rows: Sequence[Row], numbers: Sequence[int], where: str) -> tuple[Example, ...]:
+def _render(task: Task, rows: Sequence[_NumberedRow], where: str) -> tuple[Example, ...]:
     """Rows -> examples with keys of their own; all unusable rows in one error, the first five shown."""
     examples: list[Example] = []
     problems: list[str] = []
-    for number in numbers:
+    for row in rows:
         try:
-            examples.extend(task.examples(rows[number]))
+            examples.extend(task.examples(row.values))
         except DataError as error:
-            problems.append(
-                f"  row {number + 1}: {' '.join(line.strip() for line in str(error).splitlines()[:2])}"
-            )
+            place = f"{'' if row.where == where else f'of {row.where}, '}row {row.number + 1}"
+            problems.append(f"  {place}: {' '.join(line.strip() for line in str(error).splitlines()[:2])}")
     if problems:
         raise DataError(
-            f"{where}: {len(problems)} of {len(numbers)} rows cannot be used by task {task.name}"
+            f"{where}: {len(problems)} of {len(rows)} rows cannot be used by task {task.name}"
             f"{' (the first 5)' if len(problems) > 5 else ''}:\n" + "\n".join(problems[:5]) + "\n"
             "Correct or remove these rows (numbered from 1, header not counted)."
         )
     if not examples:
-        raise DataError(f"{where}: {len(numbers)} rows, but task {task.name} makes no example of any of them.")
+        raise DataError(f"{where}: {len(rows)} rows, but task {task.name} makes no example of any of them.")
     return _with_own_keys(examples)
 
 
@@ -201,12 +228,6 @@ def _with_own_keys(examples: Sequence[Example]) -> tuple[Example, ...]:
         count = seen[example.key]
         kept.append(example if count == 1 else dataclasses.replace(example, key=f"{example.key}#{count}"))
     return tuple(kept)
-
-
-def _content(row: Row, task: Task) -> str:
-    """The task's columns of a row as canonical JSON: the same for the Hub's row and its local copy."""
-    columns = {name: row.get(name) for name in task.columns}
-    return json.dumps(columns, sort_keys=True, ensure_ascii=False, default=str)
 
 
 def _sha256(texts: Iterable[str]) -> str:
@@ -300,12 +321,17 @@ def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
 def _cache_key(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash of all that the ids depend on."""
     limits = f"{CACHE_VERSION} {recipe.data.max_source_tokens} {recipe.data.max_target_tokens}"
+    windowed = TASKS[recipe.task].windowed
     texts = (
         text
         for example in split.examples
-        for text in (example.prompt.head, example.prompt.body, example.prompt.tail, example.target)
+        for text in (
+            *(example.prompt.head, example.prompt.body, example.prompt.tail, example.target),
+            # where the answer stands decides the window
+            *((example.references[0], example.inputs.get("answer_start", "")) if windowed else ()),
+        )
     )
-    return _sha256([limits, tokenizer_identity(tokenizer), *texts])
+    return _sha256([limits, windowed, tokenizer_identity(tokenizer), *texts])
 
 
 def _encode(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> CacheFile:
@@ -318,7 +344,7 @@ def _encode(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) ->
     with tqdm(total=len(split.examples), desc=f"encode {split.role}", unit="row", disable=quiet) as bar:
         for start in range(0, len(split.examples), ROWS_PER_CALL):
             chunk = split.examples[start : start + ROWS_PER_CALL]
-            sources += encode_sources(tokenizer, [e.prompt for e in chunk], recipe.data.max_source_tokens)
+            sources += encode_for_training(tokenizer, TASKS[recipe.task], chunk, recipe.data.max_source_tokens)
             targets += encode_targets(tokenizer, [e.target for e in chunk], recipe.data.max_target_tokens)
             bar.update(len(chunk))
     unk = tokenizer.unk_token_id

@@ -54,6 +54,11 @@ def encode_sources(
     return encoded
 
 
+def count_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:
+    """Tokens of a whole prompt, uncut, eos included."""
+    return len(_tokenise(tokenizer, [str(prompt)])[0])
+
+
 def encode_target(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int) -> EncodedSource:
     """Encode one target in at most ``max_tokens`` ids, eos included; a longer one loses its last words."""
     return encode_source(tokenizer, Prompt(head="", body=text), max_tokens)

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from flan_lora.decode import LabelConstraint, decode, generation_config, label_constraint
-from flan_lora.encode import Collator, encode_sources
+from flan_lora.encode import IGNORED_LABEL, Collator
 from flan_lora.errors import BaseModelError, DataError
 from flan_lora.metrics import Score, bootstrap, order_agreement
 from flan_lora.predictions import Prediction
 from flan_lora.tasks.task import swapped
+from flan_lora.windows import Reader, best, encode_windows
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -61,7 +62,8 @@ def predict(
 
     ``model`` is a PeftModel or a bare T5 on any device and keeps its modes; with ``evaluation.constrained`` every
     answer to a task with labels is one of them. An answer does not depend on its neighbours in the batch, beyond
-    float noise. ``progress`` shows a bar when stderr is a terminal.
+    float noise. A row that does not fit is cut, or read in windows if the task says so (`flan_lora.windows`).
+    ``progress`` shows a bar when stderr is a terminal.
 
     Raises:
         DataError: a prompt does not fit, or the tokenizer cannot spell the labels.
@@ -152,8 +154,15 @@ def _generate(
 ) -> list[str]:
     """The text that the model writes for each example, before the task parses it."""
     constraint = label_constraint(tokenizer, task.labels) if task.labels and evaluation.constrained else None
-    encoded = encode_sources(tokenizer, [example.prompt for example in examples], max_source_tokens)
-    sources = [{"input_ids": source.input_ids} for source in encoded]
+    windows = encode_windows(
+        tokenizer,
+        Reader.of(task),
+        [example.prompt for example in examples],
+        [example.inputs for example in examples],
+        max_source_tokens,
+    )
+    owners = [row for row, own in enumerate(windows) for _ in own]
+    sources = [{"input_ids": source.input_ids} for own in windows for source in own]
     # longest first: memory runs out in the first batch or never, and the bar's estimate errs on the safe side
     order = sorted(range(len(sources)), key=lambda row: (-len(sources[row]["input_ids"]), row))
     collate = Collator(int(tokenizer.pad_token_id), int(model.config.decoder_start_token_id))
@@ -161,15 +170,56 @@ def _generate(
     config = generation_config(
         model.config, tokenizer, max_new_tokens=max_new_tokens, num_beams=evaluation.num_beams
     )
-    texts = [""] * len(examples)
+    found: list[list[_Found]] = [[] for _ in examples]
     with _eval_mode(model), torch.inference_mode(), _bar(len(order), task.name, progress) as bar:
         for start in range(0, len(order), evaluation.batch_size):
-            rows = order[start : start + evaluation.batch_size]
-            batch = collate([sources[row] for row in rows])
-            for row, ids in zip(rows, _generate_batch(model, batch, config, constraint), strict=True):
-                texts[row] = decode(tokenizer, ids, constraint)
-            bar.update(len(rows))
-    return texts
+            places = order[start : start + evaluation.batch_size]
+            generated = _generate_batch(model, collate([sources[place] for place in places]), config, constraint)
+            rivals = [n for n, place in enumerate(places) if len(windows[owners[place]]) > 1]
+            items = [{**sources[places[n]], "labels": _ended(generated[n], tokenizer)} for n in rivals]
+            scores = dict(zip(rivals, _mean_log_probs(model, collate, items), strict=True))
+            for n, (place, ids) in enumerate(zip(places, generated, strict=True)):
+                found[owners[place]].append(_Found(place, decode(tokenizer, ids, constraint), scores.get(n, 0.0)))
+            bar.update(len(places))
+    return [_surest(own) for own in found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the model writes for one window."""
+
+    place: int
+    """Among all windows, in the order of the texts."""
+    text: str
+    mean_log_prob: float
+    """0 for a row of one window, which has no rivals."""
+
+
+def _surest(found: Sequence[_Found]) -> str:
+    ordered = sorted(found, key=lambda item: item.place)
+    return ordered[best([item.mean_log_prob for item in ordered])].text
+
+
+def _ended(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Generated ids up to eos: what follows is padding."""
+    eos = tokenizer.eos_token_id
+    return list(ids[: ids.index(eos) + 1]) if eos in ids else list(ids)
+
+
+def _mean_log_probs(
+    model: PeftModel | T5ForConditionalGeneration, collate: Collator, items: Sequence[Mapping[str, list[int]]]
+) -> list[float]:
+    """Per token of each answer ("labels"), eos included: one more pass, for sources that are windows of a text."""
+    if not items:
+        return []
+    device = next(model.parameters()).device
+    batch = {name: tensor.to(device) for name, tensor in collate(items).items()}
+    labels = batch.pop("labels")
+    log_probs = model(**batch).logits.float().log_softmax(dim=-1)
+    is_token = labels.ne(IGNORED_LABEL)
+    own = log_probs.gather(2, labels.clamp(min=0)[..., None])[..., 0] * is_token
+    means: list[float] = (own.sum(1) / is_token.sum(1)).tolist()
+    return means
 
 
 def _generate_batch(

@@ -236,7 +236,8 @@ def _examples(task: Task, adapter: Sequence[str], bare: Sequence[str]) -> tuple[
 def _introduction(recipe: Recipe, base: Base, rows: Rows) -> str:
     return (
         f"{recipe.name}: {len(rows.train):,} training examples, {rows.splits['train'].origin}\n"
-        f"base {base.slug} on {base.device_reason}"
+        + "".join(f"  also {addition}\n" for addition in rows.splits["train"].also)
+        + f"base {base.slug} on {base.device_reason}"
     )
 
 

@@ -1,10 +1,12 @@
 """Devanagari in letters that T5 knows, and back, exactly. Knows strings; never a tokenizer.
 
-T5's vocabulary has no Devanagari: a Hindi word is one ``<unk>``. ``romanise`` spells every Devanagari run of a
-text in ASCII and leaves the rest alone, ``restore`` is its inverse: ``restore(romanise(text)) == text`` for
-every text, composed or not, with marks in any order.
+T5's vocabulary has no Devanagari: a Hindi word is one ``<unk>``. ``romanise`` spells every run of characters that
+T5 cannot hold in ASCII and leaves the rest alone, ``restore`` is its inverse: ``restore(romanise(text)) == text``
+for every text, composed or not, with marks in any order. Devanagari gets letters; the other scripts and signs that
+T5 lacks, or would change under NFKC, are rare beside it and get an escape each.
 
     भारत की राजधानी (New Delhi) है।   ->   # bhaarat ci raajadhaani # (New Delhi) # hai|
+    6±0.5                             ->   6# =yaalb0.5
 
 How a run is spelt (the letters were chosen for few T5 tokens on Hindi Wikipedia passages, then for the eye):
     #        opens a run before a space, closes it after one; a run that ends the text is not closed.
@@ -15,11 +17,14 @@ How a run is spelt (the letters were chosen for few T5 tokens on Hindi Wikipedia
     '        a virama that is not inside a cluster (महान् mahaan'), else only keeps two codes apart.
     |  ||    danda and double danda.
     =        a character without letters: its place in the block as two letters of a..p (ॐ =fa), Devanagari
-             digits as digits (१९४७ =1947), the joiners as =zj and =zn.
+             digits as digits (१९४७ =1947), the joiners as =zj and =zn, any other character by its code point
+             in letters a..p for hexadecimal digits: =y and four (± =yaalb), above U+FFFF =w, the plane as one
+             letter a..q, and four.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 
 MARK = "#"
@@ -55,17 +60,25 @@ _SIGN_OF = {vowel: sign for sign, vowel in _VOWEL_SIGNS.items()}
 _MARK_OF = {code: mark for mark, code in _MARKS.items()}
 _JOINER_OF = {code: joiner for joiner, code in _JOINERS.items()}
 
-_SCRIPT = "[\u0900-\u097f\u200c\u200d]"
+# All that T5 gives back as it got it, but for > and the soft hyphen, which `tasks.text.plain` changes, and the 14
+# Cyrillic letters: half a word in escapes is longer than a whole one.
+_KEPT = r"""\s0-9A-Za-z!"#$%&'()*+,\-./:;=?@\[\]_|£«®°»ÉÎÜßàáâäçèéêîóôöùûüăşţșț–—‘’“”„•′€"""  # noqa: RUF001
+_SCRIPT = f"[^{_KEPT}]"
 # Between the words of a run. Nothing here may turn into a letter or a sign of the code under NFKC.
-_NEUTRAL = r"""[\s0-9!"$%&()*+,\-./:;?@\[\]_–—‘’“”„•…°]"""  # noqa: RUF001
+_NEUTRAL = r"""[\s0-9!"$%&()*+,\-./:;?@\[\]_–—‘’“”„•°]"""  # noqa: RUF001
+_LACKED = re.compile(_SCRIPT)
+_LETTER_OF_DIGIT = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _RUN = re.compile(rf"{_SCRIPT}+(?:{_NEUTRAL}+{_SCRIPT}+)*(?:{_NEUTRAL}+\Z)?|{MARK}(?![0-9A-Za-z])")
 _UNIT = re.compile(rf"[{''.join(_NUKTA_PAIRS)}]{_NUKTA}|[\u0966-\u096f]+|.", re.DOTALL)
 _ROMAN_RUN = re.compile(rf"{MARK}{MARK}|{MARK}\s+([^{MARK}]*)({MARK}?)")
-_TOKEN = re.compile("|".join(["=[0-9]+", "=z[jn]", "=[a-h][a-p]", *map(re.escape, _CODES), "."]), re.DOTALL)
+_CODE_POINT = "=y(?!n[i-p])[a-p]{4}|=w[b-q][a-p]{4}"  # d800 to dfff are no characters
+_TOKEN = re.compile(
+    "|".join(["=[0-9]+", "=z[jn]", _CODE_POINT, "=[a-h][a-p]", *map(re.escape, _CODES), "."]), re.DOTALL
+)
 
 
 def romanise(text: str) -> str:
-    """Spell the Devanagari runs of a text in ASCII; all else stays, but a lone ``#`` becomes ``##``."""
+    """Spell what T5 cannot hold in ASCII, run by run; all else stays, but a lone ``#`` becomes ``##``."""
     return _RUN.sub(_romanise_run, text)
 
 
@@ -78,8 +91,6 @@ def _romanise_run(match: re.Match[str]) -> str:
     run = match.group()
     if run == MARK:
         return MARK + MARK
-    if not any(map(_in_block, run)):  # joiners alone, as emoji have them
-        return run
     closing = "" if match.end() == len(match.string) else f" {MARK}"
     return f"{MARK} {_join(_codes(_UNIT.findall(run)))}{closing}"
 
@@ -114,15 +125,32 @@ def _vowel_code(vowel: str, following: str) -> str:
 
 
 def _escape(unit: str) -> str:
-    """A unit without letters: digits, joiners, the rest of the block; other characters stand for themselves."""
+    """A unit without letters: digits, joiners, the block, what T5 lacks; others stand for themselves."""
     if unit in _JOINERS:
         return _JOINERS[unit]
     if not _in_block(unit[0]):
-        return unit
+        return _escape_code_point(unit) if _LACKED.fullmatch(unit) else unit
     if unit.isdecimal():
         return "=" + "".join(str(ord(digit) - _DIGIT_ZERO) for digit in unit)
-    high, low = divmod(ord(unit) - _BLOCK, 16)
-    return f"={chr(ord('a') + high)}{chr(ord('a') + low)}"
+    return "=" + _letters(ord(unit) - _BLOCK, 2)
+
+
+def _escape_code_point(character: str) -> str:
+    """A character by its number; half a surrogate pair is none and stands for itself."""
+    if "\ud800" <= character <= "\udfff":
+        return character
+    plane, rest = divmod(ord(character), 0x10000)
+    return f"=w{chr(ord('a') + plane)}{_letters(rest, 4)}" if plane else f"=y{_letters(rest, 4)}"
+
+
+def _letters(number: int, num_digits: int) -> str:
+    """A number in hexadecimal, its digits as a..p."""
+    return f"{number:0{num_digits}x}".translate(_LETTER_OF_DIGIT)
+
+
+def _number(letters: str) -> int:
+    """The inverse of ``_letters``."""
+    return functools.reduce(lambda number, letter: 16 * number + ord(letter) - ord("a"), letters, 0)
 
 
 def _join(codes: list[str]) -> str:
@@ -185,7 +213,7 @@ def _unescape(token: str) -> str:
         return token
     if token[1].isdecimal():
         return "".join(chr(_DIGIT_ZERO + int(digit)) for digit in token[1:])
-    return chr(_BLOCK + 16 * (ord(token[1]) - ord("a")) + ord(token[2]) - ord("a"))
+    return chr(_number(token[2:]) if token[1] in "yw" else _BLOCK + _number(token[1:]))
 
 
 def _continues_word(following: str) -> bool:

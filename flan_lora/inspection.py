@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flan_lora.auxiliary import Addition
 from flan_lora.data import ROLES, DataSource, EncodedSplit, Split, encode_split, load_split, max_rows_of
 from flan_lora.recipe import Recipe
 from flan_lora.tasks import TASKS
@@ -53,6 +54,8 @@ class SplitSummary:
     num_rows: int
     num_examples: int
     origin: str
+    also: tuple[Addition, ...] = ()
+    """What auxiliary sources added to train."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Inspection:
     def __str__(self) -> str:
         parts = [
             "\n".join(_shown(example) for example in self.examples),
-            "\n".join(f"{s.role:<11}{s.num_examples:>7} examples  {s.origin}" for s in self.splits),
+            "\n".join(line for summary in self.splits for line in _summary_lines(summary)),
             self._lengths_table(),
             "\n".join(
                 f"{label:<11}{share:>7.1%} of training targets" for label, share in self.label_shares.items()
@@ -110,7 +113,7 @@ def inspect(
     shown = sorted(random.Random(recipe.training.seed).sample(numbers, min(num_examples, len(encoded))))
     return Inspection(
         recipe=recipe.name,
-        splits=tuple(SplitSummary(s.role, s.num_rows, len(s.examples), s.origin) for s in splits.values()),
+        splits=tuple(SplitSummary(s.role, s.num_rows, len(s.examples), s.origin, s.also) for s in splits.values()),
         examples=tuple(_show(train, encoded, number, tokenizer) for number in shown),
         source_tokens=measure(encoded.input_ids, encoded.source_dropped, recipe.data.max_source_tokens),
         target_tokens=measure(encoded.labels, encoded.target_dropped, recipe.data.max_target_tokens),
@@ -149,6 +152,11 @@ def _show(split: Split, encoded: EncodedSplit, number: int, tokenizer: PreTraine
         num_source_tokens=len(item["input_ids"]),
         num_dropped_tokens=encoded.source_dropped[number],
     )
+
+
+def _summary_lines(summary: SplitSummary) -> list[str]:
+    first = f"{summary.role:<11}{summary.num_examples:>7} examples  {summary.origin}"
+    return [first, *(f"{'':>28}also {addition}" for addition in summary.also)]
 
 
 def _shown(example: ShownExample) -> str:

@@ -76,6 +76,27 @@ class BaseRecord(Section):
     """How the base was loaded for training."""
 
 
+class AdditionRecord(Section):
+    """What an auxiliary source added to the training rows. Reads `auxiliary.Addition`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, from_attributes=True)
+
+    origin: str
+    """In words, without a local path."""
+    datasets: tuple[str, ...]
+    """Hub ids of what its rows are made of."""
+    num_rows: int = Field(ge=0)
+    """Rows that it added, before `data.max_train_rows`."""
+    num_held_out: int = Field(0, ge=0)
+    """Left out: they share an article with validation or test."""
+    num_repeated: int = Field(0, ge=0)
+    """Left out: train had the same row already."""
+    num_unmatched: int = Field(0, ge=0)
+    """Left out: no row with their id in `question_from`."""
+    is_missing: bool = False
+    """An optional source that was not to be had."""
+
+
 class DataRecord(Section):
     """The rows. The hash tells whether another run used the same ones."""
 
@@ -85,6 +106,8 @@ class DataRecord(Section):
     """In words, without a local path, e.g. ``dair-ai/emotion split@train``."""
     content_hash: str
     """sha256 over the training rows (`data.Split.content_hash`)."""
+    also: tuple[AdditionRecord, ...] = ()
+    """What auxiliary sources added; their rows count among the training rows."""
     num_train_rows: int = Field(ge=0)
     """Examples the adapter learned from."""
     num_validation_rows: int = Field(ge=0)

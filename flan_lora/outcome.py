@@ -10,6 +10,7 @@ from flan_lora.devices import device_name
 from flan_lora.evaluate import Evaluation
 from flan_lora.lint import LintReport
 from flan_lora.manifest import (
+    AdditionRecord,
     BaseRecord,
     DataRecord,
     ExampleRecord,
@@ -111,6 +112,7 @@ class Outcome:
             kind=self.source.kind,
             origin=splits["train"].origin,
             content_hash=splits["train"].content_hash,
+            also=tuple(AdditionRecord.model_validate(addition) for addition in splits["train"].also),
             num_train_rows=len(splits["train"].examples),
             num_validation_rows=len(splits["validation"].examples),
             num_test_rows=len(splits["test"].examples),

@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -54,6 +54,42 @@ class SplitNames(Section):
     """Rows that are scored once, at the end."""
 
 
+class PartnerSection(Section):
+    """Rows that have the same ids as those of an auxiliary source, in another language, say."""
+
+    dataset: str
+    """Hub dataset id."""
+    config: str = "default"
+    """Hub config (subset) name."""
+    split: str = "train"
+    """Hub split name."""
+    revision: str | None = None
+    """Commit or branch of the dataset on the Hub."""
+
+
+class AlsoSection(Section):
+    """An auxiliary source: more rows for training, never for validation or test."""
+
+    dataset: str
+    """Hub dataset id; its local copy is found as that of `data.dataset`."""
+    config: str = "default"
+    """Hub config (subset) name."""
+    split: str = "train"
+    """Hub split name. What it shares with validation and test rows (id, text, article) is left out."""
+    revision: str | None = None
+    """Commit or branch of the dataset on the Hub."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Task column -> the source's column, where they differ."""
+    keep: dict[str, str] = Field(default_factory=dict)
+    """Column -> how its value begins in the rows to take, e.g. {id: english} of a set of many languages."""
+    question_from: PartnerSection | None = None
+    """Take the question of the row with the same id there; rows without a partner are left out."""
+    max_rows: int | None = Field(None, ge=1)
+    """Take at most this many rows (a seeded sample), none = all."""
+    optional: bool = False
+    """Train without the source where it is not to be had; said once, and recorded in the manifest."""
+
+
 class DataSection(Section):
     """Rows and their limits."""
 
@@ -69,8 +105,10 @@ class DataSection(Section):
     """Column whose equal values stay together when one split serves several roles (an article's title, say)."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Task column -> the column's name in your file, where they differ."""
+    also: tuple[AlsoSection, ...] = ()
+    """Auxiliary sources of training rows, Hub or local root; with your own file or the sample there are none."""
     max_train_rows: int | None = Field(None, ge=1)
-    """Use at most this many training rows (a seeded sample), none = all."""
+    """Use at most this many training rows (a seeded sample), those of `also` among them, none = all."""
     max_validation_rows: int | None = Field(400, ge=1)
     """Rows of the regular evaluation during training (a seeded sample), none = all."""
     max_source_tokens: int = Field(512, ge=8, le=4096)
@@ -319,13 +357,20 @@ def _problem_line(item: Any) -> str:
 
 
 def _section_at(location: Iterable[Any]) -> type[BaseModel]:
-    """The schema class under a location such as ('lora',)."""
+    """The schema class under a location such as ('lora',) or ('data', 'also', 0)."""
     section: type[BaseModel] = Recipe
     for part in location:
-        annotation = section.model_fields[str(part)].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        section = annotation
+        if isinstance(part, str):  # a number is a place in the list that the name before it led to
+            section = next(sections_in(section.model_fields[part].annotation))
     return section
+
+
+def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The schema classes that a field's type names: itself, or inside a tuple or an optional."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from sections_in(part)
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:

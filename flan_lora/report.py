@@ -15,7 +15,7 @@ import yaml
 
 from flan_lora.base import MINI, base_slug
 from flan_lora.emissions import estimate_emissions
-from flan_lora.manifest import Manifest, Metrics, ScoreRecord, Scores
+from flan_lora.manifest import DataRecord, Manifest, Metrics, ScoreRecord, Scores
 from flan_lora.recipe import BaseSection
 from flan_lora.tasks import TASKS
 
@@ -64,6 +64,7 @@ DATA_TERMS = {
     "google-research-datasets/paws": "free for any purpose, with credit to its sources",
     "knkarthick/samsum": "CC BY-NC-ND 4.0",
     "facebook/mlqa": "CC BY-SA 3.0",
+    "google-research-datasets/tydiqa": "Apache-2.0",
 }
 """What the datasets of the recipes say about their use. English all of them, but for MLQA's configs."""
 
@@ -95,7 +96,7 @@ def card(manifest: Manifest, metrics: Metrics, *, picture: str | None = None) ->
 def front_matter(manifest: Manifest, metrics: Metrics) -> dict[str, Any]:
     """The metadata block of a Hub model card. What does not apply is left out, not set to null."""
     is_hub_base = "/" in manifest.base.model
-    dataset = _dataset(manifest)
+    datasets = _datasets(manifest)
     scores = list(metrics.adapter)
     family = "flan-t5" if "flan-t5" in manifest.base.model else "t5"
     values = {
@@ -106,7 +107,7 @@ def front_matter(manifest: Manifest, metrics: Metrics) -> dict[str, Any]:
         "language": _languages(manifest),
         "license": "apache-2.0" if manifest.data.kind == "sample" else "other",
         "license_name": None if manifest.data.kind == "sample" else "terms-of-the-training-data",
-        "datasets": [dataset] if dataset else None,
+        "datasets": datasets or None,
         "metrics": list(dict.fromkeys(_hub_metric(name) for name in scores)),
         "tags": ["lora", family, "flan-lora", manifest.task],
         "co2_eq_emissions": _emissions_block(manifest),
@@ -325,21 +326,32 @@ def _training(manifest: Manifest, picture: str | None) -> str:
 
 
 def _data(manifest: Manifest) -> str:
-    data, dataset = manifest.data, _dataset(manifest)
+    data, datasets = manifest.data, _datasets(manifest)
     if data.kind == "sample":
         terms = "The rows are the small sample that ships with flan_lora, made for it, under Apache-2.0."
-    elif dataset:
-        said = DATA_TERMS.get(dataset)
-        terms = f"{dataset} is {said}." if said else f"For the terms of {dataset} see its page on the Hub."
+    elif datasets:
+        terms = " ".join(map(_terms, datasets))
         terms += " Whether weights trained on rows carry the terms of the rows is not settled: read them before"
         terms += " you pass the adapter on or earn money with it."
     else:
         terms = "The rows are the publisher's own file; ask them for its terms."
     return (
         f"## Data and licence\n\n{data.num_train_rows:,} training, {data.num_validation_rows:,} validation and "
-        f"{data.num_test_rows:,} test examples; training rows: {data.origin} (sha256 `{data.content_hash}`). "
+        f"{data.num_test_rows:,} test examples; training rows: {data.origin}{_additions(data)} "
+        f"(sha256 `{data.content_hash}`). "
         f"{terms} No row is part of the adapter's files."
     )
+
+
+def _additions(data: DataRecord) -> str:
+    """What auxiliary sources added."""
+    added = [f"{item.num_rows:,} of {item.origin}" for item in data.also if item.num_rows]
+    return f", and {', '.join(added)}" if added else ""
+
+
+def _terms(dataset: str) -> str:
+    said = DATA_TERMS.get(dataset)
+    return f"{dataset} is {said}." if said else f"For the terms of {dataset} see its page on the Hub."
 
 
 # Words and places
@@ -348,6 +360,13 @@ def _data(manifest: Manifest) -> str:
 def _dataset(manifest: Manifest) -> str | None:
     """The Hub dataset, if the rows are its rows; a user's file and the sample only have its shape."""
     return manifest.recipe["data"]["dataset"] if manifest.data.kind in ("hub", "local") else None
+
+
+def _datasets(manifest: Manifest) -> list[str]:
+    """The Hub datasets behind the training rows, the recipe's own first."""
+    own = _dataset(manifest)
+    added = [dataset for item in manifest.data.also if item.num_rows for dataset in item.datasets]
+    return list(dict.fromkeys([own, *added])) if own else []
 
 
 def _languages(manifest: Manifest) -> list[str] | None:

@@ -78,3 +78,8 @@ class Answer:
     """Without the start token; ends in eos unless the limit came first."""
     log_prob: float
     """Of the sequence under the model: natural logarithm, summed over tokens, no temperature, no constraint."""
+
+    @property
+    def mean_log_prob(self) -> float:
+        """Per token, eos included: comparable between answers of unlike length."""
+        return self.log_prob / max(len(self.ids), 1)

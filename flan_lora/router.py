@@ -35,6 +35,7 @@ from flan_lora.signature import Signature, fit, read_signature, write_signature
 from flan_lora.store import Store
 from flan_lora.tasks import Prompt, Task, get_task
 from flan_lora.tasks.task import Inputs
+from flan_lora.windows import Reader, best, encode_windows
 
 Text: TypeAlias = "str | Inputs"
 """A text, or the inputs of a task that takes several (``{"question": ..., "context": ...}``)."""
@@ -206,6 +207,8 @@ class Router:
     ) -> Completion | list[Completion]:
         """Answer one text, or several in mixed batches; each answer is the one that its text gets alone.
 
+        A text that does not fit is cut, or read in windows if its task says so (`flan_lora.windows`).
+
         Args:
             adapter: one for all texts, or one per text: a name, ``"auto"``, ``{name: weight, ...}`` or None for
                 the bare base. A mix is asked in the prompt of its heaviest adapter.
@@ -228,12 +231,13 @@ class Router:
         limits = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
         is_auto = [choice == AUTO for choice in choices]
         routes = iter(self.routes([text for text, is_routed in zip(many, is_auto, strict=True) if is_routed]))
-        rows = []
+        groups = []
         for text, choice, is_routed in zip(many, choices, is_auto, strict=True):
             route = next(routes) if is_routed else None
             mix = _routed(text, route, abstain) if route is not None else _mix(choice)
-            rows.append(self._row(text, mix, task, route, limits, num_return_sequences, sampling))
-        completions = self._answer(rows, start, label_probabilities)
+            groups.append(self._windows(text, mix, task, route, limits, num_return_sequences, sampling))
+        answered = iter(self._answer([row for group in groups for row in group], start, label_probabilities))
+        completions = [_surest([next(answered) for _ in group]) for group in groups]
         return completions[0] if is_single else completions
 
     def propose(self, text: str, adapter: str, *, max_proposals: int = 5) -> list[Proposal]:
@@ -274,10 +278,17 @@ class Router:
         """
         route = self.route(text) if adapter == AUTO else None
         mix = _routed(text, route, "error") if route is not None else _mix(adapter)
-        row = self._row(text, mix, task, route, {"num_beams": 1, "max_new_tokens": max_new_tokens}, 1, sampling)
+        limits = {"num_beams": 1, "max_new_tokens": max_new_tokens}
+        rows = self._windows(text, mix, task, route, limits, 1, sampling)
         for name in mix:
             self._make_known(name)
-        return self._pieces(row.request)
+        return self._pieces(rows[0].request) if len(rows) == 1 else self._piece_of_surest(rows)
+
+    def _piece_of_surest(self, rows: Sequence[_Row]) -> Iterator[str]:
+        """Of windows the answer in one piece: which one counts is known when all have ended."""
+        with self._lease(list(rows[0].request.mix)) as lease:
+            answers = [served.answers[0] for served in self._scheduler.run([row.request for row in rows], lease)]
+        yield decode(self._base.tokenizer, answers[best([answer.mean_log_prob for answer in answers])].ids)
 
     def _pieces(self, request: Request) -> Iterator[str]:
         """Decode in a thread of its own, so that no lease waits for a slow reader."""
@@ -507,7 +518,7 @@ class Router:
 
     # Texts
 
-    def _row(
+    def _windows(
         self,
         text: Text,
         mix: Mix,
@@ -516,25 +527,32 @@ class Router:
         limits: Mapping[str, int | None],
         num_return_sequences: int,
         sampling: Sampling | None,
-    ) -> _Row:
-        """A text in the prompt and within the limits of its adapter."""
+    ) -> list[_Row]:
+        """A text in the prompt and within the limits of its adapter: one row, or one per window."""
         profile = self._profile(_heaviest(mix)) if mix else Profile(None)
         task = get_task(task_name) if task_name is not None else profile.task
-        prompt = task.prompt(_inputs(task, text)) if task is not None else Prompt("", _plain(text))
+        inputs = _inputs(task, text) if task is not None else {"text": _plain(text)}
+        reader = Reader.of(task) if task is not None else Reader(lambda given: Prompt("", given["text"]))
         constraint = (
             self._constraint(task) if task is not None and task.labels and profile.is_constrained else None
         )
         longest = constraint.max_new_tokens if constraint else task.max_new_tokens if task else 64
-        request = Request(
-            input_ids=encode_sources(self._base.tokenizer, [prompt], profile.max_source_tokens)[0].input_ids,
-            mix=mix,
-            max_new_tokens=limits["max_new_tokens"] or longest,
-            num_beams=limits["num_beams"] or (profile.num_beams if sampling is None else 1),
-            num_return_sequences=num_return_sequences,
-            sampling=sampling,
-            constraint=constraint,
+        [windows] = encode_windows(
+            self._base.tokenizer, reader, [reader.render(inputs)], [inputs], profile.max_source_tokens
         )
-        return _Row(request, task, route)
+        requests = [
+            Request(
+                input_ids=source.input_ids,
+                mix=mix,
+                max_new_tokens=limits["max_new_tokens"] or longest,
+                num_beams=limits["num_beams"] or (profile.num_beams if sampling is None else 1),
+                num_return_sequences=num_return_sequences,
+                sampling=sampling,
+                constraint=constraint,
+            )
+            for source in windows
+        ]
+        return [_Row(request, task, route) for request in requests]
 
     def _constraint(self, task: Task) -> LabelConstraint:
         with self._lock:
@@ -605,6 +623,14 @@ class Router:
             alternatives=tuple(texts[1:]),
             route=row.route,
         )
+
+
+def _surest(windows: Sequence[Completion]) -> Completion:
+    """Of one text's windows, in the order of the text; it took as long as the slowest."""
+    if len(windows) == 1:
+        return windows[0]
+    chosen = windows[best([item.log_prob / max(item.num_tokens, 1) for item in windows])]
+    return replace(chosen, latency_s=max(item.latency_s for item in windows))
 
 
 def _best_route(scores: Mapping[str, float], signatures: Mapping[str, Signature]) -> Route:

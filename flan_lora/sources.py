@@ -6,17 +6,21 @@ Knows recipes and column names; never divides, samples or renders rows.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from flan_lora.errors import DataError
 from flan_lora.hub import local_folder, read_hub_rows
-from flan_lora.recipe import Recipe, Role
+from flan_lora.recipe import AlsoSection, DataSection, PartnerSection, Recipe, Role
 from flan_lora.rows import READERS, Row, read_rows
 from flan_lora.tasks.task import Task
+
+Names: TypeAlias = "DataSection | AlsoSection | PartnerSection"
+"""What names a dataset, its config and its revision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +80,19 @@ def read_table(recipe: Recipe, role: Role, source: DataSource) -> Table:
         assert source.path is not None
         return Table(read_rows(source.path), str(source.path), source.description)
     split = role if source.kind == "sample" else getattr(data.splits, role)
-    name = f"{data.dataset}/{data.config}:{split}"
+    return read_split(data, split, source, dial=f"data.splits.{role}")
+
+
+def read_split(names: Names, split: str, source: DataSource, *, dial: str) -> Table:
+    """The rows of one split, on the Hub or in the Hub's shape; ``dial``: the field that names it, for errors."""
+    name = f"{names.dataset}/{names.config}:{split}"
     if source.kind == "hub":
-        rows, commit = read_hub_rows(data.dataset, data.config, split, data.revision)
+        rows, commit = read_hub_rows(names.dataset, names.config, split, names.revision)
         if not rows:
-            raise DataError(f"{name} on the Hub has no rows.\nSet data.splits.{role} to a split with rows.")
-        return Table(rows, f"{name} (Hub)", f"{name} @ {commit or data.revision or 'main'} (Hub)")
+            raise DataError(f"{name} on the Hub has no rows.\nSet {dial} to a split with rows.")
+        return Table(rows, f"{name} (Hub)", f"{name} @ {commit or names.revision or 'main'} (Hub)")
     assert source.path is not None
-    path = _local_file(source.path, data.dataset, data.config, split)
+    path = _local_file(source.path, names.dataset, names.config, split)
     return Table(read_rows(path), str(path), f"{name} ({source.description})")
 
 
@@ -125,6 +134,12 @@ def name_for_task(table: Table, task: Task, columns: Mapping[str, str]) -> list[
     if not renames:
         return table.rows
     return [row | {name: row.get(own_name) for name, own_name in renames.items()} for row in table.rows]
+
+
+def content(row: Row, task: Task) -> str:
+    """The task's columns of a row as canonical JSON: the same for the Hub's row and its local copy."""
+    columns = {name: row.get(name) for name in task.columns}
+    return json.dumps(columns, sort_keys=True, ensure_ascii=False, default=str)
 
 
 def _missing_columns(

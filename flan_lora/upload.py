@@ -111,8 +111,9 @@ def _notes(stored: StoredAdapter) -> list[str]:
     manifest = stored.manifest
     notes = []
     if manifest.data.kind in ("hub", "local"):
-        dataset = manifest.recipe["data"]["dataset"]
-        notes.append(f"trained on {dataset}: read its terms before you pass the adapter on (the card names them)")
+        added = [dataset for item in manifest.data.also if item.num_rows for dataset in item.datasets]
+        datasets = ", ".join(dict.fromkeys([manifest.recipe["data"]["dataset"], *added]))
+        notes.append(f"trained on {datasets}: read its terms before you pass the adapter on (the card names them)")
     if manifest.data.kind == "file":
         notes.append("trained on a file of yours: make sure that you may pass on what it learned")
     if "/" not in manifest.base.model:

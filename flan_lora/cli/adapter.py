@@ -323,6 +323,7 @@ def _facts(stored: StoredAdapter) -> list[tuple[str, str]]:
         ("base", f"{base.model} @ {base.fingerprint[:8]}, trained in {base.quantization}{revision}"),
         ("lora", f"rank {lora['rank']}, alpha {lora['alpha']}, {' '.join(lora['target_modules'])}"),
         ("data", f"{manifest.data.origin}, {manifest.data.num_train_rows:,} examples"),
+        *(("also", f"{item.origin}, {item.num_rows:,} rows") for item in manifest.data.also if item.num_rows),
         ("training", f"best of {training.num_steps:,} steps at {training.best_step:,}, seed {training.seed}"),
         ("took", f"{duration(training.seconds)} on {training.device} in {training.precision}"),
         ("size", size(stored.size_bytes)),

@@ -6,7 +6,7 @@ Context and question may be English or Hindi, each in its own language; the answ
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from flan_lora.indic import restore, romanise
@@ -35,9 +35,15 @@ def _prompt(inputs: Inputs) -> Prompt:
 
 
 def _examples(row: Row) -> list[Example]:
-    """One example per row: trained on the first answer, scored against all of them, in their own script."""
+    """One example per row: trained on the first answer, scored against all of them, in their own script.
+
+    ``answer_start`` goes along, so that a context that does not fit is narrowed to where the answer stands.
+    """
     inputs = {name: text_field(row, name, "qa") for name in ("context", "question")}
     answers = answers_field(row, "answers", "qa")
+    starts = row["answers"].get("answer_start") if isinstance(row["answers"], Mapping) else None
+    if starts is not None and len(starts):
+        inputs["answer_start"] = str(starts[0])
     return [Example(row_key(row), _prompt(inputs), plain(romanise(answers[0])), answers, inputs)]
 
 
@@ -68,7 +74,7 @@ def _squad_by_context() -> Scorer:
 
 TASK = Task(
     name="qa",
-    version=1,
+    version=2,
     summary="Answer a question from its context, English or Hindi",
     inputs=("context", "question"),
     columns=("context", "question", "answers"),
@@ -78,5 +84,6 @@ TASK = Task(
     scorers=(_squad_by_context(),),
     select_on="f1",
     max_new_tokens=80,
+    windowed="context",
     baselines=(Baseline("random_span", random_span),),
 )

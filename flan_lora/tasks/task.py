@@ -76,6 +76,10 @@ class Task:
     select_on: str
     """The score that picks the best checkpoint; higher is better."""
     max_new_tokens: int
+    windowed: str = ""
+    """The input that is read in overlapping windows where a prompt does not fit (`flan_lora.windows`); empty: the
+    prompt is cut. For tasks whose answer, ``references[0]``, stands somewhere in that input: at the character
+    ``inputs["answer_start"]``, if a row says so."""
     labels: tuple[str, ...] = ()
     """For classification: every answer, as the base spells it; empty for generation."""
     baselines: tuple[Baseline, ...] = field(default=())

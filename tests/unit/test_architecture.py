@@ -16,11 +16,11 @@ PACKAGE = REPO / "flan_lora"
 # DESIGN: a module imports only what stands above it. A subpackage is one entry; inside it anything goes.
 MAP = (
     "errors files hub metrics predictions significance calibration indic tasks zero_shot specimens"
-    " comparison recipe peft_config run manifest adapter encode rows sources token_cache data inspection"
-    " lint devices fingerprint base estimate doctor decode evaluate sampler callbacks trackers train store"
-    " merge export emissions journal lora bank forward request cohort engine scheduler signature router"
-    " answer_file routing bench server polarity archive contest head_to_head plots report outcome factory"
-    " upload page report_files cli __init__ __main__"
+    " comparison recipe peft_config run manifest adapter encode windows rows sources auxiliary token_cache"
+    " data inspection lint devices fingerprint base estimate doctor decode evaluate sampler callbacks"
+    " trackers train store merge export emissions journal lora bank forward request cohort engine"
+    " scheduler signature router answer_file routing bench server polarity archive contest head_to_head"
+    " plots report outcome factory upload page report_files cli __init__ __main__"
 ).split()
 OPEN_TO_ALL = {"mini", "samples"}
 """Their __init__ only say where files lie, so anybody may import them."""

@@ -441,7 +441,7 @@ def test_the_second_time_comes_from_the_cache(
 ) -> None:
     first = encode_split(split, recipe_of(), tiny_tokenizer(), cache_dir=tmp_path)
     assert [path.suffix for path in cache_files(tmp_path / "encoded")] == [".safetensors"]
-    monkeypatch.setattr(data, "encode_sources", lambda *args: pytest.fail("encoded again"))
+    monkeypatch.setattr(data, "encode_for_training", lambda *args: pytest.fail("encoded again"))
     assert encode_split(split, recipe_of(), tiny_tokenizer(), cache_dir=tmp_path) == first
 
 
@@ -581,6 +581,21 @@ def test_any_lists_survive_the_cache(tmp_path_factory: pytest.TempPathFactory, r
     write_cache(path, {"ids": rows, "others": [[1]]}, {"share": share})
     assert read_cache(path).lists == {"ids": rows, "others": [[1]]}
     assert read_cache(path).numbers == {"share": share}
+
+
+def test_a_symmetric_task_is_trained_on_both_orders_and_tested_on_one(tmp_path: Path) -> None:
+    rows = [{"sentence1": f"a {n}", "sentence2": f"b {n}", "label": n % 2} for n in range(4)]
+    source = local_root(tmp_path, train=rows, test=rows)
+    train, test = (load_split(recipe_of("similarity"), role, source) for role in ("train", "test"))  # type: ignore[arg-type]
+    assert (len(train.examples), train.num_rows, len(test.examples)) == (8, 4, 4)
+    assert train.examples[:4] == test.examples
+    for one, other in zip(train.examples[:4], train.examples[4:], strict=True):
+        assert (other.inputs["sentence1"], other.inputs["sentence2"]) == (
+            one.inputs["sentence2"],
+            one.inputs["sentence1"],
+        )
+        assert (other.target, other.key) == (one.target, f"{one.key}-swapped")
+        assert str(other.prompt) != str(one.prompt)
 
 
 # Real rows

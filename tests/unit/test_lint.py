@@ -265,7 +265,7 @@ def test_the_lint_reads_the_tokens_that_training_will_read(
     report = lint(recipe, source, TOKENIZER)
     assert [problem.level for problem in report.problems] == ["warning"]  # equal texts with other labels
     train = load_split(recipe, "train", source, max_rows=max_rows_of(recipe, "train"))
-    monkeypatch.setattr("flan_lora.data.encode_sources", lambda *args: pytest.fail("encoded again"))
+    monkeypatch.setattr("flan_lora.data.encode_for_training", lambda *args: pytest.fail("encoded again"))
     assert len(encode_split(train, recipe, TOKENIZER)) == 120
 
 

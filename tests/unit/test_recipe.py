@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flan_lora.errors import RecipeError
-from flan_lora.recipe import Recipe, apply_overrides, load_recipe, parse_recipe
+from flan_lora.recipe import Recipe, apply_overrides, load_recipe, parse_recipe, sections_in
 from flan_lora.tasks import TASKS
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
@@ -154,8 +154,8 @@ def test_every_field_has_help():
     def sections(section):
         yield section
         for field in section.model_fields.values():
-            if isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields"):
-                yield from sections(field.annotation)
+            for below in sections_in(field.annotation):
+                yield from sections(below)
 
     missing = [
         f"{s.__name__}.{n}" for s in sections(Recipe) for n, f in s.model_fields.items() if not f.description

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from huggingface_hub import EvalResult, ModelCard
 
+from flan_lora.auxiliary import Addition
+from flan_lora.manifest import AdditionRecord
 from flan_lora.mini import MINI_PATH
 from flan_lora.recipe import BaseSection, Recipe, load_recipe
 from flan_lora.report import DATA_TERMS, LIMITS, PIPELINE_TAGS, SAMPLE_INPUTS, card
@@ -112,6 +114,20 @@ def test_the_bundled_sample_is_free_and_a_dataset_has_its_terms() -> None:
     assert front(local)["license"] == "other" and "dair-ai/emotion is for education and research only." in local
     other = card(with_data("hub", "a@train", dataset="ann/rows"), make_metrics())
     assert "For the terms of ann/rows see its page on the Hub." in other and "language" not in front(other)
+
+
+def test_auxiliary_rows_stand_on_the_card_with_their_terms() -> None:
+    added = Addition("facebook/mlqa/x:train (Hub), questions of a/b", ("facebook/mlqa", "a/b"), num_rows=1200)
+    missing = Addition(
+        "google-research-datasets/tydiqa/x:train (Hub)", ("google-research-datasets/tydiqa",), is_missing=True
+    )
+    also = [AdditionRecord.model_validate(item) for item in (added, missing)]
+    manifest = make_manifest(data={**manifest_values()["data"], "kind": "hub", "also": also})
+    text = card(manifest, make_metrics())
+    assert front(text)["datasets"] == ["dair-ai/emotion", "facebook/mlqa", "a/b"]
+    assert ", and 1,200 of facebook/mlqa/x:train (Hub), questions of a/b (sha256" in text
+    assert "facebook/mlqa is CC BY-SA 3.0. For the terms of a/b see its page on the Hub." in text
+    assert "tydiqa" not in text
 
 
 @pytest.mark.parametrize(("config", "languages"), [("mlqa.hi.en", ["en", "hi"]), ("mlqa.hi.hi", ["hi"])])

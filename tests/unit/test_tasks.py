@@ -29,7 +29,7 @@ UPDATE = os.environ.get("FLAN_LORA_UPDATE_GOLDEN") == "1"
 
 PINNED = {
     "emotion": (2, "bbf1e98f8798afc63a86a007f659e2a717e04ce816c4e69bd61b00ec5b449cdb"),
-    "qa": (1, "8d05205880c987fc78e3c48086776636e83d45ab2f0ec25bfb2ad61c3530c5b6"),
+    "qa": (2, "bef188fccce66d7d87cdeaedd874d1f160e04afa22454ade82e6d5b5620bd941"),
     "question-generation": (1, "a63edc0d3f792859cebdf3917717a8e87b7563c31b50ea2904f86f84f5ba4513"),
     "paraphrase": (1, "8ecc432962d50910bc3929de3f94c3e0223c4508b180ca829e80bede1fd6a4d3"),
     "summarization": (1, "461f08ff142db08ded2ae9d02c134b743595fe0297651d2563b4deaf0a4615fb"),
