@@ -424,9 +424,9 @@ def test_the_command_line_lists_proposals(asking: Router, tmp_path: Path) -> Non
     assert shown.exit_code == 0 and shown.stdout.splitlines()[0].split() == ["QUESTION", "ANSWER", "SCORE"]
     listed = CliRunner().invoke(main, [*command, "--json", PASSAGE, "nothing in here."], catch_exceptions=False)
     first, second = json.loads(listed.stdout)
-    expected = asking.propose(PASSAGE, "asking", max_proposals=2)
-    assert [row["question"] for row in first["questions"]] == [item.completion.text for item in expected]
-    assert [row["answer"] for row in first["questions"]] == [item.inputs["answer"] for item in expected]
+    spans = [inputs["answer"] for inputs in TASKS["question-generation"].propose(PASSAGE)]  # type: ignore[misc]
+    assert len(first["questions"]) == 2 and all(row["answer"] in spans for row in first["questions"])
+    assert all(row["question"] and row["score"] < 0 for row in first["questions"])
     assert second == {"input": "nothing in here.", "questions": []}
     refused = CliRunner().invoke(main, [*command, "--compare", PASSAGE])
     assert refused.exit_code == 1 and "--propose takes TEXT alone" in refused.output
