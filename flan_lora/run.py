@@ -81,6 +81,9 @@ def start_run(path: Path, recipe: Recipe) -> Run:
 def resume_run(path: Path, recipe: Recipe) -> Run:
     """The run in ``path``, to be continued with the same recipe.
 
+    Once its training has ended, the ``evaluation`` section may differ: the trained weights are scored and published
+    with the new one.
+
     Raises:
         TrainingError: nothing to resume there, or the recipe differs (the text lists the fields).
     """
@@ -89,7 +92,9 @@ def resume_run(path: Path, recipe: Recipe) -> Run:
         raise TrainingError(f"nothing to resume in {path}: no recipe.json there.\nStart the run without --resume.")
     before = json.loads(run.recipe_path.read_text(encoding="utf-8"))
     changed = list(_differences(before, recipe.resolved()))
-    if changed:
+    if changed and run.done_path.is_file() and all(key.startswith("evaluation.") for key, *_ in changed):
+        replace_file(run.recipe_path, (json.dumps(recipe.resolved(), indent=2) + "\n").encode())
+    elif changed:
         lines = "\n".join(f"  {key}: was {old!r}, is {new!r}" for key, old, new in changed)
         raise TrainingError(
             f"the run in {path} was started with another recipe:\n{lines}\n"

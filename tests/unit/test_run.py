@@ -73,6 +73,19 @@ def test_resume_with_another_recipe_lists_what_changed(tmp_path):
     assert resume_run(tmp_path / "run", RECIPE).path == tmp_path / "run"
 
 
+def test_a_run_that_was_trained_may_be_evaluated_otherwise(tmp_path):
+    beams = parse_recipe({**RECIPE.resolved(), "evaluation": {"num_beams": 4}}, where="test")
+    run = start_run(tmp_path / "run", RECIPE)
+    with pytest.raises(TrainingError, match=r"evaluation\.num_beams: was 1, is 4"):
+        resume_run(run.path, beams)
+    run.done_path.write_text("{}")
+    assert resume_run(run.path, beams).path == run.path
+    assert json.loads(run.recipe_path.read_text()) == beams.resolved()
+    changed = parse_recipe({**beams.resolved(), "training": {"seed": 7}}, where="test")
+    with pytest.raises(TrainingError, match=r"training\.seed: was 0, is 7"):
+        resume_run(run.path, changed)
+
+
 def test_resume_of_nothing_says_so(tmp_path):
     with pytest.raises(TrainingError, match="nothing to resume"):
         resume_run(tmp_path / "run", RECIPE)
