@@ -187,6 +187,7 @@ def answer_values(completion: Completion, scores: bool) -> dict[str, Any]:
         values["reason"] = completion.route.reason
     if scores:
         values["log_prob"] = completion.log_prob
+        values["mean_log_prob"] = completion.mean_log_prob
         if completion.label_probabilities is not None:
             values["label_probabilities"] = dict(completion.label_probabilities)
     return values

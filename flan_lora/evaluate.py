@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from flan_lora.calibration import averaged
 from flan_lora.decode import LabelConstraint, decode, generation_config, label_constraint
-from flan_lora.encode import IGNORED_LABEL, Collator
+from flan_lora.encode import IGNORED_LABEL, Collator, encode_sources
 from flan_lora.errors import BaseModelError, DataError
 from flan_lora.metrics import Score, bootstrap, order_agreement
 from flan_lora.predictions import Prediction
@@ -108,6 +109,41 @@ def evaluate(
     )
     agreement = bootstrap([order_agreement()], answers, [[answer] for answer in other_way], answers)
     return replace(scored, scores=scored.scores | agreement)
+
+
+def label_probabilities(
+    model: PeftModel | T5ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    examples: Sequence[Example],
+    *,
+    batch_size: int,
+    max_source_tokens: int,
+) -> list[dict[str, float]]:
+    """The probability of each label of each example, as the router gives it before any temperature.
+
+    The spellings are read to their eos; of a task with ``swap`` both orders are read, and averaged.
+
+    Raises:
+        DataError: a prompt does not fit, or the tokenizer cannot spell the labels.
+    """
+    constraint = label_constraint(tokenizer, task.labels)
+    prompts = [example.prompt for example in examples]
+    if task.swap is not None:
+        prompts += [swapped(task, example).prompt for example in examples]
+    sources = [{"input_ids": source.input_ids} for source in encode_sources(tokenizer, prompts, max_source_tokens)]
+    order = sorted(range(len(sources)), key=lambda row: (-len(sources[row]["input_ids"]), row))
+    collate = Collator(int(tokenizer.pad_token_id), int(model.config.decoder_start_token_id))
+    found: list[dict[str, float]] = [{} for _ in sources]
+    with _eval_mode(model), torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            places = order[start : start + batch_size]
+            rows = _label_batch(model, collate, [sources[place] for place in places], list(constraint.labels))
+            for place, row in zip(places, rows, strict=True):
+                found[place] = dict(zip(constraint.labels.values(), row, strict=True))
+    if task.swap is None:
+        return found
+    return [averaged(one, other) for one, other in zip(found, found[len(examples) :], strict=False)]
 
 
 def evaluate_baselines(task: Task, train: Split, split: Split) -> dict[str, Evaluation]:
@@ -215,11 +251,37 @@ def _mean_log_probs(
     device = next(model.parameters()).device
     batch = {name: tensor.to(device) for name, tensor in collate(items).items()}
     labels = batch.pop("labels")
-    log_probs = model(**batch).logits.float().log_softmax(dim=-1)
-    is_token = labels.ne(IGNORED_LABEL)
-    own = log_probs.gather(2, labels.clamp(min=0)[..., None])[..., 0] * is_token
-    means: list[float] = (own.sum(1) / is_token.sum(1)).tolist()
+    num_tokens = labels.ne(IGNORED_LABEL).sum(1)
+    means: list[float] = (_sequence_log_probs(model(**batch).logits, labels) / num_tokens).tolist()
     return means
+
+
+def _label_batch(
+    model: PeftModel | T5ForConditionalGeneration,
+    collate: Collator,
+    sources: Sequence[Mapping[str, list[int]]],
+    spellings: Sequence[tuple[int, ...]],
+) -> list[list[float]]:
+    """(rows, labels) probabilities; each source passes the encoder once."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    num_labels = len(spellings)
+    items = [{**source, "labels": list(ids)} for source in sources for ids in spellings]
+    device = next(model.parameters()).device
+    batch = {name: tensor.to(device) for name, tensor in collate(items).items()}
+    input_ids, mask = batch.pop("input_ids")[::num_labels], batch["attention_mask"][::num_labels]
+    states = model.get_encoder()(input_ids=input_ids, attention_mask=mask).last_hidden_state
+    repeated = BaseModelOutput(last_hidden_state=states.repeat_interleave(num_labels, dim=0))
+    log_probs = _sequence_log_probs(model(**batch, encoder_outputs=repeated).logits, batch["labels"])
+    # double: a label that is unlikely beyond fp32 still has a logarithm
+    probabilities: list[list[float]] = log_probs.double().view(-1, num_labels).softmax(dim=-1).tolist()
+    return probabilities
+
+
+def _sequence_log_probs(logits: Tensor, labels: Tensor) -> Tensor:
+    """(B): natural logarithm of each row of labels, summed over its tokens."""
+    own = logits.float().log_softmax(dim=-1).gather(2, labels.clamp(min=0)[..., None])[..., 0]
+    return (own * labels.ne(IGNORED_LABEL)).sum(1)
 
 
 def _generate_batch(

@@ -14,13 +14,14 @@ import torch
 
 from flan_lora.adapter import CARD, LOG, METRICS, PICTURE, StoredAdapter
 from flan_lora.base import Base, base_slug, open_base, open_config, open_tokenizer
+from flan_lora.calibration import calibration_of, fit_temperature, tempered
 from flan_lora.data import ROLES, DataSource, Split, encode_split, load_split, max_rows_of
 from flan_lora.errors import AdapterError
 from flan_lora.estimate import Estimate, estimate
-from flan_lora.evaluate import Evaluation, evaluate, evaluate_baselines, predict
+from flan_lora.evaluate import Evaluation, evaluate, evaluate_baselines, label_probabilities, predict
 from flan_lora.journal import journal_text
 from flan_lora.lint import lint_splits
-from flan_lora.manifest import ExampleRecord, dump
+from flan_lora.manifest import CalibrationRecord, ExampleRecord, dump
 from flan_lora.outcome import Evaluations, Outcome, Rows
 from flan_lora.plots import LIGHT, has_matplotlib, training_curve
 from flan_lora.predictions import write_predictions
@@ -184,7 +185,7 @@ def evaluate_all(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows
     baselines = evaluate_baselines(task, rows.splits["train"], test)
     for evaluation in (adapter, bare, *baselines.values()):
         write_predictions(run.path / "predictions" / f"{evaluation.name}.jsonl", evaluation.predictions)
-    return Evaluations(adapter, bare, baselines, examples)
+    return Evaluations(adapter, bare, baselines, examples, _calibration(recipe, base, trained, rows))
 
 
 def publish(outcome: Outcome, adapters_dir: Path, run: Run) -> Path:
@@ -212,6 +213,39 @@ def _evaluate(recipe: Recipe, base: Base, model: torch.nn.Module, split: Split, 
         name=name,
         progress=True,
     )
+
+
+def _calibration(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows) -> CalibrationRecord | None:
+    """A temperature for the adapter's labels, fitted on validation and tried on test."""
+    if not TASKS[recipe.task].labels or not recipe.evaluation.constrained:
+        return None  # nobody is ever given probabilities of labels
+    (known, wanted), (found, truths) = (
+        _label_probabilities(recipe, base, trained, rows.splits[role]) for role in ("validation", "test")
+    )
+    if not known:
+        return None
+    temperature = fit_temperature(known, wanted)
+    return CalibrationRecord(
+        temperature=temperature,
+        num_rows=len(known),
+        ece_before=calibration_of(found, truths).error,
+        ece_after=calibration_of([tempered(row, temperature) for row in found], truths).error,
+    )
+
+
+def _label_probabilities(
+    recipe: Recipe, base: Base, trained: TrainedAdapter, split: Split
+) -> tuple[list[dict[str, float]], list[str]]:
+    """Of each row, and its true label."""
+    found = label_probabilities(
+        trained.peft_model,
+        base.tokenizer,
+        TASKS[recipe.task],
+        split.examples,
+        batch_size=recipe.evaluation.batch_size,
+        max_source_tokens=recipe.data.max_source_tokens,
+    )
+    return found, [example.references[0] for example in split.examples]
 
 
 def _answer_specimens(recipe: Recipe, base: Base, model: torch.nn.Module) -> list[str]:

@@ -166,6 +166,8 @@ class Manifest(Section):
     """The bare base on the same rows."""
     baseline_scores: dict[str, Scores] = Field(default_factory=dict)
     """Trivial predictors on the same rows, by name."""
+    label_temperature: float = Field(1.0, gt=0.0, allow_inf_nan=False)
+    """What serving divides the logits of a task's labels by (`Metrics.calibration` says how it was found)."""
     versions: dict[str, str]
     """Python and the packages that shape the result (`installed_versions`)."""
     created_at: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
@@ -203,6 +205,19 @@ class ExampleRecord(Section):
     """What the bare base answered under the same prompt."""
 
 
+class CalibrationRecord(Section):
+    """How far the probabilities of the labels can be believed, before and after a temperature."""
+
+    temperature: float = Field(gt=0.0, allow_inf_nan=False)
+    """Fitted on validation rows; the same number as `Manifest.label_temperature`."""
+    num_rows: int = Field(ge=1)
+    """Validation rows that it was fitted on."""
+    ece_before: float = Field(ge=0.0, le=1.0)
+    """Expected calibration error on the test rows as the model has it (`calibration.Calibration.error`)."""
+    ece_after: float = Field(ge=0.0, le=1.0)
+    """The same with the temperature; it may be larger, and is what is served nevertheless."""
+
+
 class Metrics(Section):
     """``metrics.json``: the final evaluation, in full.
 
@@ -235,6 +250,8 @@ class Metrics(Section):
     """The bare base; empty when it was not run."""
     baselines: dict[str, Scores] = Field(default_factory=dict)
     """Trivial predictors by name."""
+    calibration: CalibrationRecord | None = None
+    """Of the adapter's label probabilities; none for tasks without labels."""
     examples: list[ExampleRecord] = Field(default_factory=list)
     """The task's specimens, answered."""
 

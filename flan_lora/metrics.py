@@ -226,10 +226,11 @@ def meteor_matching() -> str:
 
 
 def paraphrase(alpha: float = 0.9) -> Scorer:
-    """bleu, self_bleu (BLEU against the source), ibleu (all 0..100) and copy_share (in [0, 1]).
+    """bleu, self_bleu (BLEU against the source), ibleu (all 0..100), copy_share and changed_share (in [0, 1]).
 
     ibleu = alpha * bleu - (1 - alpha) * self_bleu: a copy of the source cannot win. copy_share counts answers
-    with the same words as the source in the same order, whatever their case and punctuation.
+    with the same words as the source in the same order, whatever their case and punctuation. changed_share is the
+    mean share of an answer's words that the source does not have (0 for an empty answer, and for other orders).
 
     Source: Sun and Zhou, Joint Learning of a Dual SMT System for Paraphrase Generation (ACL 2012).
     """
@@ -238,7 +239,8 @@ def paraphrase(alpha: float = 0.9) -> Scorer:
     def statistics(predictions: Sequence[str], references: References, sources: Sequence[str]) -> FloatArray:
         import numpy as np
 
-        copies = [[_plain(p) == _plain(s)] for p, s in zip(predictions, sources, strict=True)]
+        pairs = [(_plain(p), _plain(s)) for p, s in zip(predictions, sources, strict=True)]
+        copies = [[answer == source, _new_share(answer, source)] for answer, source in pairs]
         against_source = _bleu_statistics(predictions, [[source] for source in sources])
         return np.hstack([_bleu_statistics(predictions, references), against_source, copies])
 
@@ -246,9 +248,9 @@ def paraphrase(alpha: float = 0.9) -> Scorer:
         against_reference = _corpus_bleu(rows[:, :width])
         against_source = _corpus_bleu(rows[:, width : 2 * width])
         mixed = alpha * against_reference - (1 - alpha) * against_source
-        copy_share = float(rows[:, -1].mean())
+        copy_share, changed_share = rows[:, -2:].mean(axis=0).tolist()
         scores = {"bleu": against_reference, "self_bleu": against_source, "ibleu": mixed}
-        return scores | {"copy_share": copy_share}
+        return scores | {"copy_share": copy_share, "changed_share": changed_share}
 
     return Scorer(statistics, reduce)
 
@@ -387,6 +389,11 @@ def _is_punctuation(char: str) -> bool:
 def _plain(text: str) -> list[str]:
     """Lower-case words without punctuation, to compare texts whatever their typography."""
     return "".join(" " if _is_punctuation(char) else char for char in text.lower()).split()
+
+
+def _new_share(answer: Sequence[str], source: Sequence[str]) -> float:
+    """Share of the answer's words that the source does not have, as often as they stand there."""
+    return sum((Counter(answer) - Counter(source)).values()) / max(len(answer), 1)
 
 
 def _token_f1(answer: Sequence[str], gold: Sequence[str]) -> float:

@@ -12,6 +12,7 @@ from flan_lora.lint import LintReport
 from flan_lora.manifest import (
     AdditionRecord,
     BaseRecord,
+    CalibrationRecord,
     DataRecord,
     ExampleRecord,
     Manifest,
@@ -49,6 +50,8 @@ class Evaluations:
     baselines: dict[str, Evaluation]
     examples: tuple[ExampleRecord, ...] = ()
     """The task's specimens, answered by adapter and base."""
+    calibration: CalibrationRecord | None = None
+    """Of the adapter's label probabilities, for tasks with labels."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Outcome:
             scores=_records(scored.adapter),
             base_scores=_records(scored.base),
             baseline_scores={name: _records(item) for name, item in scored.baselines.items()},
+            label_temperature=scored.calibration.temperature if scored.calibration else 1.0,
             versions=installed_versions(),
             created_at=utc_now(),
         )
@@ -94,6 +98,7 @@ class Outcome:
             adapter=_records(scored.adapter),
             base=_records(scored.base),
             baselines={name: _records(item) for name, item in scored.baselines.items()},
+            calibration=scored.calibration,
             examples=list(scored.examples),
         )
 

@@ -48,7 +48,8 @@ LIMITS = {
     "not. Hindi is read and written in a romanised form that the package turns back.",
     "question-generation": "The question may miss the answer that was asked for, or fit no part of the passage.",
     "paraphrase": "Other words can change the meaning, above all names, numbers and negations; and it may repeat "
-    "the sentence as it is (copy_share says how often).",
+    "the sentence as it is. copy_share says how often it does (case and punctuation aside), changed_share how "
+    "many of an answer's words are new, self_bleu how near the wording stays to the sentence.",
     "summarization": "A summary may leave out what matters, mix up who said what, or state what nobody said.",
     "similarity": "PAWS, its recipe's data, has pairs that share most of their words; on other pairs its answers "
     "are less reliable. order_agreement says how often both orders of a pair get the same answer.",
@@ -182,7 +183,7 @@ def _results(manifest: Manifest, metrics: Metrics) -> str:
         f"## Results\n\n{metrics.num_rows:,} test examples, {metrics.origin}; none of them served to train or to "
         f"choose the checkpoint. Scores are {scale}. Intervals come from a bootstrap over the examples: they hold "
         "the luck of the draw of examples, not that of the training seed.\n\n"
-        f"{table}\n\n{_verdict(metrics, others)}"
+        f"{table}\n\n{_verdict(metrics, others)}{_calibration(metrics)}"
     )
 
 
@@ -198,6 +199,20 @@ def _verdict(metrics: Metrics, others: Mapping[str, Scores]) -> str:
     if mine.value > rivals[best]:
         return f"On {key} the lead over the {_spoken(best)} lies within the interval: it may be chance."
     return f"**On {key} the adapter does not beat the {_spoken(best)}.**"
+
+
+def _calibration(metrics: Metrics) -> str:
+    """Whether the probabilities of the labels can be believed."""
+    found = metrics.calibration
+    if found is None:
+        return ""
+    outcome = "" if found.ece_after <= found.ece_before else " Here it did not help."
+    return (
+        f"\n\nProbabilities of labels are served at temperature {found.temperature:.2f}, fitted on "
+        f"{found.num_rows:,} validation examples. The expected calibration error, the mean gap between the "
+        "probability of the likeliest label and how often it is right (0 is best), is "
+        f"{found.ece_before:.3f} on test without the temperature and {found.ece_after:.3f} with it.{outcome}"
+    )
 
 
 def _examples(metrics: Metrics) -> str:

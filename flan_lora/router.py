@@ -22,6 +22,7 @@ from torch import Tensor
 from flan_lora.adapter import StoredAdapter
 from flan_lora.bank import AdapterStatus, Bank, Lease, Mix
 from flan_lora.base import MINI, Base, open_base
+from flan_lora.calibration import averaged, tempered
 from flan_lora.decode import LabelConstraint, decode, label_constraint
 from flan_lora.encode import encode_sources
 from flan_lora.engine import Engine
@@ -82,15 +83,20 @@ class Completion:
     num_tokens: int
     """Generated, eos included."""
     log_prob: float
-    """Of the answer under the model, natural logarithm."""
+    """Of the answer under the model, natural logarithm, summed over tokens."""
     mix: Mix = field(default_factory=dict)
     """Adapter -> weight, as it was run."""
     label_probabilities: Mapping[str, float] | None = None
-    """Of a classification's labels, when asked for."""
+    """Of a classification's labels, when asked for; calibrated if the adapter says how (`generate`)."""
     alternatives: tuple[str, ...] = ()
     """Further answers (num_return_sequences), best or first drawn first."""
     route: Route | None = None
     """How ``"auto"`` chose."""
+
+    @property
+    def mean_log_prob(self) -> float:
+        """Per token, eos included: comparable between answers of unlike length."""
+        return self.log_prob / max(self.num_tokens, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ class Proposal:
     @property
     def sureness(self) -> float:
         """Log-probability per token of the answer."""
-        return self.completion.log_prob / max(self.completion.num_tokens, 1)
+        return self.completion.mean_log_prob
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,8 @@ class Profile:
     max_source_tokens: int = 512
     num_beams: int = 1
     is_constrained: bool = True
+    temperature: float = 1.0
+    """Of label probabilities, for the adapter alone under its own prompt."""
 
     @staticmethod
     def of(source: Source, task: str | None) -> Profile:
@@ -124,7 +132,8 @@ class Profile:
         recipe = Recipe.model_validate(source.manifest.recipe)
         evaluation = recipe.evaluation
         limit = recipe.data.max_source_tokens
-        return Profile(get_task(recipe.task), limit, evaluation.num_beams, evaluation.constrained)
+        temperature = source.manifest.label_temperature
+        return Profile(get_task(recipe.task), limit, evaluation.num_beams, evaluation.constrained, temperature)
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,9 @@ class _Row:
     request: Request
     task: Task | None
     route: Route | None
+    other_way: Request | None = None
+    """The same question turned round, of a symmetric task with labels."""
+    temperature: float = 1.0
 
 
 class Router:
@@ -216,7 +228,9 @@ class Router:
                 folders have none, and read a text as it is without it.
             abstain: what ``"auto"`` does with a text that is like those of no adapter.
             num_beams, max_new_tokens: in place of what the adapter was evaluated with.
-            label_probabilities: also read every label of a classification; costs one more pass.
+            label_probabilities: also read every label of a classification; costs one more pass. They are
+                divided by the temperature that publishing fitted, for the adapter alone (not in a mix) and in its
+                own prompt; of a symmetric task they are the mean of both orders. Neither changes the answer.
 
         Raises:
             UnknownAdapterError: a name that is neither loaded nor published; no text is answered.
@@ -537,8 +551,11 @@ class Router:
             self._constraint(task) if task is not None and task.labels and profile.is_constrained else None
         )
         longest = constraint.max_new_tokens if constraint else task.max_new_tokens if task else 64
-        [windows] = encode_windows(
-            self._base.tokenizer, reader, [reader.render(inputs)], [inputs], profile.max_source_tokens
+        ways = [inputs]
+        if task is not None and task.swap is not None and constraint is not None:
+            ways.append(task.swap(inputs))
+        windows, *turned = encode_windows(
+            self._base.tokenizer, reader, [reader.render(way) for way in ways], ways, profile.max_source_tokens
         )
         requests = [
             Request(
@@ -552,7 +569,10 @@ class Router:
             )
             for source in windows
         ]
-        return [_Row(request, task, route) for request in requests]
+        is_pure = task is profile.task and list(mix.values()) == [1.0]
+        temperature = profile.temperature if is_pure else 1.0
+        other_way = replace(requests[0], input_ids=turned[0][0].input_ids) if turned else None
+        return [_Row(request, task, route, other_way, temperature) for request in requests]
 
     def _constraint(self, task: Task) -> LabelConstraint:
         with self._lock:
@@ -568,7 +588,11 @@ class Router:
             requests = [rows[place].request for place in places]
             with self._lease([name for request in requests for name in request.mix]) as lease:
                 served = self._scheduler.run(requests, lease)
-                labels = self._labels(requests, lease) if label_probabilities else [None] * len(places)
+                labels = (
+                    self._labels([rows[place] for place in places], lease)
+                    if label_probabilities
+                    else [None] * len(places)
+                )
             for place, found, row_labels in zip(places, served, labels, strict=True):
                 latency_s = found.finished_s - start
                 completions[place] = self._completion(rows[place], found.answers, latency_s, row_labels)
@@ -594,15 +618,22 @@ class Router:
             names = wanted
         return portions
 
-    def _labels(self, requests: Sequence[Request], lease: Lease) -> list[Mapping[str, float] | None]:
-        places = [place for place, request in enumerate(requests) if request.constraint is not None]
-        found: list[Mapping[str, float] | None] = [None] * len(requests)
-        for start in range(0, len(places), self._batch_size):
-            part = places[start : start + self._batch_size]
-            rows = self._engine.label_probabilities([requests[place] for place in part], lease)
-            for place, row in zip(part, rows, strict=True):
-                found[place] = row
-        return found
+    def _labels(self, rows: Sequence[_Row], lease: Lease) -> list[Mapping[str, float] | None]:
+        """Both orders of a symmetric question are rows of the same batches."""
+        asked = [
+            (place, request)
+            for place, row in enumerate(rows)
+            for request in (row.request, row.other_way)
+            if request is not None and request.constraint is not None
+        ]
+        found: list[Mapping[str, float] | None] = [None] * len(rows)
+        for start in range(0, len(asked), self._batch_size):
+            part = asked[start : start + self._batch_size]
+            read = self._engine.label_probabilities([request for _, request in part], lease)
+            for (place, _), labels in zip(part, read, strict=True):
+                first = found[place]
+                found[place] = labels if first is None else averaged(first, labels)
+        return [labels and tempered(labels, row.temperature) for row, labels in zip(rows, found, strict=True)]
 
     def _completion(
         self, row: _Row, answers: Sequence[Answer], latency_s: float, labels: Mapping[str, float] | None
@@ -629,7 +660,7 @@ def _surest(windows: Sequence[Completion]) -> Completion:
     """Of one text's windows, in the order of the text; it took as long as the slowest."""
     if len(windows) == 1:
         return windows[0]
-    chosen = windows[best([item.log_prob / max(item.num_tokens, 1) for item in windows])]
+    chosen = windows[best([item.mean_log_prob for item in windows])]
     return replace(chosen, latency_s=max(item.latency_s for item in windows))
 
 

@@ -49,7 +49,11 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
     metavar="N",
     help="question-generation: up to N questions with their answers about each TEXT, surest first.",
 )
-@click.option("--scores", is_flag=True, help="Add log-probabilities: of the answer, and of a task's labels.")
+@click.option(
+    "--scores",
+    is_flag=True,
+    help="Add the answer's log-probability, and calibrated probabilities of a task's labels.",
+)
 @adapters_dir_option
 @json_option
 def generate(

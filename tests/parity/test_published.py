@@ -34,14 +34,15 @@ def test_a_published_adapter_reads_every_label_as_peft_does(
     router = Router.open(repo / "adapters" / "mini", base)
     served = router.generate(TEXTS, "emotion", label_probabilities=True)
     # PEFT puts its layers into the base: our engine holds the weights, and does not see them
-    model = load_adapter(base.model, Store(repo / "adapters" / "mini").open("emotion"))
+    stored = Store(repo / "adapters" / "mini").open("emotion")
+    model = load_adapter(base.model, stored)
     for text, completion in zip(TEXTS, served, strict=True):
         source = base.tokenizer(str(task.prompt({"text": text})), return_tensors="pt").input_ids
         scores = []
         for label in encode_targets(base.tokenizer, task.labels, 64):
             with torch.inference_mode():
                 loss = model(input_ids=source, labels=torch.tensor([label.input_ids])).loss
-            scores.append(-loss.float() * len(label.input_ids))
+            scores.append(-loss.float() * len(label.input_ids) / stored.manifest.label_temperature)
         assert completion.label_probabilities is not None
         found = torch.tensor(list(completion.label_probabilities.values()))
         torch.testing.assert_close(found, torch.stack(scores).softmax(0), rtol=0, atol=tolerance)

@@ -17,10 +17,10 @@ from flan_lora import evaluate as evaluation_module
 from flan_lora.data import Split
 from flan_lora.decode import label_constraint
 from flan_lora.errors import BaseModelError, DataError
-from flan_lora.evaluate import evaluate, evaluate_baselines, predict
+from flan_lora.evaluate import evaluate, evaluate_baselines, label_probabilities, predict
 from flan_lora.metrics import classification, score, squad
 from flan_lora.recipe import EvaluationSection
-from flan_lora.tasks.task import Baseline, Example, Prompt, Task
+from flan_lora.tasks.task import Baseline, Example, Prompt, Task, swapped
 from tests.tiny import tiny_t5, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -387,3 +387,34 @@ def test_a_symmetric_task_is_asked_both_ways(model: Any) -> None:
         "order_agreement"
         not in evaluate(model, TOKENIZER, replace(task, swap=None), split, name="x", **settings).scores
     )
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 32])
+def test_label_probabilities_are_those_of_the_spellings_in_any_batch(model: Any, batch_size: int) -> None:
+    """Against the loss of every label by itself, which transformers averages over tokens."""
+    task = make_task(LABELS)
+    examples = make_examples(task, num=6)
+    found = label_probabilities(model, TOKENIZER, task, examples, batch_size=batch_size, max_source_tokens=256)
+    for example, row in zip(examples, found, strict=True):
+        source = TOKENIZER(str(example.prompt), return_tensors="pt").input_ids
+        expected = []
+        for label in LABELS:
+            ids = TOKENIZER(label, return_tensors="pt").input_ids
+            with torch.inference_mode():
+                expected.append(-model(input_ids=source, labels=ids).loss * ids.shape[1])
+        assert list(row) == list(LABELS)
+        assert list(row.values()) == pytest.approx(torch.stack(expected).softmax(0).tolist(), abs=1e-5)
+    assert len({round(row["joy"], 4) for row in found}) > 3, "the rows must differ, or a mix-up would not show"
+
+
+def test_label_probabilities_of_a_symmetric_task_are_the_mean_of_both_orders(model: Any) -> None:
+    task = replace(make_task(LABELS), swap=lambda inputs: {"text": inputs["text"][::-1]})
+    examples = make_examples(task, num=5)
+    settings = {"batch_size": 4, "max_source_tokens": 256}
+    plain = replace(task, swap=None)
+    one = label_probabilities(model, TOKENIZER, plain, examples, **settings)
+    other = label_probabilities(model, TOKENIZER, plain, [swapped(task, e) for e in examples], **settings)
+    found = label_probabilities(model, TOKENIZER, task, examples, **settings)
+    for mean, a, b in zip(found, one, other, strict=True):
+        assert mean == pytest.approx({label: (a[label] + b[label]) / 2 for label in LABELS}, abs=1e-5)
+    assert one[3] != pytest.approx(other[3], abs=1e-4)

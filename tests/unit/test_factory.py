@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from flan_lora.base import open_base
-from flan_lora.data import open_source
+from flan_lora.calibration import calibration_of, tempered
+from flan_lora.data import load_split, open_source
 from flan_lora.errors import AdapterError, AdapterMismatchError, DataError
 from flan_lora.factory import build_adapter, plan, reevaluate
 from flan_lora.journal import curve, read_journal
 from flan_lora.manifest import load_metrics
 from flan_lora.recipe import Recipe, parse_recipe
+from flan_lora.router import Router
 from flan_lora.run import Run
 from flan_lora.specimens import SPECIMENS
 from flan_lora.store import Store
@@ -98,6 +100,23 @@ def test_eval_reproduces_every_number(published, folder):
         assert {name: vars_of(score) for name, score in evaluation.scores.items()} == {
             name: vars_of(score) for name, score in expected.items()
         }
+
+
+def test_labels_are_served_at_the_temperature_that_validation_asks_for(published, folder):
+    """What the router gives is what the record speaks of: the test error after the temperature."""
+    stored = Store(folder / "adapters" / "tiny-base").open("moods")
+    found = load_metrics(published / "metrics.json").calibration
+    assert found.temperature == stored.manifest.label_temperature != 1.0
+    assert found.num_rows == stored.manifest.data.num_validation_rows
+    split = load_split(recipe_for(folder), "test", open_source(str(folder / "mine.csv")))
+    truths = [example.references[0] for example in split.examples]
+    texts = [example.inputs["text"] for example in split.examples]
+    router = Router.open(folder / "adapters" / "tiny-base", open_base(recipe_for(folder).base, device="cpu"))
+    served = [row.label_probabilities for row in router.generate(texts, "moods", label_probabilities=True)]
+    assert calibration_of(served, truths).error == pytest.approx(found.ece_after, abs=1e-3)
+    raw = [tempered(row, 1 / found.temperature) for row in served]
+    assert calibration_of(raw, truths).error == pytest.approx(found.ece_before, abs=1e-3)
+    assert f"at temperature {found.temperature:.2f}" in (published / "README.md").read_text(encoding="utf-8")
 
 
 def vars_of(score) -> tuple[float, float, float]:

@@ -100,6 +100,7 @@ def test_scores_are_the_models_probabilities(adapters_dir: Path, router: Router)
     expected = router.generate(TEXTS[0], "emotion", label_probabilities=True)
     (row,) = json.loads(succeed(adapters_dir, "--adapter", "emotion", "--scores", "--json", TEXTS[0]))
     assert row["log_prob"] == pytest.approx(expected.log_prob, abs=1e-4)
+    assert row["mean_log_prob"] == pytest.approx(expected.log_prob / expected.num_tokens, abs=1e-4)
     assert row["label_probabilities"] == pytest.approx(dict(expected.label_probabilities or {}), abs=1e-4)
     assert sum(row["label_probabilities"].values()) == pytest.approx(1)
     _, line = succeed(adapters_dir, "--adapter", "emotion", "--scores", TEXTS[0]).splitlines()
@@ -259,7 +260,7 @@ def test_an_edited_unfinished_file_is_refused(adapters_dir: Path, tmp_path: Path
     ("arguments", "message"),
     [
         (["-i", "in.jsonl"], "--input and --output go together"),
-        (["-i", "in.jsonl", "-o", "out.jsonl", "text"], "no TEXT, --column or --compare"),
+        (["-i", "in.jsonl", "-o", "out.jsonl", "text"], "no TEXT, --column, --compare or --propose"),
         (["-i", "missing.jsonl", "-o", "out.jsonl"], "missing.jsonl: no such file"),
     ],
 )

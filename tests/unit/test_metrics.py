@@ -43,7 +43,7 @@ def test_a_perfect_answer_gets_the_most(scorer: metrics.Scorer) -> None:
     most = 1.0 if scorer in (SCORERS["classification"], SCORERS["binary"]) else 100.0
     texts = ["yes", "yes"] if most == 1.0 else ["the old man sat down by the sea"] * 2
     scores = metrics.score([scorer], texts, [[text] for text in texts], ["something else"] * 2)
-    less = {"f1_no", "invalid_share", "self_bleu", "copy_share", "ibleu"}
+    less = {"f1_no", "invalid_share", "self_bleu", "copy_share", "changed_share", "ibleu"}
     # METEOR's fragmentation penalty leaves a perfect copy slightly below 100
     assert {name: value for name, value in scores.items() if name not in less} == pytest.approx(
         {name: most for name in scores if name not in less}, abs=0.2
@@ -155,6 +155,21 @@ def test_one_row_has_an_interval_of_one_point() -> None:
 def test_a_copy_is_the_same_words_in_the_same_order(answer: str, source: str, is_copy: bool) -> None:
     scores = metrics.score([metrics.paraphrase()], [answer], [["Anything else, really."]], [source])
     assert scores["copy_share"] == is_copy
+
+
+@pytest.mark.parametrize(
+    ("answer", "changed"),
+    [
+        ("Where is the cat?", 0.0),
+        ("is where, The Cat", 0.0),
+        ("Where is the dog?", 0.25),
+        ("the the cat", 1 / 3),
+        ("", 0.0),
+    ],
+)
+def test_changed_words_are_those_that_the_source_does_not_have(answer: str, changed: float) -> None:
+    scores = metrics.score([metrics.paraphrase()], [answer], [["Anything else"]], ["Where is the cat?"])
+    assert scores["changed_share"] == pytest.approx(changed)
 
 
 def test_copying_costs_ibleu() -> None:

@@ -40,6 +40,16 @@ def front(text: str) -> dict[str, Any]:
     return dict(yaml.safe_load(text.split("---\n")[1]))
 
 
+def test_a_card_says_whether_probabilities_can_be_believed() -> None:
+    found = {"temperature": 1.4, "num_rows": 2000, "ece_before": 0.081, "ece_after": 0.012}
+    text = card(make_manifest(), make_metrics(calibration=found))
+    assert "at temperature 1.40, fitted on 2,000 validation examples." in text
+    assert "0.081 on test without the temperature and 0.012 with it.\n" in text
+    worse = card(make_manifest(), make_metrics(calibration={**found, "ece_after": 0.09}))
+    assert "0.090 with it. Here it did not help.\n" in worse
+    assert "temperature" not in card(make_manifest(), make_metrics())
+
+
 def test_the_hubs_parser_reads_every_score_with_its_dataset() -> None:
     scores = {"accuracy": score(0.91234567), "macro_f1": score(0.87), "f1_joy": score(0.9)}
     metrics = make_metrics(adapter=scores, select_on="macro_f1")

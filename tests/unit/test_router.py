@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import threading
@@ -15,9 +16,10 @@ from click.testing import CliRunner
 
 from flan_lora.bank import AdapterState
 from flan_lora.base import Base, open_base
+from flan_lora.calibration import tempered
 from flan_lora.cli import main
 from flan_lora.errors import AdapterError, AdapterMismatchError, DataError, RequestError, UnknownAdapterError
-from flan_lora.evaluate import predict
+from flan_lora.evaluate import label_probabilities, predict
 from flan_lora.recipe import Recipe
 from flan_lora.request import Sampling
 from flan_lora.router import Choice, Completion, Proposal, Router, _is_new
@@ -27,6 +29,7 @@ from flan_lora.store import Store, load_adapter
 from flan_lora.tasks import TASKS, Example
 from tests.checkpoint import save_checkpoint, spec_of
 from tests.published import make_manifest, stage, tiny_fingerprint
+from tests.tiny import tiny_t5
 
 NAMES = ("emotion", "moods", "feelings", "hearts", "nerves")
 TEXTS = (
@@ -136,6 +139,70 @@ def test_label_probabilities_and_several_answers(router: Router) -> None:
     assert sum(label.label_probabilities.values()) == pytest.approx(1.0)
     drawn = router.generate("joy", None, sampling=Sampling(3.0, seed=1), num_return_sequences=3, max_new_tokens=8)
     assert len({drawn.text, *drawn.alternatives}) == 3
+
+
+@pytest.mark.parametrize(
+    ("adapter", "task", "is_tempered"),
+    [
+        ("warm", None, True),
+        ("warm", "emotion", True),
+        ({"warm": 1.0}, None, True),
+        ({"warm": 0.5}, None, False),
+        ({"warm": 1.0, "moods": 0.2}, None, False),
+        (None, "emotion", False),
+        ("moods", None, False),
+    ],
+)
+def test_the_temperature_is_for_the_adapter_alone(
+    base: Base, tmp_path: Path, adapter: Choice, task: str | None, is_tempered: bool
+) -> None:
+    """`warm` has the weights of `moods`: one store with a temperature against one without."""
+    served = []
+    for temperature in (1.0, 3.0):
+        store = tmp_path / str(temperature)
+        publish(store, "moods", 4)
+        publish(store, "warm", 3, label_temperature=temperature)
+        router = Router.open(store, base)
+        served.append(router.generate(TEXTS, adapter, task=task, label_probabilities=True))
+    for plain, warm in zip(*served, strict=True):
+        assert plain.label_probabilities is not None and warm.label_probabilities is not None
+        expected = tempered(plain.label_probabilities, 3.0 if is_tempered else 1.0)
+        assert dict(warm.label_probabilities) == pytest.approx(expected, abs=1e-6)
+        assert (plain.text, plain.log_prob) == (warm.text, pytest.approx(warm.log_prob))
+
+
+def test_another_tasks_prompt_has_no_temperature(base: Base, tmp_path: Path) -> None:
+    pair = {"sentence1": "i am sad", "sentence2": "you are not"}
+    for temperature in (1.0, 3.0):
+        publish(tmp_path / str(temperature), "emotion", 3, label_temperature=temperature)
+    plain, warm = (
+        Router.open(tmp_path / name, base).generate(pair, "emotion", task="similarity", label_probabilities=True)
+        for name in ("1.0", "3.0")
+    )
+    assert plain.label_probabilities == pytest.approx(dict(warm.label_probabilities or {}), abs=1e-6)
+
+
+def test_probabilities_of_a_pair_do_not_depend_on_its_order(base: Base, tmp_path: Path) -> None:
+    publish(tmp_path / "store", "pairs", 7, task="similarity", label_temperature=8.0)
+    router = Router.open(tmp_path / "store", base, batch_size=3)  # both orders of a pair in different batches
+    pairs = [{"sentence1": a, "sentence2": b} for a, b in itertools.permutations(TEXTS[:4], 2)]
+    served = router.generate(pairs, "pairs", label_probabilities=True)
+    found = {tuple(pair.values()): row.label_probabilities for pair, row in zip(pairs, served, strict=True)}
+    for (a, b), row in found.items():
+        assert row == pytest.approx(dict(found[b, a] or {}), abs=1e-5)
+    assert len({round((row or {})["yes"], 4) for row in found.values()}) == len(pairs) // 2
+    assert [row.text for row in served] == answers(router, pairs, "pairs"), "scores must not change answers"
+    examples = [
+        Example(str(n), TASKS["similarity"].prompt(pair), "", ("yes",), pair) for n, pair in enumerate(pairs)
+    ]
+    model = load_adapter(tiny_t5(), Store(tmp_path / "store").open("pairs"))
+    settings = {"batch_size": 8, "max_source_tokens": 512}
+    for row, raw in zip(
+        served,
+        label_probabilities(model, base.tokenizer, TASKS["similarity"], examples, **settings),
+        strict=True,
+    ):
+        assert row.label_probabilities == pytest.approx(tempered(raw, 8.0), abs=1e-4)
 
 
 def test_a_mix_of_one_is_that_adapter(router: Router) -> None:
