@@ -81,8 +81,8 @@ def start_run(path: Path, recipe: Recipe) -> Run:
 def resume_run(path: Path, recipe: Recipe) -> Run:
     """The run in ``path``, to be continued with the same recipe.
 
-    Once its training has ended, the ``evaluation`` section may differ: the trained weights are scored and published
-    with the new one.
+    Once its training has ended, the ``evaluation`` section may differ: the trained weights are scored and
+    published with the new one.
 
     Raises:
         TrainingError: nothing to resume there, or the recipe differs (the text lists the fields).
