@@ -54,8 +54,9 @@ def _rows(path: Path) -> Iterator[tuple[str, ...]]:
     minutes = max(1, round(training["seconds"] / 60))
     origin = metrics["origin"]
     data = f"{metrics['num_rows']:,} rows of {origin.partition(':')[0]} ({OFFICIAL.get(origin, origin)})"
-    size = manifest["files"]["adapter_model.safetensors"]["size_bytes"] / 1e6
-    run = f"{training['num_steps']:,} steps, {minutes} min, {manifest['base']['quantization']}, {size:.1f} MB"
+    weights = manifest["files"]["adapter_model.safetensors"]
+    size = f"{weights['size_bytes'] / 1e6:.1f} MB"
+    run = f"{training['num_steps']:,} steps, {minutes} min, {manifest['base']['quantization']}, {size}"
     first = (path.parent.parent.name, path.parent.name, data, run)
     for name in HEADLINES.get(metrics["task"], (metrics["select_on"],)):
         base, adapter, shown_data, shown_run = first

@@ -81,18 +81,19 @@ def test_a_stale_part_is_found(refresh: ModuleType, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_results_table_is_read_from_metrics(refresh: ModuleType, tmp_path: Path) -> None:
-    from tests.published import make_manifest, make_metrics
+    from tests.published import HASH, make_manifest, make_metrics
 
     folder = tmp_path / "mini" / "emotion"
     folder.mkdir(parents=True)
     scores = {name: {"value": 0.9, "low": 0.85, "high": 0.95} for name in ("accuracy", "macro_f1")}
     (folder / "metrics.json").write_text(make_metrics(adapter=scores).model_dump_json())
-    (folder / "manifest.json").write_text(make_manifest(scores=scores).model_dump_json())
+    files = {"adapter_model.safetensors": {"sha256": HASH, "size_bytes": 2_234_000}}
+    (folder / "manifest.json").write_text(make_manifest(scores=scores, files=files).model_dump_json())
     *_, first, second = refresh.results_table(tmp_path).splitlines()
     assert first.startswith(
         "| mini | emotion | `accuracy` | **0.900** (0.850 to 0.950) | 0.300 | 0.350 (majority) |"
     )
-    assert "2,000 rows" in first and "3,000 steps, 13 min, int8, cpu" in first
+    assert "2,000 rows of" in first and "3,000 steps, 13 min, int8, 2.2 MB" in first
     assert second.startswith("|  |  | `macro_f1` | **0.900** (0.850 to 0.950) | - | - |")
 
 
