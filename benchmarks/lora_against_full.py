@@ -42,10 +42,10 @@ class Variant:
 
 SWEEP = (
     *(Variant(16, ALL_LINEAR, rate) for rate in (3e-5, 3e-4, 1e-3, 2e-3, 5e-3)),
-    *(Variant(rank, ALL_LINEAR, rate) for rank in (4, 64) for rate in (1e-3, 2e-3)),
-    *(Variant(rank, QV, rate) for rank in (4, 16, 64) for rate in (1e-3, 2e-3)),
-    Variant(16, QV, 5e-3),
     *(Variant(None, (), rate) for rate in (3e-5, 3e-4, 1e-3, 2e-3)),
+    *(Variant(16, QV, rate) for rate in (1e-3, 2e-3, 5e-3)),
+    *(Variant(rank, modules, 1e-3) for rank in (4, 64) for modules in (ALL_LINEAR, QV)),
+    *(Variant(rank, modules, 2e-3) for rank in (4, 64) for modules in (ALL_LINEAR, QV)),
 )
 
 
