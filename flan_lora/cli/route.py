@@ -108,7 +108,8 @@ def _test_texts(router: Router, name: str, data_spec: str | None, max_rows: int)
 
     recipe = Recipe.model_validate(router.manifest(name).recipe)
     split = load_split(recipe, "test", open_source(data_spec), max_rows=max_rows)
-    inputs = [example.inputs for example in split.examples]
+    wanted = router.inputs(name)  # rows may know more, such as where an answer starts
+    inputs = [{column: example.inputs[column] for column in wanted} for example in split.examples]
     return [next(iter(given.values())) if len(given) == 1 else given for given in inputs]
 
 
