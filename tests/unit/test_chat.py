@@ -17,6 +17,7 @@ from flan_lora.cli import main
 from flan_lora.cli.chat import Chat, _completion
 from flan_lora.cli.output import shorten
 from flan_lora.router import Completion, Router
+from flan_lora.signature import SIGNATURE
 from flan_lora.store import Store
 from flan_lora.tasks import TASKS
 from tests.checkpoint import save_checkpoint, spec_of
@@ -141,7 +142,11 @@ def test_a_conversation_from_start_to_end(router: Router, monkeypatch: pytest.Mo
 
 def test_a_signed_adapter_is_found_by_content(repo: Path, tmp_path: Path) -> None:
     """With the embedded base and the bundled rows."""
-    shutil.copytree(repo / "adapters" / "mini" / "emotion", tmp_path / "mini" / "emotion")
+    shutil.copytree(
+        repo / "adapters" / "mini" / "emotion",
+        tmp_path / "mini" / "emotion",
+        ignore=shutil.ignore_patterns(SIGNATURE),
+    )
     options = ["--adapters-dir", str(tmp_path)]
 
     def run(*arguments: str) -> tuple[int, str]:
