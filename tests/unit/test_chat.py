@@ -157,12 +157,12 @@ def test_a_signed_adapter_is_found_by_content(repo: Path, tmp_path: Path) -> Non
     assert code == 1 and "none has a signature" in output
     code, output = run("adapter", "sign", "emotion", "--data", "sample")
     assert code == 0 and "Signed emotion with 300 texts" in output and "threshold from 150 of" in output
-    code, output = run("route", "--json", "i feel so happy today and thankful for my friends")
+    code, output = run("route", "--json", "i miss her every day and the house feels empty")
     assert code == 0 and json.loads(output)["adapter"] == "emotion"
     code, output = run("route", "<html><body>404 {} 12.5 %% 99/11</body></html>")
     assert code == 0 and output.startswith("none: most like emotion")
     (tmp_path / "foreign.txt").write_text(
-        "<html>404 {} 12.5 %%</html>\ni feel so happy today and thankful for my friends\n", encoding="utf-8"
+        "<html>404 {} 12.5 %%</html>\ni miss her every day and the house feels empty\n", encoding="utf-8"
     )
     report = ["route", "--report", "--data", "sample", "--rows", "50"]
     code, output = run(*report, "--json", "--foreign", str(tmp_path / "foreign.txt"))
@@ -171,7 +171,7 @@ def test_a_signed_adapter_is_found_by_content(repo: Path, tmp_path: Path) -> Non
     assert code == 0 and share["adapter"] == "emotion" and share["num_texts"] == 50
     assert share["right_share"] == found["accuracy"] > 0.8 and share["wrong_share"] == 0.0
     assert share["right_share"] + share["abstained_share"] == pytest.approx(1)
-    assert found["accepted"] == {"i feel so happy today and thankful for my friends": "emotion"}
+    assert found["accepted"] == {"i miss her every day and the house feels empty": "emotion"}
     assert found["false_accept_share"] == 0.5
     code, output = run(*report)
     assert code == 0 and "foreign texts taken" in output and output.startswith("ADAPTER")
