@@ -6,14 +6,14 @@ Context and question may be English or Hindi, each in its own language; the answ
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flan_lora.indic import restore, romanise
 from flan_lora.metrics import Scorer, squad
 from flan_lora.tasks.baselines import random_span
 from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
-from flan_lora.tasks.text import answers_field, plain, row_key, text_field
+from flan_lora.tasks.text import answer_start, answers_field, plain, row_key, text_field
 
 if TYPE_CHECKING:
     from flan_lora.metrics import FloatArray
@@ -41,9 +41,7 @@ def _examples(row: Row) -> list[Example]:
     """
     inputs = {name: text_field(row, name, "qa") for name in ("context", "question")}
     answers = answers_field(row, "answers", "qa")
-    starts = row["answers"].get("answer_start") if isinstance(row["answers"], Mapping) else None
-    if starts is not None and len(starts):
-        inputs["answer_start"] = str(starts[0])
+    inputs |= answer_start(row, "answers")
     return [Example(row_key(row), _prompt(inputs), plain(romanise(answers[0])), answers, inputs)]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from flan_lora.metrics import bleu, meteor, rouge
 from flan_lora.tasks.baselines import sentences
 from flan_lora.tasks.candidates import candidates
 from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
-from flan_lora.tasks.text import answers_field, plain, row_key, text_field
+from flan_lora.tasks.text import answer_start, answers_field, plain, row_key, text_field
 
 MARK = "*"
 """Stands on both sides of the answer; a piece of T5's vocabulary and hardly ever in a passage."""
@@ -61,9 +61,7 @@ def _examples(row: Row) -> list[Example]:
     """One example per row; SQuAD's ``answer_start`` picks the occurrence that the question is about."""
     answer = answers_field(row, "answers", "question-generation")[0]
     inputs = {"context": text_field(row, "context", "question-generation"), "answer": answer}
-    starts = row["answers"].get("answer_start") if isinstance(row["answers"], Mapping) else None
-    if starts is not None and len(starts):
-        inputs["answer_start"] = str(starts[0])
+    inputs |= answer_start(row, "answers")
     question = text_field(row, "question", "question-generation").strip()
     return [Example(row_key(row), _prompt(inputs), plain(question), (question,), inputs)]
 

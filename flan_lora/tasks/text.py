@@ -79,6 +79,13 @@ def answers_field(row: Mapping[str, Any], column: str, task: str) -> tuple[str, 
     return tuple(dict.fromkeys(listed))
 
 
+def answer_start(row: Mapping[str, Any], column: str) -> dict[str, str]:
+    """SQuAD's place of the first answer, as the input ``answer_start``; nothing where a row does not say."""
+    answers = row[column]
+    starts = answers.get("answer_start") if isinstance(answers, Mapping) else None
+    return {} if starts is None or not len(starts) else {"answer_start": str(starts[0])}
+
+
 def field_error(row: Mapping[str, Any], column: str, task: str, expected: str) -> DataError:
     """Where, what, got, expected, next step."""
     got = f"got {_short(row[column])}" if column in row else f"no such column (it has {', '.join(row) or 'none'})"
