@@ -1,6 +1,6 @@
 """Make ``mini`` again from public text: tokenizer, denoising, instructions, annealing, checkpoint folder.
 
-    flan-lora mini build --data DIR --out DIR [--steps 640 --instruct-steps 2400 --resume]
+    flan-lora mini build --data DIR --out DIR [--steps 640 --instruct-steps 2100 --resume]
 
 Everything a run needs to continue lies under ``OUT/work``; the artefact itself is ``OUT/checkpoint``.
 """
@@ -32,9 +32,9 @@ class Plan:
 
     steps: int = 640
     """Optimizer steps of denoising (stage one)."""
-    instruct_steps: int = 2400
+    instruct_steps: int = 2100
     """Optimizer steps of the instruction mixtures, about one pass."""
-    decay_steps: int = 1600
+    decay_steps: int = 1400
     """The last of them are the annealing: another mixture, and the learning rate falls to zero."""
     batch_rows: int = 16
     """Windows per micro-batch of stage one, at most 256 source tokens each (`denoise.PATTERN`)."""
@@ -85,7 +85,7 @@ def build(
     """
     import torch
 
-    from flan_lora.mini import corpus
+    from flan_lora.mini import circuits, corpus
     from flan_lora.mini.export import export
     from flan_lora.mini.network import Shape, new_model
     from flan_lora.mini.pretrain import Schedule, Trainer
@@ -96,7 +96,10 @@ def build(
     torch.set_num_threads(plan.num_threads)
     tokenizer = _tokenizer(data, work, shape.vocab_size, plan.seed, echo)
     schedule = Schedule(plan.num_steps, plan.anneal_from)
-    trainer = Trainer(new_model(shape, plan.seed), schedule, work, checkpoint_every_s, compiled=compiled)
+    model = new_model(shape, plan.seed)
+    trainer = Trainer(
+        model, schedule, work, checkpoint_every_s, compiled=compiled, held=circuits.held(model, shape)
+    )
     if resume and trainer.resume():
         echo(f"resumed at step {trainer.step} of {plan.num_steps}")
     _train(trainer, data, tokenizer, plan, shape, echo)
