@@ -1,7 +1,8 @@
 """A file of requests -> a file of answers: in the order of the input, resumable, with bad lines named.
 
     in:   "a text", or {"text": ...}, or the inputs of the adapter's task; "adapter" names another one for a line
-    out:  {"line": 3, "input": ..., "adapter": "emotion", "answer": "joy"}, or "error" in place of the answer
+    out:  {"line": 3, "input": ..., "adapter": "emotion", "answer": "joy"}, or "questions" where the adapter shall
+          propose them, or "error" in place of either
 
 While it grows, the output has another name, made of everything its answers depend on: the same command goes on
 where a killed one stopped, and never in the file of another job. Knows files and a router; never a tensor.
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from flan_lora.errors import DataError, FlanLoraError
-from flan_lora.router import AUTO, Choice, Completion, Router, Text
+from flan_lora.router import AUTO, Choice, Completion, Proposal, Router, Text
 
 _PORTION = 128
 """Lines that are answered and then written: what a kill can cost."""
@@ -56,6 +57,8 @@ class Ask:
     """Of the adapter's task; of ("text",) where it has none."""
     scores: bool = False
     """Also write the log-probability, and the probabilities of labels."""
+    max_proposals: int | None = None
+    """Propose what can be asked of each line, in place of an answer."""
 
 
 def answer_file(
@@ -110,7 +113,7 @@ def _read(source: Path) -> str:
 
 def _job(content: str, ask: Ask, identity: str) -> str:
     """12 hex digits over all that answers depend on."""
-    values = [content, ask.adapter, ask.inputs, ask.scores, identity]
+    values = [content, ask.adapter, ask.inputs, ask.scores, ask.max_proposals, identity]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]
 
 
@@ -153,8 +156,8 @@ def _request(value: Any, ask: Ask) -> tuple[Text, Choice]:
     if not isinstance(value, dict):
         raise DataError(f"expected a text or an object of inputs (got {type(value).__name__})")
     adapter = value.get("adapter", ask.adapter)
-    own = adapter == ask.adapter and adapter != AUTO
-    names = ask.inputs if own else tuple(name for name in value if name not in ("adapter", "id"))
+    is_known = (adapter == ask.adapter and adapter != AUTO) or ask.max_proposals is not None
+    names = ask.inputs if is_known else tuple(name for name in value if name not in ("adapter", "id"))
     missing = [name for name in names if not isinstance(value.get(name), str)]
     if missing or not names:
         raise DataError(f"expected the text inputs {', '.join(ask.inputs)} (got {', '.join(value) or 'nothing'})")
@@ -167,7 +170,7 @@ def _fill(router: Router, source: Path, good: Sequence[tuple[dict[str, Any], Tex
         return
     records, texts, adapters = zip(*good, strict=True)
     try:
-        completions = router.generate(list(texts), list(adapters), label_probabilities=ask.scores)
+        answered = _answered(router, texts, adapters, ask)
     except FlanLoraError as error:
         if len(good) == 1:
             records[0]["error"] = f"{source}:{records[0]['line']}: {error}"
@@ -176,8 +179,20 @@ def _fill(router: Router, source: Path, good: Sequence[tuple[dict[str, Any], Tex
         _fill(router, source, good[:middle], ask)
         _fill(router, source, good[middle:], ask)
         return
-    for record, completion in zip(records, completions, strict=True):
-        record.update(answer_values(completion, ask.scores))
+    for record, values in zip(records, answered, strict=True):
+        record.update(values)
+
+
+def _answered(router: Router, texts: Sequence[Text], adapters: Sequence[Choice], ask: Ask) -> list[dict[str, Any]]:
+    """What is written of each text."""
+    if ask.max_proposals is None:
+        completions = router.generate(list(texts), list(adapters), label_probabilities=ask.scores)
+        return [answer_values(completion, ask.scores) for completion in completions]
+    found = [
+        router.propose(str(text), str(adapter), max_proposals=ask.max_proposals)
+        for text, adapter in zip(texts, adapters, strict=True)
+    ]
+    return [{"questions": [proposal_values(item) for item in items]} for items in found]
 
 
 def answer_values(completion: Completion, scores: bool) -> dict[str, Any]:
@@ -191,6 +206,11 @@ def answer_values(completion: Completion, scores: bool) -> dict[str, Any]:
         if completion.label_probabilities is not None:
             values["label_probabilities"] = dict(completion.label_probabilities)
     return values
+
+
+def proposal_values(proposal: Proposal) -> dict[str, Any]:
+    """A proposed question as JSON has it."""
+    return {"question": proposal.completion.text, "answer": proposal.found, "score": proposal.sureness}
 
 
 def _bar(total: int, initial: int, progress: bool) -> Any:

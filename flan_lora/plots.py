@@ -126,14 +126,17 @@ def training_curve(training_log: Sequence[Mapping[str, Any]], select_on: str) ->
         left.plot(score.steps, score.values, color=theme.series[1], marker="o")
         if best is not None:
             label = f"{number(best[1])} at step {best[0]:,}"
-            left.annotate(label, best, xytext=(0, 9), textcoords="offset points", ha="center")
+            side = ("left", "center", "right")[min(2, 3 * best[0] // max(score.steps))]
+            left.annotate(label, best, xytext=(0, 9), textcoords="offset points", ha=side)
         left.set(title=f"{select_on} on validation", xlabel="optimizer step")
-        left.margins(x=0.12, y=0.35)
+        left.margins(y=0.35)
+        left.set_xlim(left=0)
         right.plot(loss.steps, loss.values, color=theme.series[0], label="training", linewidth=1.4)
         right.plot(
             validation_loss.steps, validation_loss.values, color=theme.series[1], marker="o", label="validation"
         )
         right.set(title="loss per target token", xlabel="optimizer step")
+        right.margins(y=0.12)  # room for a marker at the top
         right.set_ylim(bottom=0)
         right.legend()
 

@@ -107,6 +107,11 @@ class Proposal:
     completion: Completion
 
     @property
+    def found(self) -> str:
+        """What the task found in the text: the last of the inputs."""
+        return [*self.inputs.values()][-1]
+
+    @property
     def sureness(self) -> float:
         """Log-probability per token of the answer."""
         return self.completion.mean_log_prob
@@ -274,7 +279,7 @@ class Router:
         answered = map(Proposal, asked, self.generate(asked, adapter))
         kept: list[Proposal] = []
         for proposal in sorted(answered, key=lambda item: -item.sureness):
-            if len(kept) < max_proposals and _is_new(proposal, text, kept):
+            if len(kept) < max_proposals and _is_new(proposal, kept):
                 kept.append(proposal)
         return kept
 
@@ -677,11 +682,11 @@ def _best_route(scores: Mapping[str, float], signatures: Mapping[str, Signature]
     )
 
 
-def _is_new(proposal: Proposal, text: str, kept: Sequence[Proposal]) -> bool:
+def _is_new(proposal: Proposal, kept: Sequence[Proposal]) -> bool:
     """Whether a question keeps its answer to itself, and does not ask what a surer one asks."""
     question = proposal.completion.text.casefold()
     words = set(question.split())
-    gives_away = any(value != text and value.casefold() in question for value in proposal.inputs.values())
+    gives_away = proposal.found.casefold() in question
     others = (set(other.completion.text.casefold().split()) for other in kept)
     return bool(words) and not gives_away and all(len(words & seen) <= 0.6 * len(words | seen) for seen in others)
 

@@ -74,20 +74,18 @@ def generate(
     Without TEXT, or with -, one text is read from standard input.
 
     A line of an input file is a text in quotes or an object of the task's inputs, such as {"text": "..."};
-    "adapter" in it names another adapter for this line. Answers keep the order of the lines. After a kill, the
-    same command goes on where it stopped.
+    "adapter" in it names another adapter for this line. With --propose it needs the passage alone. Answers keep
+    the order of the lines. After a kill, the same command goes on where it stopped.
     """
     from flan_lora.errors import DataError
 
     if (source is None) != (target is None):
         raise DataError("--input and --output go together: a file to read, a file to write.")
-    if source is not None and (texts or columns or compare or max_proposals):
-        raise DataError(
-            "--input takes all texts from the file: no TEXT, --column, --compare or --propose beside it."
-        )
+    if source is not None and (texts or columns or compare):
+        raise DataError("--input takes all texts from the file: no TEXT, --column or --compare beside it.")
     router, name = _open(adapter_name, adapters_dir, base)
     if source is not None and target is not None:
-        _answer_file(router, name, source, target, scores)
+        _answer_file(router, name, source, target, scores, max_proposals)
         return
     if max_proposals is not None:
         if columns or compare:
@@ -118,13 +116,16 @@ def _open(adapter_name: str, adapters_dir: Path, base: str | None) -> tuple[Rout
     return router, name
 
 
-def _answer_file(router: Router, name: str, source: Path, target: Path, scores: bool) -> None:
+def _answer_file(
+    router: Router, name: str, source: Path, target: Path, scores: bool, max_proposals: int | None
+) -> None:
     from flan_lora.answer_file import Ask, answer_file
     from flan_lora.errors import DataError
     from flan_lora.router import AUTO
 
     inputs, identity = (("text",), "") if name == AUTO else (router.inputs(name), router.identity(name))
-    report = answer_file(router, source, target, Ask(name, inputs, scores), identity=identity, progress=True)
+    ask = Ask(name, inputs if max_proposals is None else inputs[:1], scores, max_proposals)
+    report = answer_file(router, source, target, ask, identity=identity, progress=True)
     resumed = f", {report.num_resumed:,} lines of them from before" if report.num_resumed else ""
     click.echo(f"{report.num_answers:,} answers in {target}{resumed}", err=True)
     if report.errors:
@@ -151,29 +152,19 @@ def _read_texts(inputs: Sequence[str], texts: Sequence[str], columns: Sequence[s
 
 def _print_proposals(router: Router, name: str, texts: Sequence[str], limit: int, *, as_json: bool) -> None:
     """What can be asked of each text, its answer, and how sure the adapter is."""
-    found = [router.propose(text, name, max_proposals=limit) for text in texts]
-    rows = [
-        [
-            (item.completion.text, next(v for v in item.inputs.values() if v != text), item.sureness)
-            for item in items
-        ]
-        for text, items in zip(texts, found, strict=True)
-    ]
+    from flan_lora.answer_file import proposal_values
+
+    rows = [[proposal_values(item) for item in router.propose(text, name, max_proposals=limit)] for text in texts]
     if as_json:
-        print_json(
-            [
-                {
-                    "input": text,
-                    "questions": [dict(zip(("question", "answer", "score"), row, strict=True)) for row in own],
-                }
-                for text, own in zip(texts, rows, strict=True)
-            ]
-        )
+        print_json([{"input": text, "questions": own} for text, own in zip(texts, rows, strict=True)])
         return
     for text, own in zip(texts, rows, strict=True):
         if len(texts) > 1:
             click.echo(shorten(text, 90))
-        print_table(("QUESTION", "ANSWER", "SCORE"), [(q, a, f"{score:.2f}") for q, a, score in own])
+        print_table(
+            ("QUESTION", "ANSWER", "SCORE"),
+            [(item["question"], item["answer"], f"{item['score']:.2f}") for item in own],
+        )
 
 
 def _print_answers(

@@ -86,7 +86,8 @@ class Task:
     swap: Callable[[Inputs], Inputs] | None = None
     """For symmetric tasks: the same question the other way round. Training reads both, evaluation compares."""
     propose: Callable[[str], list[Inputs]] | None = None
-    """A text alone -> inputs that could be asked of it (question-generation: an answer each), in its order."""
+    """A text alone -> inputs that could be asked of it, in its order: the text, and last what was found in it
+    (question-generation: an answer)."""
 
 
 def swapped(task: Task, example: Example) -> Example:

@@ -260,7 +260,7 @@ def test_an_edited_unfinished_file_is_refused(adapters_dir: Path, tmp_path: Path
     ("arguments", "message"),
     [
         (["-i", "in.jsonl"], "--input and --output go together"),
-        (["-i", "in.jsonl", "-o", "out.jsonl", "text"], "no TEXT, --column, --compare or --propose"),
+        (["-i", "in.jsonl", "-o", "out.jsonl", "text"], "no TEXT, --column or --compare"),
         (["-i", "missing.jsonl", "-o", "out.jsonl"], "missing.jsonl: no such file"),
     ],
 )

@@ -473,10 +473,10 @@ def test_a_question_that_gives_its_answer_away_or_repeats_another_is_left_out() 
         return Proposal({"context": "c", "answer": answer}, Completion(question, "a", 0.0, 3, -1.0))
 
     kept = [proposal("Where did Ada meet him?", "London")]
-    assert _is_new(proposal("When was he born?", "1791"), "c", kept)
-    assert not _is_new(proposal("Was he born in 1791?", "1791"), "c", kept)
-    assert not _is_new(proposal("Where did Ada first meet him?", "Oslo"), "c", kept)
-    assert not _is_new(proposal("", "1791"), "c", kept)
+    assert _is_new(proposal("When was he born?", "1791"), kept)
+    assert not _is_new(proposal("Was he born in 1791?", "1791"), kept)
+    assert not _is_new(proposal("Where did Ada first meet him?", "Oslo"), kept)
+    assert not _is_new(proposal("", "1791"), kept)
 
 
 def test_other_tasks_propose_nothing(asking: Router) -> None:
@@ -497,3 +497,17 @@ def test_the_command_line_lists_proposals(asking: Router, tmp_path: Path) -> Non
     assert second == {"input": "nothing in here.", "questions": []}
     refused = CliRunner().invoke(main, [*command, "--compare", PASSAGE])
     assert refused.exit_code == 1 and "--propose takes TEXT alone" in refused.output
+
+
+def test_a_file_of_passages_gets_the_questions_that_each_would_get_alone(asking: Router, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines: list[object] = [PASSAGE, {"context": PASSAGE, "id": 7}, {"text": PASSAGE}, "nothing in here."]
+    source.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    adapter = str(tmp_path / "store" / "asking")
+    command = ["generate", "--adapter", adapter, "--base", asking._base.spec.model, "--propose", "2"]
+    result = CliRunner().invoke(main, [*command, "-i", str(source), "-o", str(target)])
+    assert result.exit_code == 1 and f"{source}:3: expected the text inputs context (got text)" in result.output
+    first, second, wrong, none = map(json.loads, target.read_text().splitlines())
+    listed = CliRunner().invoke(main, [*command, "--json", PASSAGE], catch_exceptions=False)
+    assert first["questions"] == json.loads(listed.stdout)[0]["questions"] and len(first["questions"]) == 2
+    assert second["questions"] == first["questions"] and none["questions"] == [] and "questions" not in wrong
