@@ -41,7 +41,16 @@ def results_table(adapters_dir: Path) -> str:
     rows = [row for path in sorted(adapters_dir.glob("*/*/metrics.json")) for row in _rows(path)]
     if not rows:
         return "No adapter is published yet."
-    header = ("Base", "Task", "Score", "Adapter (95 % interval)", "Bare base", "Trivial baseline", "Data", "Run")
+    header = (
+        "Base",
+        "Task",
+        "Score",
+        "Adapter (95 % interval)",
+        "Bare base (same)",
+        "Trivial baseline",
+        "Data",
+        "Run",
+    )
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -61,10 +70,14 @@ def _rows(path: Path) -> Iterator[tuple[str, ...]]:
     for name in HEADLINES.get(metrics["task"], (metrics["select_on"],)):
         base, adapter, shown_data, shown_run = first
         own, bare = metrics["adapter"][name], metrics["base"].get(name)
-        cell = f"**{_number(own['value'])}** ({_number(own['low'])} to {_number(own['high'])})"
-        bare_cell = _number(bare["value"]) if bare else "-"
+        cell = f"**{_number(own['value'])}** {_interval(own)}"
+        bare_cell = f"{_number(bare['value'])} {_interval(bare)}" if bare else "-"
         yield base, adapter, f"`{name}`", cell, bare_cell, _best_baseline(metrics, name), shown_data, shown_run
         first = ("", "", "", "")
+
+
+def _interval(score: dict[str, Any]) -> str:
+    return f"({_number(score['low'])} to {_number(score['high'])})"
 
 
 def _best_baseline(metrics: dict[str, Any], score: str) -> str:

@@ -91,7 +91,7 @@ def test_the_results_table_is_read_from_metrics(refresh: ModuleType, tmp_path: P
     (folder / "manifest.json").write_text(make_manifest(scores=scores, files=files).model_dump_json())
     *_, first, second = refresh.results_table(tmp_path).splitlines()
     assert first.startswith(
-        "| mini | emotion | `accuracy` | **0.900** (0.850 to 0.950) | 0.300 | 0.350 (majority) |"
+        "| mini | emotion | `accuracy` | **0.900** (0.850 to 0.950) | 0.300 (0.280 to 0.320) | 0.350 (majority) |"
     )
     assert "2,000 rows of" in first and "3,000 steps, 13 min, int8, 2.2 MB" in first
     assert second.startswith("|  |  | `macro_f1` | **0.900** (0.850 to 0.950) | - | - |")
