@@ -17,7 +17,7 @@ from flan_lora.cli.route import open_router, serving_base_option
 from flan_lora.errors import FlanLoraError
 
 if TYPE_CHECKING:
-    from flan_lora.router import Router
+    from flan_lora.router import Router, Text
 
 HISTORY = Path.home() / ".flan_lora_history"
 HELP = """\
@@ -27,7 +27,7 @@ HELP = """\
   /compare TEXT  all adapters side by side, in one mixed batch
   /adapters      what is published, and what is ready
   /quit          leave (or Ctrl-D)
-Anything else is a text to answer."""
+Anything else is a text to answer; a task of several inputs asks for one after the other."""
 
 
 @click.command()
@@ -47,31 +47,47 @@ def chat(adapter_name: str | None, base: str | None, adapters_dir: Path) -> None
         read = _line_reader(words)
         while True:
             line = read(f"{conversation.prompt}> ").strip()
-            if line:
-                click.echo(conversation.answer(line))
+            if line and (answer := conversation.answer(line)):
+                click.echo(answer)
 
 
 class Chat:
-    """What a conversation remembers: which adapter answers."""
+    """What a conversation remembers: which adapter answers, and what it was told of a question so far."""
 
     COMMANDS = ("/use", "/auto", "/base", "/compare", "/adapters", "/help", "/quit")
 
     def __init__(self, router: Router) -> None:
-        self.router = router
+        from flan_lora.router import AUTO
+
+        self.router, self._auto = router, AUTO
         self._choice: str | None = None
+        self._given: dict[str, str] = {}
 
     @property
     def prompt(self) -> str:
-        """Who answers the next text."""
-        return self._choice or "base"
+        """Who answers, and what it wants to be told next where its task takes several inputs."""
+        name, inputs = self._choice or "base", self._inputs()
+        return name if len(inputs) == 1 else f"{name} {inputs[len(self._given)]}"
 
     def answer(self, line: str) -> str:
-        """What to print for a line. An error is an answer too: the conversation goes on. StopIteration ends it."""
+        """What to print for a line; nothing while inputs are missing.
+
+        An error is an answer too: the conversation goes on. A command drops the inputs given so far.
+        StopIteration ends it.
+        """
         command, _, rest = line.partition(" ")
         try:
-            if not line.startswith("/"):
+            if line.startswith("/"):
+                self._given = {}
+                return self._run(command, rest.strip())
+            inputs = self._inputs()
+            if len(inputs) == 1:
                 return self._generate(line)
-            return self._run(command, rest.strip())
+            self._given[inputs[len(self._given)]] = line
+            if len(self._given) < len(inputs):
+                return ""
+            given, self._given = self._given, {}
+            return self._generate(given)
         except FlanLoraError as error:
             return f"Error: {error}"
 
@@ -81,8 +97,8 @@ class Chat:
         if command == "/use" and rest:
             return self._use(rest)
         if command in ("/auto", "/base"):
-            self._choice = "auto" if command == "/auto" else None
-            return f"{self.prompt} answers."
+            self._choice = self._auto if command == "/auto" else None
+            return f"{self._choice or 'base'} answers."
         if command == "/compare" and rest:
             return self._compare(rest)
         if command == "/adapters":
@@ -96,7 +112,10 @@ class Chat:
         self._choice = name
         return f"{name} answers (switched in {1000 * (time.perf_counter() - start):.1f} ms)."
 
-    def _generate(self, text: str) -> str:
+    def _inputs(self) -> tuple[str, ...]:
+        return ("text",) if self._choice in (None, self._auto) else self.router.inputs(self._choice)
+
+    def _generate(self, text: Text) -> str:
         completion = self.router.generate(text, self._choice)
         how = "" if completion.route is None else f"{completion.route.reason}, "
         return f"{completion.text}\n  [{how}{completion.num_tokens} tokens, {completion.latency_s:.2f} s]"

@@ -92,6 +92,26 @@ def test_compare_names_the_inputs_of_adapters_that_take_several(
     assert re.split(r"  +", last) == ["moods", "takes question, context", "-"]
 
 
+def test_a_task_of_several_inputs_asks_for_one_after_the_other(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def listen(text: object, adapter: str) -> Completion:
+        asked.append((text, adapter))
+        return Completion("42", adapter, 0.0, 1, 0.1)
+
+    chat.answer("/use moods")
+    monkeypatch.setattr(chat.router, "inputs", lambda name: ("context", "question"))
+    monkeypatch.setattr(chat.router, "generate", listen)
+    assert chat.prompt == "moods context" and chat.answer("a passage") == ""
+    assert chat.prompt == "moods question" and chat.answer("who?").startswith("42\n")
+    assert asked == [({"context": "a passage", "question": "who?"}, "moods")]
+    chat.answer("half of it")
+    assert chat.answer("/use emotion") and chat.prompt == "emotion context", "a command drops what was given"
+    assert chat.answer("/base") == "base answers." and chat.prompt == "base"
+
+
 def test_tab_completes_commands_and_adapters() -> None:
     words = [*Chat.COMMANDS, "/use emotion", "/use moods"]
 
