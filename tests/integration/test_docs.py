@@ -18,6 +18,8 @@ import pytest
 from click.testing import CliRunner
 
 from flan_lora.cli import main
+from flan_lora.cli.chat import Chat
+from flan_lora.router import Router
 from flan_lora.tasks import TASKS
 
 REPO = Path(__file__).resolve().parents[2]
@@ -57,11 +59,32 @@ def test_the_tour_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(answers) > 100 and {answer["prediction"] for answer in answers} <= set(TASKS["emotion"].labels)
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["plain-peft", "router", "ours"])
+@pytest.mark.parametrize("code", blocks("python"), ids=["plain-peft", "router"])
 def test_the_code_of_the_readme_runs(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert any(label in done.stdout for label in TASKS["emotion"].labels), done.stdout
+
+
+def test_the_conversation_in_the_readme_is_a_true_one() -> None:
+    """Every line that is typed in it, over the published adapters: the same prompts and answers, times aside."""
+    (shown,) = [block for block in blocks("text") if block.startswith("$ flan-lora chat --base mini\n")]
+    _, greeting, *lines = shown.splitlines()
+    chat = Chat(Router.open(REPO / "adapters" / "mini", "mini"))
+    assert greeting == f"Adapters: {', '.join(chat.router.published())}. /help lists the commands."
+    said: list[str] = []
+    for line in lines:
+        prompt, is_typed, text = line.partition("> ")
+        if not is_typed:
+            assert said and _timeless(line) == _timeless(said.pop(0)), line
+            continue
+        assert not said and prompt == chat.prompt
+        said = chat.answer(text).splitlines()
+    assert not said
+
+
+def _timeless(line: str) -> str:
+    return re.sub(r"\d+\.\d+ (?=m?s)", "", line).rstrip()
 
 
 def test_the_prompt_in_the_readme_is_the_tasks_own() -> None:
@@ -197,6 +220,7 @@ def test_the_code_of_the_guides_runs(name: str) -> None:
     for code in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+        assert ("print(" in code) == bool(done.stdout.strip())
 
 
 def test_a_task_of_ones_own_goes_from_csv_to_adapter_to_router(tmp_path: Path) -> None:
