@@ -1,6 +1,6 @@
 """Make ``mini`` again from public text: tokenizer, denoising, instructions, annealing, checkpoint folder.
 
-    flan-lora mini build --data DIR --out DIR [--steps 640 --instruct-steps 2100 --resume]
+    flan-lora mini build --data DIR --out DIR [--steps 640 --instruct-steps 1600 --resume]
 
 Everything a run needs to continue lies under ``OUT/work``; the artefact itself is ``OUT/checkpoint``.
 """
@@ -32,9 +32,9 @@ class Plan:
 
     steps: int = 640
     """Optimizer steps of denoising (stage one)."""
-    instruct_steps: int = 2100
+    instruct_steps: int = 1600
     """Optimizer steps of the instruction mixtures, about one pass."""
-    decay_steps: int = 1400
+    decay_steps: int = 1100
     """The last of them are the annealing: another mixture, and the learning rate falls to zero."""
     batch_rows: int = 16
     """Windows per micro-batch of stage one, at most 256 source tokens each (`denoise.PATTERN`)."""
@@ -98,7 +98,12 @@ def build(
     schedule = Schedule(plan.num_steps, plan.anneal_from)
     model = new_model(shape, plan.seed)
     trainer = Trainer(
-        model, schedule, work, checkpoint_every_s, compiled=compiled, held=circuits.held(model, shape)
+        model,
+        schedule,
+        work,
+        checkpoint_every_s,
+        compiled=compiled,
+        after_step=circuits.Keeper(model, shape).restore,
     )
     if resume and trainer.resume():
         echo(f"resumed at step {trainer.step} of {plan.num_steps}")

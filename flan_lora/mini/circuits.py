@@ -8,12 +8,15 @@ and answers are mostly copies. So the copying circuit stands in the initial weig
                                        and writes their token in a rotated basis, in which the output head reads
 
 Nor does it learn within thousands of pairs to compare two sentences of the same words. So a second circuit marks
-the places where their order parts. Plain text has no use for it, so these weights are held while the rest trains:
+words that follow the same word as their twin does:
 
-    encoder, layer 0, head 0           as above, and a copy of the token before into a subspace `difference`
-    encoder, layers 1.., last head     read other places with the same token, their twins
-    encoder, layer 1, last head        takes the twins' `difference` off the own: nothing is left of equal ones
-    encoder, layer 1, feed forward     64 units square what is left and write it in one direction, `mark`
+    encoder, layer 0, head 0           as above, and half of it once more into a subspace `before`
+    encoder, layers 1.., last head     read other places with the same token, their twins, by a subspace `own`
+    encoder, layer 1, last head        writes the twins' `before` into a subspace `twin`
+    encoder, layer 1, feed forward     64 units multiply `before` by `twin`; the sum is `mark`, a number
+
+Plain text has no use for it, and training moves whatever has no use. So its weights are held, and nothing else in
+the first two layers writes into its subspaces (`Keeper`).
 
 Measured: docs/log.md. Source: induction heads, arXiv:2209.11895; initial weights that imitate trained attention,
 arXiv:2305.09828. The construction itself is ours.
@@ -41,20 +44,18 @@ class Circuits:
     num_lookup_heads: int = 2
     before_bias: float = 7.0
     """Score of the token before; e^7 against a few hundred other places."""
-    self_bias: float = -20.0
-    """Score of a token's own place, for the head that looks for its twin, far below any twin's."""
+    self_bias: float = -200.0
+    """Score of a token's own place, for the head that looks for its twin: never itself."""
     match: float = 0.4
     """Times a q of orthonormal rows: the score of equal tokens is about 0.4 * d_kv * (share of the state)."""
     write: float = 2.0
     """Of the looked-up token, against an embedding of 1 per entry."""
-    twin_write: float = 1.35
-    """Of the twin's `difference`, against 1 of the own: the norm before layer 1 divides by about as much."""
-    num_projections: int = 32
-    """Of `difference`, each squared by two units (gelu(z) z + gelu(-z)(-z) is about z^2)."""
-    mark: float = 0.12
-    """Of the squares' sum: a place without its like gets about 12, beside a state of length 20."""
+    twin_match: float = 3.0
+    """As `match`, of `own`: enough still when training has made the state twice as long, and its share a fifth."""
+    mark: float = 0.3
+    """Of the product; about 30 for a like at the start, beside a state of length 20, and a few after training."""
     head_std: float = 0.06
-    """Of the output head's entries: an untrained model copies random tokens at 6.0 nats each, 9.4 where they are
+    """Of the output head's entries: an untrained model copies random tokens at 5.7 nats each, 9.4 where they are
     not in its source (4.9 without the comparison beside it, a lead that is gone after 100 steps)."""
 
 
@@ -63,39 +64,67 @@ def install(model: Any, shape: Shape, generator: torch.Generator, circuits: Circ
     """Write the circuits over the fresh weights of `model`, in place.
 
     Raises:
-        ValueError: the model's width has no room for four subspaces of a head's width.
+        ValueError: the model's width has no room for the subspaces.
     """
     c = circuits or Circuits()
-    if 4 * shape.d_kv > shape.d_model:
-        raise ValueError(f"circuits need d_model >= 4 * d_kv, got d_model {shape.d_model}, d_kv {shape.d_kv}")
+    half, num_lookups = shape.d_kv // 2, min(c.num_lookup_heads, shape.num_heads - 1)
+    widths = [shape.d_kv] * num_lookups + [half, half, half, 1]
+    if sum(widths) > shape.d_model:
+        raise ValueError(f"circuits need d_model >= {sum(widths)} with d_kv {shape.d_kv}, got {shape.d_model}")
     rotation = _orthonormal(shape.d_model, shape.d_model, generator)
-    *places, difference, own = torch.split(_orthonormal(4 * shape.d_kv, shape.d_model, generator), shape.d_kv)
-    num_lookups = min(c.num_lookup_heads, shape.num_heads - 1)
-    lookups = [
-        _Lookup(_orthonormal(shape.d_kv, shape.d_model, generator), place) for place in places[:num_lookups]
-    ]
+    *places, own, before, twin, mark = torch.split(_orthonormal(sum(widths), shape.d_model, generator), widths)
+    lookups = [_Lookup(_orthonormal(shape.d_kv, shape.d_model, generator), place) for place in places]
     attention = model.encoder.block[0].layer[0].SelfAttention
     _read_before(attention, lookups, shape, c)
-    attention.o.weight[:, _rows(0, shape)] += difference.T
+    attention.o.weight[:, :half] += c.write * before.T
     _read_twins(model, own, shape, c)
     if len(model.encoder.block) > 1:
-        _mark_differences(model.encoder.block[1], difference, shape, c, generator)
+        _mark_likes(model.encoder.block[1], before, twin, mark, shape, c)
+        Keeper(model, shape).restore()
     for block in model.decoder.block:
         _look_up(block.layer[1].EncDecAttention, lookups, rotation, shape, c, generator)
     model.lm_head.weight.copy_(c.head_std * model.shared.weight @ rotation)
 
 
-def held(model: Any, shape: Shape, circuits: Circuits | None = None) -> list[Tensor]:
-    """Views of the weights that no step may change: those of the comparison."""
-    blocks, bias = model.encoder.block, _relative_bias(model).data
-    last = shape.num_heads - 1
-    views = [bias[:, :1], bias[:, last:], *_head(blocks[0].layer[0].SelfAttention, 0, shape)]
-    if len(blocks) > 1:
-        dense = blocks[1].layer[1].DenseReluDense
-        units = slice(2 * _num_projections(circuits or Circuits(), shape))
-        views += _head(blocks[1].layer[0].SelfAttention, last, shape)
-        views += [dense.wi_0.weight.data[units], dense.wi_1.weight.data[units], dense.wo.weight.data[:, units]]
-    return views
+class Keeper:
+    """Keeps the comparison through training: call `restore` after every step.
+
+    It reads all it needs from the weights that `install` wrote, so build it from a fresh model. A model of one
+    encoder layer has no comparison, and nothing is kept.
+    """
+
+    def __init__(self, model: Any, shape: Shape) -> None:
+        self.held: list[tuple[Tensor, Tensor]] = []
+        self.fences: list[tuple[Tensor, Tensor]] = []
+        if len(model.encoder.block) < 2:
+            return
+        (first, ff_first), (second, ff_second) = (
+            (block.layer[0].SelfAttention, block.layer[1].DenseReluDense) for block in model.encoder.block[:2]
+        )
+        half, last, bias = shape.d_kv // 2, shape.num_heads - 1, _relative_bias(model).data
+        rows, units = _rows(last, shape), slice(2 * half)
+        mark = ff_second.wo.weight.data[:, :1].T
+        own, before = (part.weight.data[rows][:half] for part in (second.k, second.v))
+        twin = second.o.weight.data[:, rows][:, :half].T
+        views = [bias[:, :1], bias[:, last:], *_head(first, 0, shape), *_head(second, last, shape)]
+        views += [ff_second.wi_0.weight.data[units], ff_second.wi_1.weight.data[units]]
+        views.append(ff_second.wo.weight.data[:, units])
+        self.held = [(view, view.clone()) for view in views]
+        for weight, parts in (
+            (first.o.weight, (own, before, twin, mark)),
+            (ff_first.wo.weight, (own, before, twin, mark)),
+            (second.o.weight, (before, twin, mark)),
+            (ff_second.wo.weight, (mark,)),
+        ):
+            basis = torch.cat([part / part.norm(dim=1, keepdim=True) for part in parts])
+            self.fences.append((weight.data, basis))
+
+    def restore(self) -> None:
+        """Take what others wrote into the subspaces out again, and put the circuit's weights back."""
+        for weight, basis in self.fences:
+            weight -= basis.T @ (basis @ weight)
+        for view, value in self.held:
+            view.copy_(value)
 
 
 @dataclass(frozen=True)
@@ -129,28 +158,22 @@ def _read_twins(model: Any, own: Tensor, shape: Shape, c: Circuits) -> None:
     bias[SELF, last] = c.self_bias
     for block in model.encoder.block[1:]:
         attention, rows = block.layer[0].SelfAttention, _rows(last, shape)
-        attention.k.weight[rows] = own
-        attention.q.weight[rows] = c.match * own
+        for part, scale in ((attention.k, 1.0), (attention.q, c.twin_match)):
+            part.weight[rows] = 0
+            part.weight[rows][: len(own)] = scale * own
 
 
-def _mark_differences(
-    block: Any, difference: Tensor, shape: Shape, c: Circuits, generator: torch.Generator
-) -> None:
-    """Take the twin's `difference` off a token's own and write the square of what is left in one direction."""
+def _mark_likes(block: Any, before: Tensor, twin: Tensor, mark: Tensor, shape: Shape, c: Circuits) -> None:
+    """Fetch the twin's `before`, and write its product with a token's own in the direction `mark`."""
     attention, rows = block.layer[0].SelfAttention, _rows(shape.num_heads - 1, shape)
-    attention.v.weight[rows] = difference
-    attention.o.weight[:, rows] = -c.twin_write * difference.T
-    num = _num_projections(c, shape)
-    projections = (shape.d_kv / num) ** 0.5 * _orthonormal(num, shape.d_kv, generator) @ difference
-    units = torch.cat([projections, -projections])
-    dense = block.layer[1].DenseReluDense
-    dense.wi_0.weight[: len(units)] = units
-    dense.wi_1.weight[: len(units)] = units
-    dense.wo.weight[:, : len(units)] = c.mark * _orthonormal(1, shape.d_model, generator).T
-
-
-def _num_projections(c: Circuits, shape: Shape) -> int:
-    return min(c.num_projections, shape.d_kv, shape.d_ff // 2)
+    attention.v.weight[rows] = 0
+    attention.v.weight[rows][: len(before)] = before
+    attention.o.weight[:, rows] = 0
+    attention.o.weight[:, rows][:, : len(twin)] = c.write * twin.T
+    dense, units = block.layer[1].DenseReluDense, slice(2 * len(before))
+    dense.wi_0.weight[units] = torch.cat([before, -before])  # gelu(a) b + gelu(-a)(-b) = a b
+    dense.wi_1.weight[units] = torch.cat([twin, -twin])
+    dense.wo.weight[:, units] = c.mark * mark.T
 
 
 def _look_up(

@@ -81,8 +81,8 @@ class Trainer:
     log_every: int = 10
     compiled: bool = False
     dtype: torch.dtype = torch.float32
-    held: Sequence[Tensor] = ()
-    """Views of weights that stay as they start (`circuits.held`)."""
+    after_step: Callable[[], None] = lambda: None
+    """What keeps weights that must not move (`circuits.Keeper`)."""
     step: int = 0
     source_tokens: int = 0
     target_tokens: int = 0
@@ -92,7 +92,6 @@ class Trainer:
     def __post_init__(self) -> None:
         self.work.mkdir(parents=True, exist_ok=True)
         self.optimizer = MuonAdam(dict(self.model.named_parameters()))
-        self.held_values = [view.clone() for view in self.held]
         self.losses = torch.compile(token_losses, dynamic=False) if self.compiled else token_losses
 
     def run(
@@ -126,8 +125,7 @@ class Trainer:
         if not math.isfinite(total):
             raise FloatingPointError(f"loss {total} at step {self.step}")
         self.optimizer.step(self.schedule.scale(self.step))
-        for view, value in zip(self.held, self.held_values, strict=True):
-            view.copy_(value)
+        self.after_step()
         return total
 
     def loss(self, batch: Batch) -> Tensor:

@@ -265,14 +265,14 @@ def test_the_word_that_stands_twice_is_found_by_its_twin():
 
 
 def _marks(model: torch.nn.Module, sequences: list[list[int]]) -> torch.Tensor:
-    """(sequences, tokens): what the encoder's second layer writes where the order of two parts differs."""
+    """(sequences, tokens): what the second layer writes where a word and its twin follow the same word."""
     mark = model.encoder.block[1].layer[1].DenseReluDense.wo.weight[:, 0].detach()
     with torch.no_grad():
         states = model.encoder(torch.tensor(sequences), output_hidden_states=True).hidden_states[2]
     return states @ (mark / mark.norm())
 
 
-def test_a_fresh_model_marks_where_the_order_of_two_sentences_parts():
+def test_a_fresh_model_marks_the_words_that_two_sentences_have_in_one_order():
     from flan_lora.mini.network import Shape, new_model
 
     rng, same, exchanged = random.Random(0), [], []
@@ -285,18 +285,18 @@ def test_a_fresh_model_marks_where_the_order_of_two_sentences_parts():
         exchanged.append([*first, last[0], *other, last[1]])
     model = new_model(Shape(), seed=0).eval()
     alike, parted = _marks(model, same)[:, 1:20].mean(0), _marks(model, exchanged)[:, 1:20].mean(0)
-    moved = [4, 5, 13, 14]  # the exchanged words, and those that follow them
-    still = [place for place in range(1, 20) if place not in moved]
-    assert alike.max() < 2.0 < 5.0 < parted[[place - 1 for place in moved]].min()
-    assert parted[[place - 1 for place in still]].max() < 2.0
+    moved = [3, 4, 12, 13]  # the exchanged words and those that follow them, counted from the second word
+    still = [place for place in range(19) if place not in moved]
+    assert alike.min() > 15 > 8 > parted[moved].abs().max()
+    assert parted[still].min() > 15
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_training_holds_what_compares_and_moves_the_rest(data_root, tmp_path):
+def test_training_leaves_the_comparison_and_its_subspaces_alone(data_root, tmp_path):
     from safetensors.torch import load_file
 
-    from flan_lora.mini import circuits
     from flan_lora.mini.build import Plan, build
+    from flan_lora.mini.circuits import Keeper
     from flan_lora.mini.network import Shape, new_model
 
     shape = Shape(512, 32, 48, 8, 4, 2, 1)
@@ -306,10 +306,18 @@ def test_training_holds_what_compares_and_moves_the_rest(data_root, tmp_path):
     with torch.no_grad():
         for name, parameter in trained.named_parameters():
             parameter.copy_(state[f"model.{name}"])
-    pairs = zip(circuits.held(fresh, shape), circuits.held(trained, shape), strict=True)
-    assert all(torch.equal(start, end) for start, end in pairs)
-    changed = {n for n, p in fresh.named_parameters() if not torch.equal(p, state[f"model.{n}"])}
-    assert changed == {name for name, _ in fresh.named_parameters()}
+    before, after = Keeper(fresh, shape), Keeper(trained, shape)
+    assert before.held and all(torch.equal(a, b) for (a, _), (b, _) in zip(before.held, after.held, strict=True))
+    assert {n for n, p in fresh.named_parameters() if torch.equal(p, state[f"model.{n}"])} == set()
+    weights = [weight.clone() for weight, _ in after.fences]
+    after.restore()
+    for (weight, basis), left in zip(after.fences, weights, strict=True):
+        assert basis.shape[0] > 0 and torch.allclose(weight, left, atol=1e-6)
+        assert torch.allclose(basis @ basis.T, torch.eye(len(basis)), atol=1e-5)
+        weight += torch.randn_like(weight)
+    after.restore()
+    for (weight, basis), left in zip(after.fences, weights, strict=True):
+        assert not torch.allclose(weight, left) and torch.allclose(basis @ weight, basis @ left, atol=1e-4)
 
 
 def test_the_first_heads_read_the_token_before():
