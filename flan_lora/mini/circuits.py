@@ -87,15 +87,16 @@ def install(model: Any, shape: Shape, generator: torch.Generator, circuits: Circ
 
 
 class Keeper:
-    """Keeps the comparison through training: call `restore` after every step.
+    """Keeps the comparison of a model through training: call `restore` after every step.
 
-    It reads all it needs from the weights that `install` wrote, so build it from a fresh model. A model of one
-    encoder layer has no comparison, and nothing is kept.
+    It reads all it needs from the model's weights, fresh or of a checkpoint. A model of one encoder layer has no
+    comparison, and nothing is kept.
     """
 
     def __init__(self, model: Any, shape: Shape) -> None:
         self.held: list[tuple[Tensor, Tensor]] = []
         self.fences: list[tuple[Tensor, Tensor]] = []
+        self._strengthened: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
         if len(model.encoder.block) < 2:
             return
         (first, ff_first), (second, ff_second) = (
@@ -118,6 +119,20 @@ class Keeper:
         ):
             basis = torch.cat([part / part.norm(dim=1, keepdim=True) for part in parts])
             self.fences.append((weight.data, basis))
+        writes = first.o.weight.data[:, _rows(0, shape)]
+        self._strengthened = before, writes, second.q.weight.data[rows], second.o.weight.data[:, rows]
+
+    @torch.no_grad()
+    def strengthen(self, factor: float) -> None:
+        """Multiply what the circuit writes and how it scores twins: training makes the state longer around it."""
+        if self._strengthened is None:
+            return
+        before, writes, scores, twins = self._strengthened
+        basis = before / before.norm(dim=1, keepdim=True)
+        writes += (factor - 1) * basis.T @ (basis @ writes)
+        scores *= factor
+        twins *= factor
+        self.held = [(view, view.clone()) for view, _ in self.held]
 
     def restore(self) -> None:
         """Take what others wrote into the subspaces out again, and put the circuit's weights back."""

@@ -143,7 +143,8 @@ def render_card(
             f"Versions: {versions}. Loss curve: `loss.jsonl`. Rebuild:",
             "",
             f"    flan-lora mini build --data DIR --out DIR --steps {plan['steps']} "
-            f"--instruct-steps {plan['instruct_steps']} --decay-steps {plan['decay_steps']} "
+            f"--instruct-steps {plan['instruct_steps']} --compare-steps {plan['compare_steps']} "
+            f"--decay-steps {plan['decay_steps']} "
             f"--seed {plan['seed']} --threads {threads}",
             "",
             "## Data",

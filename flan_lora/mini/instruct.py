@@ -18,7 +18,7 @@ from pathlib import Path
 
 from flan_lora.mini import corpus
 from flan_lora.mini.corpus import Row
-from flan_lora.mini.selfmade import Pair, selfmade_pairs
+from flan_lora.mini.selfmade import Pair, compared, selfmade_pairs
 from flan_lora.tasks import get_task
 from flan_lora.tasks.baselines import sentences
 from flan_lora.tasks.summarization import TURN_SEPARATOR, turns
@@ -377,6 +377,13 @@ def build_pairs(root: Path, seed: int, mixture: Sequence[Mix] = MIXTURE) -> list
     pairs += _instruct_pairs(root, rng, MAX_PAIRS_PER_SET)
     pairs += selfmade_pairs(list(corpus.documents(root, corpus.source(SELFMADE_FROM))), rng)
     return _shuffled(pairs, rng)
+
+
+def compared_pairs(root: Path, seed: int) -> list[Pair]:
+    """Two sentences each, to be compared, from every document: a skill that a mixture alone does not teach."""
+    rng = random.Random(seed)
+    texts = [plain(document) for document in corpus.documents(root, corpus.source(SELFMADE_FROM))]
+    return _shuffled([pair for text in texts if (pair := compared(text, rng)) is not None], rng)
 
 
 def _shuffled(pairs: list[Pair], rng: random.Random) -> list[Pair]:

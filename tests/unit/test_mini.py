@@ -300,7 +300,7 @@ def test_training_leaves_the_comparison_and_its_subspaces_alone(data_root, tmp_p
     from flan_lora.mini.network import Shape, new_model
 
     shape = Shape(512, 32, 48, 8, 4, 2, 1)
-    build(data_root, tmp_path, plan=Plan(3, 4, 2, batch_rows=2, span_rows=1, num_threads=1), shape=shape)
+    build(data_root, tmp_path, plan=Plan(3, 2, 1, 2, batch_rows=2, span_rows=1, num_threads=1), shape=shape)
     state = load_file(tmp_path / "work" / "state.safetensors")
     fresh, trained = new_model(shape, seed=0), new_model(shape, seed=0)
     with torch.no_grad():
@@ -400,7 +400,7 @@ def _tiny(data_root: Path, out: Path, **options: object) -> str:
     from flan_lora.mini.build import Plan, build, weights_digest
     from flan_lora.mini.network import Shape
 
-    plan = Plan(3, 4, decay_steps=2, batch_rows=2, span_rows=1, num_threads=1)
+    plan = Plan(3, 2, 1, 2, batch_rows=2, span_rows=1, num_threads=1)
     shape = Shape(512, 32, 48, 8, 4, 1, 1)
     return weights_digest(build(data_root, out, plan=plan, shape=shape, **options))
 
@@ -417,7 +417,7 @@ def test_two_builds_give_bitwise_equal_weights(data_root, digest, tmp_path):
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("dies_at", [2, 4, 5], ids=["denoising", "instruction", "annealing"])
+@pytest.mark.parametrize("dies_at", [2, 4, 5, 6], ids=["denoising", "instruction", "comparing", "annealing"])
 def test_a_killed_build_resumes_to_the_same_weights(data_root, digest, tmp_path, monkeypatch, dies_at):
     from flan_lora.mini.pretrain import Trainer
 
@@ -443,10 +443,10 @@ def test_a_build_writes_a_loadable_checkpoint_with_card_and_curve(digest):
     assert model.lm_head.weight is not model.shared.weight
     assert len(AutoTokenizer.from_pretrained(str(checkpoint))) == model.config.vocab_size == 512
     card = (checkpoint / "README.md").read_text()
-    stages = {"denoising": 3, "instruction": 2, "annealing": 2}
+    stages = {"denoising": 3, "instruction": 2, "comparing": 1, "annealing": 2}
     assert all(f"| {stage} | {steps} |" in card for stage, steps in stages.items())
     curve = [json.loads(line) for line in (checkpoint / "loss.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in curve] == [3, 5, 7]
+    assert [record["step"] for record in curve] == [3, 5, 6, 8]
 
 
 @pytest.mark.usefixtures("one_thread")
