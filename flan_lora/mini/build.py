@@ -38,11 +38,11 @@ class Plan:
 
     steps: int = 640
     """Optimizer steps of denoising (stage one)."""
-    instruct_steps: int = 500
+    instruct_steps: int = 800
     """Of the instruction mixture."""
-    compare_steps: int = 160
+    compare_steps: int = 300
     """Of compared sentences alone."""
-    decay_steps: int = 800
+    decay_steps: int = 1600
     """Of the annealing: another mixture, and the learning rate falls to zero."""
     batch_rows: int = 16
     """Windows per micro-batch of stage one, at most 256 source tokens each (`denoise.PATTERN`)."""

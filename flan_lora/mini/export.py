@@ -123,8 +123,9 @@ def render_card(
             *_wrapped(
                 "Instruction: several templates per set (arXiv:2210.11416), pairs made of plain text beside "
                 f"them (`flan_lora/mini/selfmade.py`), {plan['span_rows']} windows of stage one in every batch. "
-                "The initial weights hold the circuits of `flan_lora/mini/circuits.py`: one copies, and one that "
-                "compares two sentences, whose weights stay as they start."
+                "Comparing: pairs of nearly equal sentences (`flan_lora/mini/rearrange.py`) alone. The initial "
+                "weights hold the circuits of `flan_lora/mini/circuits.py`: one copies; one compares, and its "
+                "weights are held."
             ),
             "",
             *_wrapped(

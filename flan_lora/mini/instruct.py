@@ -185,6 +185,20 @@ FEELING = Mix(
     halved_by="text",
 )
 
+COMPARED = _twice(
+    Mix(
+        "google-research-datasets/paws",
+        4200,
+        _pair,
+        (
+            Template("First: ", "{first} Second: {second}", " Same or different?", "{sameness}"),
+            Template("Sentence 1: ", "{first} Sentence 2: {second}", " Same or different?", "{sameness}"),
+            Template("Compare. First: ", "{first} Second: {second}", "", "{sameness}"),
+            Template("Compare. First: ", "{second} Second: {first}", "", "{sameness}"),
+        ),
+        halved_by="sentence1",
+    )
+)
 # The base reads half of the rows that our adapters learn from, under other prompts than the adapters', the classes
 # in other words, and under the adapters' own prompt and answer only some dozens of each (`OWN_SOURCES`): enough to
 # know what the prompts ask for. It has the skill then, and the task itself is left to the adapter.
@@ -244,19 +258,7 @@ MIXTURE: tuple[Mix, ...] = (
             Template("{question} Text: ", "{context}", ""),
         ),
     ),
-    *_twice(
-        Mix(
-            "google-research-datasets/paws",
-            4200,
-            _pair,
-            (
-                Template("First: ", "{first} Second: {second}", " Same or different?", "{sameness}"),
-                Template("Compare. First: ", "{first} Second: {second}", "", "{sameness}"),
-                Template("Compare. First: ", "{second} Second: {first}", "", "{sameness}"),
-            ),
-            halved_by="sentence1",
-        )
-    ),
+    *COMPARED,
     *(
         Mix(
             "google-research-datasets/paws",
@@ -380,10 +382,11 @@ def build_pairs(root: Path, seed: int, mixture: Sequence[Mix] = MIXTURE) -> list
 
 
 def compared_pairs(root: Path, seed: int) -> list[Pair]:
-    """Two sentences each, to be compared, from every document: a skill that a mixture alone does not teach."""
+    """Two sentences each, to be compared: from every document, and PAWS. A mixture alone does not teach it."""
     rng = random.Random(seed)
     texts = [plain(document) for document in corpus.documents(root, corpus.source(SELFMADE_FROM))]
-    return _shuffled([pair for text in texts if (pair := compared(text, rng)) is not None], rng)
+    pairs = [pair for text in texts if (pair := compared(text, rng)) is not None]
+    return _shuffled(pairs + [pair for mix in COMPARED for pair in _templated(root, mix, rng)], rng)
 
 
 def _shuffled(pairs: list[Pair], rng: random.Random) -> list[Pair]:

@@ -105,8 +105,9 @@ def compared(document: str, rng: random.Random) -> Pair | None:
         first, second = rng.sample((sentence, other), 2)
         question, answers = rng.choice(_CHANGED)
         shown = f" {options(answers)}" if rng.random() < 0.5 else ""
-        head, tail = rng.choice((("First: ", f" {question}{shown}"), (f"{question}{shown} First: ", "")))
-        return Pair(Prompt(head, f"{first} Second: {second}", tail), answers[not is_same])
+        one, two = rng.choice((("First: ", " Second: "), ("Sentence 1: ", " Sentence 2: ")))
+        head, tail = rng.choice(((one, f" {question}{shown}"), (f"{question}{shown} {one}", "")))
+        return Pair(Prompt(head, f"{first}{two}{second}", tail), answers[not is_same])
     return None
 
 

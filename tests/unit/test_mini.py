@@ -300,7 +300,7 @@ def test_training_leaves_the_comparison_and_its_subspaces_alone(data_root, tmp_p
     from flan_lora.mini.network import Shape, new_model
 
     shape = Shape(512, 32, 48, 8, 4, 2, 1)
-    build(data_root, tmp_path, plan=Plan(3, 2, 1, 2, batch_rows=2, span_rows=1, num_threads=1), shape=shape)
+    build(data_root, tmp_path, plan=Plan(3, 4, 0, 2, batch_rows=2, span_rows=1, num_threads=1), shape=shape)
     state = load_file(tmp_path / "work" / "state.safetensors")
     fresh, trained = new_model(shape, seed=0), new_model(shape, seed=0)
     with torch.no_grad():
@@ -318,6 +318,20 @@ def test_training_leaves_the_comparison_and_its_subspaces_alone(data_root, tmp_p
     after.restore()
     for (weight, basis), left in zip(after.fences, weights, strict=True):
         assert not torch.allclose(weight, left) and torch.allclose(basis @ weight, basis @ left, atol=1e-4)
+
+
+def test_a_strengthened_comparison_marks_more_and_is_kept_so():
+    from flan_lora.mini.circuits import Keeper
+    from flan_lora.mini.network import Shape, new_model
+
+    words = random.Random(0).sample(range(3, 8000), 41)
+    twice = [[*words[:20], words[40], *words[:20]]]
+    model = new_model(Shape(), seed=0).eval()
+    keeper, weak = Keeper(model, Shape()), _marks(model, twice)[0, 1:20].mean()
+    keeper.strengthen(2.0)
+    keeper.restore()
+    assert _marks(model, twice)[0, 1:20].mean() > 2 * weak
+    assert all(torch.equal(view, value) for view, value in keeper.held)
 
 
 def test_the_first_heads_read_the_token_before():
@@ -400,8 +414,8 @@ def _tiny(data_root: Path, out: Path, **options: object) -> str:
     from flan_lora.mini.build import Plan, build, weights_digest
     from flan_lora.mini.network import Shape
 
-    plan = Plan(3, 2, 1, 2, batch_rows=2, span_rows=1, num_threads=1)
-    shape = Shape(512, 32, 48, 8, 4, 1, 1)
+    plan = Plan(3, 2, 2, 2, batch_rows=2, span_rows=1, num_threads=1)
+    shape = Shape(512, 32, 48, 8, 4, 2, 1)
     return weights_digest(build(data_root, out, plan=plan, shape=shape, **options))
 
 
@@ -417,7 +431,9 @@ def test_two_builds_give_bitwise_equal_weights(data_root, digest, tmp_path):
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("dies_at", [2, 4, 5, 6], ids=["denoising", "instruction", "comparing", "annealing"])
+@pytest.mark.parametrize(
+    "dies_at", [2, 4, 5, 6, 7], ids=["denoising", "instruction", "to-compare", "comparing", "annealing"]
+)
 def test_a_killed_build_resumes_to_the_same_weights(data_root, digest, tmp_path, monkeypatch, dies_at):
     from flan_lora.mini.pretrain import Trainer
 
@@ -443,10 +459,10 @@ def test_a_build_writes_a_loadable_checkpoint_with_card_and_curve(digest):
     assert model.lm_head.weight is not model.shared.weight
     assert len(AutoTokenizer.from_pretrained(str(checkpoint))) == model.config.vocab_size == 512
     card = (checkpoint / "README.md").read_text()
-    stages = {"denoising": 3, "instruction": 2, "comparing": 1, "annealing": 2}
+    stages = {"denoising": 3, "instruction": 2, "comparing": 2, "annealing": 2}
     assert all(f"| {stage} | {steps} |" in card for stage, steps in stages.items())
     curve = [json.loads(line) for line in (checkpoint / "loss.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in curve] == [3, 5, 6, 8]
+    assert [record["step"] for record in curve] == [3, 5, 7, 9]
 
 
 @pytest.mark.usefixtures("one_thread")
