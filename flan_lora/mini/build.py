@@ -1,6 +1,6 @@
-"""Make ``mini`` again from public text: tokenizer, denoising, instructions, comparing, annealing, checkpoint.
+"""Make ``mini`` again from public text: tokenizer, denoising, instructions, annealing, checkpoint folder.
 
-    flan-lora mini build --data DIR --out DIR [--resume]
+    flan-lora mini build --data DIR --out DIR [--steps 640 --instruct-steps 2400 --resume]
 
 Everything a run needs to continue lies under ``OUT/work``; the artefact itself is ``OUT/checkpoint``.
 """
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +19,11 @@ import click
 from flan_lora.errors import FlanLoraError
 
 if TYPE_CHECKING:
-    from flan_lora.mini.circuits import Keeper
+    from flan_lora.mini.instruct import Mix
     from flan_lora.mini.network import Shape
     from flan_lora.mini.pretrain import BatchOf, Trainer
-    from flan_lora.mini.selfmade import Pair
 
-    PairsOf = Callable[[Path, int], list[Pair]]
-
-DENOISE, INSTRUCT, COMPARE, ANNEAL = "denoising", "instruction", "comparing", "annealing"
-COMPARE_STRENGTH = 3.0
-"""By how much the comparing circuit grows before its stage: as much as the state's length has till then."""
+DENOISE, INSTRUCT, ANNEAL = "denoising", "instruction", "annealing"
 
 
 @dataclass(frozen=True)
@@ -38,12 +32,10 @@ class Plan:
 
     steps: int = 640
     """Optimizer steps of denoising (stage one)."""
-    instruct_steps: int = 800
-    """Of the instruction mixture."""
-    compare_steps: int = 300
-    """Of compared sentences alone."""
+    instruct_steps: int = 2400
+    """Optimizer steps of the instruction mixtures, about one pass."""
     decay_steps: int = 1600
-    """Of the annealing: another mixture, and the learning rate falls to zero."""
+    """The last of them are the annealing: another mixture, and the learning rate falls to zero."""
     batch_rows: int = 16
     """Windows per micro-batch of stage one, at most 256 source tokens each (`denoise.PATTERN`)."""
     micro_batches: int = 1
@@ -56,12 +48,12 @@ class Plan:
     @property
     def num_steps(self) -> int:
         """Steps of all stages."""
-        return self.steps + self.instruct_steps + self.compare_steps + self.decay_steps
+        return self.steps + self.instruct_steps
 
     @property
     def anneal_from(self) -> int:
         """First step of the annealing."""
-        return self.num_steps - self.decay_steps
+        return max(self.steps, self.num_steps - self.decay_steps)
 
 
 def build(
@@ -93,7 +85,7 @@ def build(
     """
     import torch
 
-    from flan_lora.mini import circuits, corpus
+    from flan_lora.mini import corpus
     from flan_lora.mini.export import export
     from flan_lora.mini.network import Shape, new_model
     from flan_lora.mini.pretrain import Schedule, Trainer
@@ -107,19 +99,15 @@ def build(
     trainer = Trainer(new_model(shape, plan.seed), schedule, work, checkpoint_every_s, compiled=compiled)
     if resume and trainer.resume():
         echo(f"resumed at step {trainer.step} of {plan.num_steps}")
-    keeper = circuits.Keeper(trainer.model, shape)
-    trainer.after_step = keeper.restore
-    _train(trainer, keeper, data, tokenizer, plan, shape, echo)
+    _train(trainer, data, tokenizer, plan, shape, echo)
     checkpoint = export(trainer.model, tokenizer, work, out / "checkpoint", plan=asdict(plan), data=data)
     echo(f"wrote {checkpoint}")
     return checkpoint
 
 
-def _train(
-    trainer: Trainer, keeper: Keeper, data: Path, tokenizer: Any, plan: Plan, shape: Shape, echo: Any
-) -> None:
+def _train(trainer: Trainer, data: Path, tokenizer: Any, plan: Plan, shape: Shape, echo: Any) -> None:
     """Run the stages from wherever the trainer stands."""
-    from flan_lora.mini.instruct import ANNEALING, MIXTURE, build_pairs, compared_pairs
+    from flan_lora.mini.instruct import ANNEALING, MIXTURE
     from flan_lora.mini.network import token_losses
     from flan_lora.mini.tokens import token_stream
 
@@ -129,20 +117,15 @@ def _train(
         batches = _windows(tokens, shape, plan.batch_rows, plan.seed, plan.micro_batches)
         trainer.run(batches, plan.steps, DENOISE, echo)
     trainer.losses = token_losses  # batches of many shapes from here on: nothing to compile for
-    first = plan.steps
-    stages: tuple[tuple[str, int, PairsOf], ...] = (
-        (INSTRUCT, plan.instruct_steps, partial(build_pairs, mixture=MIXTURE)),
-        (COMPARE, plan.compare_steps, compared_pairs),
-        (ANNEAL, plan.decay_steps, partial(build_pairs, mixture=ANNEALING)),
+    stages = (
+        (INSTRUCT, plan.steps, plan.anneal_from, MIXTURE),
+        (ANNEAL, plan.anneal_from, plan.num_steps, ANNEALING),
     )
-    for seed, (stage, num_steps, pairs_of) in enumerate(stages, start=plan.seed):
-        if stage == COMPARE and trainer.step == first:
-            keeper.strengthen(COMPARE_STRENGTH)
-        if trainer.step < first + num_steps:
-            cache = _pairs(data, tokenizer, seed, pairs_of, trainer.work / f"{stage}.npz")
+    for seed, (stage, first, end, mixture) in enumerate(stages, start=plan.seed):
+        if trainer.step < end:
+            cache = _pairs(data, tokenizer, seed, mixture, trainer.work / f"{stage}.npz")
             spans = _windows(tokens, shape, plan.span_rows, seed + 1) if plan.span_rows else None
-            trainer.run(_instructions(cache, seed, spans, first), first + num_steps, stage, echo)
-        first += num_steps
+            trainer.run(_instructions(cache, seed, spans, first), end, stage, echo)
 
 
 def _windows(tokens: Any, shape: Shape, rows: int, seed: int, micro_batches: int = 1) -> BatchOf:
@@ -152,12 +135,13 @@ def _windows(tokens: Any, shape: Shape, rows: int, seed: int, micro_batches: int
     return denoising_batches(tokens, PATTERN, shape.vocab_size, rows, seed, micro_batches)
 
 
-def _pairs(data: Path, tokenizer: Any, seed: int, pairs_of: PairsOf, cache: Path) -> Path:
-    """A stage's pairs, encoded once and kept for a resumed run."""
+def _pairs(data: Path, tokenizer: Any, seed: int, mixture: Sequence[Mix], cache: Path) -> Path:
+    """The mixture's pairs, encoded once and kept for a resumed run."""
+    from flan_lora.mini.instruct import build_pairs
     from flan_lora.mini.mixture import Packing, encode_pairs, save_pairs
 
     if not cache.exists():
-        save_pairs(encode_pairs(tokenizer, pairs_of(data, seed), Packing()), cache)
+        save_pairs(encode_pairs(tokenizer, build_pairs(data, seed, mixture), Packing()), cache)
     return cache
 
 
@@ -211,13 +195,10 @@ def weights_digest(checkpoint: Path) -> str:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run and result.")
 @click.option("--steps", default=Plan.steps, show_default=True, help="Steps of denoising.")
 @click.option(
-    "--instruct-steps", default=Plan.instruct_steps, show_default=True, help="Steps of the instruction mixture."
+    "--instruct-steps", default=Plan.instruct_steps, show_default=True, help="Steps of instruction and annealing."
 )
 @click.option(
-    "--compare-steps", default=Plan.compare_steps, show_default=True, help="Steps of compared sentences alone."
-)
-@click.option(
-    "--decay-steps", default=Plan.decay_steps, show_default=True, help="Steps of the annealing: rate to zero."
+    "--decay-steps", default=Plan.decay_steps, show_default=True, help="Of these, annealing: rate to zero."
 )
 @click.option("--seed", default=Plan.seed, show_default=True)
 @click.option("--threads", default=Plan.num_threads, show_default=True, help="Part of the result.")
@@ -228,7 +209,6 @@ def main(
     out: Path,
     steps: int,
     instruct_steps: int,
-    compare_steps: int,
     decay_steps: int,
     seed: int,
     threads: int,
@@ -236,7 +216,7 @@ def main(
     resume: bool,
 ) -> None:
     """Build the embedded base `mini` from public text and train splits."""
-    plan = Plan(steps, instruct_steps, compare_steps, decay_steps, seed=seed, num_threads=threads)
+    plan = Plan(steps, instruct_steps, decay_steps, seed=seed, num_threads=threads)
     try:
         build(data, out, plan=plan, resume=resume, compiled=compiled, echo=click.echo)
     except FlanLoraError as error:

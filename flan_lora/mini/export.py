@@ -123,19 +123,16 @@ def render_card(
             *_wrapped(
                 "Instruction: several templates per set (arXiv:2210.11416), pairs made of plain text beside "
                 f"them (`flan_lora/mini/selfmade.py`), {plan['span_rows']} windows of stage one in every batch. "
-                "Comparing: pairs of nearly equal sentences (`flan_lora/mini/rearrange.py`) alone. The initial "
-                "weights hold the circuits of `flan_lora/mini/circuits.py`: one copies; one compares, and its "
-                "weights are held."
+                "The initial weights hold the copying circuits of `flan_lora/mini/circuits.py`."
             ),
             "",
             *_wrapped(
                 "What the base has seen of the rows that the adapters learn from (their train splits), all of it "
                 "under other prompts than the adapters': every emotion row, as a choice between two feelings in "
-                "other words or as yes or no. Of the rest half of the rows, drawn by their text: emotions by name "
-                "while annealing; PAWS pairs as same or different, and said in other words; SAMSum up to "
-                f"{DIALOGUE_CHARS} characters; SQuAD with the passage cut around the answer. Besides, all of "
-                f"TyDi QA. Under a task's own prompt and answer it has seen {MAX_OWN_ROWS} rows of each set; none "
-                "of MLQA."
+                "other words or as yes or no, half of them by name while annealing; every PAWS pair as same or "
+                "different; SAMSum up to "
+                f"{DIALOGUE_CHARS} characters; SQuAD and TyDi QA with the passage cut around the answer. Under a "
+                f"task's own prompt and answer it has seen {MAX_OWN_ROWS} rows of each set; of MLQA none."
             ),
             "",
             "Muon on the matrices in the blocks, Adam elsewhere; the rate falls to zero during the annealing.",
@@ -144,8 +141,7 @@ def render_card(
             f"Versions: {versions}. Loss curve: `loss.jsonl`. Rebuild:",
             "",
             f"    flan-lora mini build --data DIR --out DIR --steps {plan['steps']} "
-            f"--instruct-steps {plan['instruct_steps']} --compare-steps {plan['compare_steps']} "
-            f"--decay-steps {plan['decay_steps']} "
+            f"--instruct-steps {plan['instruct_steps']} --decay-steps {plan['decay_steps']} "
             f"--seed {plan['seed']} --threads {threads}",
             "",
             "## Data",

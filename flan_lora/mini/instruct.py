@@ -18,7 +18,7 @@ from pathlib import Path
 
 from flan_lora.mini import corpus
 from flan_lora.mini.corpus import Row
-from flan_lora.mini.selfmade import Pair, compared, selfmade_pairs
+from flan_lora.mini.selfmade import Pair, selfmade_pairs
 from flan_lora.tasks import get_task
 from flan_lora.tasks.baselines import sentences
 from flan_lora.tasks.summarization import TURN_SEPARATOR, turns
@@ -51,12 +51,6 @@ class Mix:
     fields: Callable[[Row], dict[str, str] | None]
     """A row's fields for the templates, or None to leave the row out."""
     templates: tuple[Template, ...]
-    halved_by: str = ""
-    """The column by whose text half of the rows are held back from the base; empty where it reads them all."""
-
-    def reads(self, row: Row) -> bool:
-        """Whether the base reads the row: the same answer in every pass and every run."""
-        return not self.halved_by or zlib.crc32(plain(row[self.halved_by]).encode()) % 2 == 0
 
 
 FEELINGS = ("sad", "happy", "affectionate", "angry", "afraid", "astonished")
@@ -80,9 +74,12 @@ def _one_of_two(turn: int) -> Callable[[Row], dict[str, str]]:
     return fields
 
 
-def _feeling(row: Row) -> dict[str, str]:
-    """A row's feeling by name."""
-    return {"text": plain(row["text"]), "answer": FEELINGS[row["label"]], "options": options(FEELINGS)}
+def _feeling(row: Row) -> dict[str, str] | None:
+    """A row's feeling by name; None for the half of the rows that is held back."""
+    text = plain(row["text"])
+    if zlib.crc32(text.encode()) % 2:
+        return None
+    return {"text": text, "answer": FEELINGS[row["label"]], "options": options(FEELINGS)}
 
 
 def _sentiment(row: Row) -> dict[str, str]:
@@ -182,26 +179,11 @@ FEELING = Mix(
         Template("Somebody writes: ", "{text}", " The writer is"),
         Template("feeling: ", "{text}", ""),
     ),
-    halved_by="text",
 )
 
-COMPARED = _twice(
-    Mix(
-        "google-research-datasets/paws",
-        4200,
-        _pair,
-        (
-            Template("First: ", "{first} Second: {second}", " Same or different?", "{sameness}"),
-            Template("Sentence 1: ", "{first} Sentence 2: {second}", " Same or different?", "{sameness}"),
-            Template("Compare. First: ", "{first} Second: {second}", "", "{sameness}"),
-            Template("Compare. First: ", "{second} Second: {first}", "", "{sameness}"),
-        ),
-        halved_by="sentence1",
-    )
-)
-# The base reads half of the rows that our adapters learn from, under other prompts than the adapters', the classes
-# in other words, and under the adapters' own prompt and answer only some dozens of each (`OWN_SOURCES`): enough to
-# know what the prompts ask for. It has the skill then, and the task itself is left to the adapter.
+# The base reads the rows that our adapters learn from under other prompts than the adapters', the classes in other
+# words, and under the adapters' own prompt and answer only a few hundred of each (`OWN_SOURCES`): enough to know
+# what the prompts ask for. It has the skill then, and the task itself is left to the adapter.
 MIXTURE: tuple[Mix, ...] = (
     *TWO_FEELINGS,
     Mix(
@@ -225,19 +207,19 @@ MIXTURE: tuple[Mix, ...] = (
                 Template("Dialogue: ", "{dialogue}", " Summary:"),
                 Template("Tell me what happens in this chat. ", "{dialogue}", ""),
             ),
-            halved_by="dialogue",
         )
     ),
-    Mix(
-        "rajpurkar/squad",
-        11100,
-        _passage,
-        (
-            Template('Ask a question to which "{answer}" is the answer. ', "{context}", "", "{question}"),
-            Template("answer: {answer} context: ", "{context}", " question:", "{question}"),
-            Template('Text: "', "{context}", '" What was asked, if the reply is "{answer}"?', "{question}"),
-        ),
-        halved_by="context",
+    *_twice(
+        Mix(
+            "rajpurkar/squad",
+            11100,
+            _passage,
+            (
+                Template('Ask a question to which "{answer}" is the answer. ', "{context}", "", "{question}"),
+                Template("answer: {answer} context: ", "{context}", " question:", "{question}"),
+                Template('Text: "', "{context}", '" What was asked, if the reply is "{answer}"?', "{question}"),
+            ),
+        )
     ),
     Mix(
         "rajpurkar/squad",
@@ -247,7 +229,6 @@ MIXTURE: tuple[Mix, ...] = (
             Template("", "{context}", " {question}"),
             Template("question: {question} context: ", "{context}", ""),
         ),
-        halved_by="context",
     ),
     Mix(
         "google-research-datasets/tydiqa",
@@ -258,7 +239,18 @@ MIXTURE: tuple[Mix, ...] = (
             Template("{question} Text: ", "{context}", ""),
         ),
     ),
-    *COMPARED,
+    *_twice(
+        Mix(
+            "google-research-datasets/paws",
+            4200,
+            _pair,
+            (
+                Template("First: ", "{first} Second: {second}", " Same or different?", "{sameness}"),
+                Template("Compare. First: ", "{first} Second: {second}", "", "{sameness}"),
+                Template("Compare. First: ", "{second} Second: {first}", "", "{sameness}"),
+            ),
+        )
+    ),
     *(
         Mix(
             "google-research-datasets/paws",
@@ -268,7 +260,6 @@ MIXTURE: tuple[Mix, ...] = (
                 Template("Say this in other words: ", "{first}", "", "{second}"),
                 Template("rewrite: ", "{first}", "", "{second}"),
             ),
-            halved_by="sentence1",
         )
         for fields in (_positive_pair, _positive_pair_reversed)
     ),
@@ -284,7 +275,7 @@ slowly (0.68 of validation right, chance 0.5, after 780 steps).
 Source: the best-labelled rows belong into the decay, arXiv:2404.06395, section 5.
 """
 
-MAX_OWN_ROWS = 64
+MAX_OWN_ROWS = 400
 """Rows of each of our sets that the base reads under the adapter's own prompt and answer."""
 OWN_SOURCES: dict[str, str] = {
     "emotion": "dair-ai/emotion",
@@ -321,7 +312,7 @@ MAX_SAME_ANSWER_SHARE = 0.6
 
 def _templated(root: Path, mix: Mix, rng: random.Random) -> Iterator[Pair]:
     """Pairs of one set of the mixture, a template drawn for every row."""
-    rows = [row for row in corpus.read_rows(root, corpus.source(mix.source)) if mix.reads(row)]
+    rows = list(corpus.read_rows(root, corpus.source(mix.source)))
     rng.shuffle(rows)
     filled = (mix.fields(row) for row in rows)
     pairs = (rng.choice(mix.templates).fill(fields) for fields in filled if fields is not None)
@@ -379,14 +370,6 @@ def build_pairs(root: Path, seed: int, mixture: Sequence[Mix] = MIXTURE) -> list
     pairs += _instruct_pairs(root, rng, MAX_PAIRS_PER_SET)
     pairs += selfmade_pairs(list(corpus.documents(root, corpus.source(SELFMADE_FROM))), rng)
     return _shuffled(pairs, rng)
-
-
-def compared_pairs(root: Path, seed: int) -> list[Pair]:
-    """Two sentences each, to be compared: from every document, and PAWS. A mixture alone does not teach it."""
-    rng = random.Random(seed)
-    texts = [plain(document) for document in corpus.documents(root, corpus.source(SELFMADE_FROM))]
-    pairs = [pair for text in texts if (pair := compared(text, rng)) is not None]
-    return _shuffled(pairs + [pair for mix in COMPARED for pair in _templated(root, mix, rng)], rng)
 
 
 def _shuffled(pairs: list[Pair], rng: random.Random) -> list[Pair]:

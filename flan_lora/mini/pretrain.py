@@ -81,8 +81,6 @@ class Trainer:
     log_every: int = 10
     compiled: bool = False
     dtype: torch.dtype = torch.float32
-    after_step: Callable[[], None] = lambda: None
-    """What keeps weights that must not move (`circuits.Keeper`)."""
     step: int = 0
     source_tokens: int = 0
     target_tokens: int = 0
@@ -125,7 +123,6 @@ class Trainer:
         if not math.isfinite(total):
             raise FloatingPointError(f"loss {total} at step {self.step}")
         self.optimizer.step(self.schedule.scale(self.step))
-        self.after_step()
         return total
 
     def loss(self, batch: Batch) -> Tensor:

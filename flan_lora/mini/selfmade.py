@@ -1,10 +1,11 @@
-"""Instruction pairs that plain text gives by itself: leads, clozes, compared sentences, moved phrases.
+"""Instruction pairs that plain text gives by itself: leads, clozes, exchanged names, moved phrases.
 
 They teach what our tasks need (summing up, finding an answer, comparing two sentences, saying one in another
 order) under questions and answers of their own. So the frozen base gains the skill, and the adapter still has
 the task to learn. This module knows texts; never a row of a labelled set, a token or a tensor.
 
-Source: lead sentences after arXiv:1912.08777 (PEGASUS), clozes as questions after arXiv:1906.04980.
+Source: lead sentences after arXiv:1912.08777 (PEGASUS), clozes as questions after arXiv:1906.04980; the exchanged
+names are PAWS' own way of making pairs (arXiv:1904.01130, section 3.1).
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from flan_lora.mini.rearrange import NAME, exchanged, moved, reworded
 from flan_lora.tasks.baselines import sentences
 from flan_lora.tasks.task import Prompt
 from flan_lora.tasks.text import options, plain
@@ -32,12 +32,14 @@ MAX_CHARS = 900
 """Of the text in a prompt, about 220 tokens."""
 MAX_DOCUMENT_CHARS = 2000
 """Of a document; what stands behind is not read."""
-_CHANGED = (
-    ("Say whether the statement was changed.", ("kept", "changed")),
-    ("Is it one statement or two?", ("one", "two")),
-    ("Do they agree?", ("agree", "disagree")),
+_NAME = re.compile(r"(?<=[a-z,;] )(?:[A-Z][\w'-]+(?: [A-Z][\w'-]+)*|\d[\d,.]*\d|\d)(?=[ ,.;])")
+"""A name or a number inside a sentence; its first word is capitalised anyway and does not count."""
+_BOTH = re.compile(r"(?<=[a-z] )([A-Z][\w'-]+) (and|or) ([A-Z][\w'-]+)(?=[,.;]| [a-z])")
+"""Two names of one word each, on equal terms."""
+_LEADING = re.compile(
+    r"^((?:In|On|At|After|Before|During|Since|By|For|With|From) [^,;]{3,40}), ([^;:]{20,})([.!])$"
 )
-"""What is asked about two sentences, and its answers for the same statement and for another one."""
+_EXCHANGE = options(("kept", "exchanged"))
 
 
 def lead(document: str, rng: random.Random) -> Pair | None:
@@ -62,7 +64,7 @@ def cloze(document: str, rng: random.Random) -> Pair | None:
     parts = sentences(_within(document))
     for sentence in rng.sample(parts, len(parts)):
         rest = " ".join(part for part in parts if part is not sentence)
-        names = [name for name in NAME.findall(sentence) if len(name) > 1 and _stands_in(name, rest)]
+        names = [name for name in _NAME.findall(sentence) if len(name) > 1 and _stands_in(name, rest)]
         if names and 30 <= len(sentence) <= 250 and len(rest) > 150:
             name = rng.choice(names)
             question = re.sub(
@@ -82,7 +84,7 @@ def cloze(document: str, rng: random.Random) -> Pair | None:
 def ask_for_name(document: str, rng: random.Random) -> Pair | None:
     """The first sentence in which a given name stands: what marks an answer in a passage."""
     parts = sentences(_within(document))
-    named = [(name, part) for part in parts for name in NAME.findall(part) if 30 <= len(part) <= 220]
+    named = [(name, part) for part in parts for name in _NAME.findall(part) if 30 <= len(part) <= 220]
     if len(parts) < 3 or not named:
         return None
     name, _ = rng.choice(named)
@@ -91,40 +93,51 @@ def ask_for_name(document: str, rng: random.Random) -> Pair | None:
     return Pair(Prompt(head, " ".join(parts)), first)
 
 
-def compared(document: str, rng: random.Random) -> Pair | None:
-    """Two sentences of nearly the same words: the same statement, or one with two words exchanged as well."""
-    is_same = rng.random() < 0.5
-    for sentence in _movable_first(_short_sentences(document, rng), rng):
-        restated = moved(sentence, rng) or sentence
-        other = restated if is_same else exchanged(restated, rng)
-        if other is None:
-            continue
-        other = reworded(other, rng, rng.choice((0, 0, 1, 1, 2, 3)) + is_same)
-        if other == sentence:
-            continue  # so that every pair differs somewhere
+def exchanged(document: str, rng: random.Random) -> Pair | None:
+    """Two sentences of the same words: two names changed places in one, or only the order of its parts differs."""
+    is_kept = rng.random() < 0.5
+    for sentence in _short_sentences(document, rng):
+        names = list(dict.fromkeys(_NAME.findall(sentence)))
+        if len(names) < 2:
+            continue  # also where nothing is exchanged, so that a pair's looks do not give the answer away
+        other = (_moved(sentence, rng) or sentence) if is_kept else _swap(sentence, *rng.sample(names, 2))
         first, second = rng.sample((sentence, other), 2)
-        question, answers = rng.choice(_CHANGED)
-        shown = f" {options(answers)}" if rng.random() < 0.5 else ""
-        one, two = rng.choice((("First: ", " Second: "), ("Sentence 1: ", " Sentence 2: ")))
-        head, tail = rng.choice(((one, f" {question}{shown}"), (f"{question}{shown} {one}", "")))
-        return Pair(Prompt(head, f"{first}{two}{second}", tail), answers[not is_same])
+        head, tail = rng.choice(
+            (("First: ", f" Were words exchanged that matter? {_EXCHANGE}"), ("Compare. First: ", f" {_EXCHANGE}"))
+        )
+        return Pair(Prompt(head, f"{first} Second: {second}", tail), "kept" if is_kept else "exchanged")
     return None
-
-
-def _movable_first(candidates: list[str], rng: random.Random) -> list[str]:
-    """The sentences whose parts can be moved before the others, in half of the cases."""
-    return sorted(candidates, key=lambda s: moved(s, rng) is None) if rng.random() < 0.5 else candidates
 
 
 def reordered(document: str, rng: random.Random) -> Pair | None:
     """A sentence with its leading phrase moved to the end, or the other way round, or equals exchanged."""
     for sentence in _short_sentences(document, rng):
-        other = moved(sentence, rng)
+        other = _moved(sentence, rng)
         if other is not None:
             source, target = rng.sample((sentence, other), 2)
             head = rng.choice(("Say this in another order: ", "Move the parts of this sentence: ", "reorder: "))
             return Pair(Prompt(head, source), target)
     return None
+
+
+def _moved(sentence: str, rng: random.Random) -> str | None:
+    """The same statement in another order, where a pattern allows it."""
+    leading = _LEADING.match(sentence)
+    if leading and rng.random() < 0.7:
+        phrase, rest, end = leading.groups()
+        phrase = phrase[0].lower() + phrase[1:]
+        return f"{rest[0].upper()}{rest[1:]} {phrase}{end}"
+    both = _BOTH.search(sentence)
+    if both:
+        first, word, second = both.groups()
+        return f"{sentence[: both.start()]}{second} {word} {first}{sentence[both.end() :]}"
+    return None
+
+
+def _swap(sentence: str, first: str, second: str) -> str:
+    """Every standing of two names exchanged."""
+    either = re.compile(rf"(?<!\w)(?:{re.escape(first)}|{re.escape(second)})(?!\w)")
+    return either.sub(lambda match: second if match.group() == first else first, sentence)
 
 
 def _short_sentences(document: str, rng: random.Random) -> list[str]:
@@ -146,7 +159,7 @@ MAKERS: dict[str, tuple[Callable[[str, random.Random], Pair | None], int]] = {
     "lead": (lead, 1500),
     "cloze": (cloze, 2500),
     "ask_for_name": (ask_for_name, 1200),
-    "compared": (compared, 16000),
+    "exchanged": (exchanged, 9000),
     "reordered": (reordered, 4000),
 }
 """Name -> maker and the most pairs of it in the mixture."""

@@ -244,7 +244,7 @@ def test_a_fresh_model_copies_random_tokens_from_its_source_and_only_from_there(
     from flan_lora.mini.network import Shape, new_model
 
     model = new_model(Shape(), seed=0)
-    assert _lookup_loss(model, shuffled=False) < 6.5 < math.log(8192) < _lookup_loss(model, shuffled=True) + 0.3
+    assert _lookup_loss(model, shuffled=False) < 5.0 < math.log(8192) < _lookup_loss(model, shuffled=True) + 0.3
 
 
 def test_the_word_that_stands_twice_is_found_by_its_twin():
@@ -261,77 +261,7 @@ def test_the_word_that_stands_twice_is_found_by_its_twin():
     others = [place for place in range(60) if place not in (12, 45)]
     for layer in attentions[1:]:
         shares = layer[:, shape.num_heads - 1, 45].mean(0)
-        assert shares[12] > 0.8 > 20 * shares[others].max()
-
-
-def _marks(model: torch.nn.Module, sequences: list[list[int]]) -> torch.Tensor:
-    """(sequences, tokens): what the second layer writes where a word and its twin follow the same word."""
-    mark = model.encoder.block[1].layer[1].DenseReluDense.wo.weight[:, 0].detach()
-    with torch.no_grad():
-        states = model.encoder(torch.tensor(sequences), output_hidden_states=True).hidden_states[2]
-    return states @ (mark / mark.norm())
-
-
-def test_a_fresh_model_marks_the_words_that_two_sentences_have_in_one_order():
-    from flan_lora.mini.network import Shape, new_model
-
-    rng, same, exchanged = random.Random(0), [], []
-    for _ in range(16):
-        words = rng.sample(range(3, 8000), 22)
-        first, last = words[:20], words[20:]
-        other = [*first]
-        other[4], other[13] = other[13], other[4]
-        same.append([*first, last[0], *first, last[1]])
-        exchanged.append([*first, last[0], *other, last[1]])
-    model = new_model(Shape(), seed=0).eval()
-    alike, parted = _marks(model, same)[:, 1:20].mean(0), _marks(model, exchanged)[:, 1:20].mean(0)
-    moved = [3, 4, 12, 13]  # the exchanged words and those that follow them, counted from the second word
-    still = [place for place in range(19) if place not in moved]
-    assert alike.min() > 15 > 8 > parted[moved].abs().max()
-    assert parted[still].min() > 15
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_training_leaves_the_comparison_and_its_subspaces_alone(data_root, tmp_path):
-    from safetensors.torch import load_file
-
-    from flan_lora.mini.build import Plan, build
-    from flan_lora.mini.circuits import Keeper
-    from flan_lora.mini.network import Shape, new_model
-
-    shape = Shape(512, 32, 48, 8, 4, 2, 1)
-    build(data_root, tmp_path, plan=Plan(3, 4, 0, 2, batch_rows=2, span_rows=1, num_threads=1), shape=shape)
-    state = load_file(tmp_path / "work" / "state.safetensors")
-    fresh, trained = new_model(shape, seed=0), new_model(shape, seed=0)
-    with torch.no_grad():
-        for name, parameter in trained.named_parameters():
-            parameter.copy_(state[f"model.{name}"])
-    before, after = Keeper(fresh, shape), Keeper(trained, shape)
-    assert before.held and all(torch.equal(a, b) for (a, _), (b, _) in zip(before.held, after.held, strict=True))
-    assert {n for n, p in fresh.named_parameters() if torch.equal(p, state[f"model.{n}"])} == set()
-    weights = [weight.clone() for weight, _ in after.fences]
-    after.restore()
-    for (weight, basis), left in zip(after.fences, weights, strict=True):
-        assert basis.shape[0] > 0 and torch.allclose(weight, left, atol=1e-6)
-        assert torch.allclose(basis @ basis.T, torch.eye(len(basis)), atol=1e-5)
-        weight += torch.randn_like(weight)
-    after.restore()
-    for (weight, basis), left in zip(after.fences, weights, strict=True):
-        assert not torch.allclose(weight, left) and torch.allclose(basis @ weight, basis @ left, atol=1e-4)
-
-
-def test_a_strengthened_comparison_marks_more_and_is_kept_so():
-    from flan_lora.mini.circuits import Keeper
-    from flan_lora.mini.network import Shape, new_model
-
-    words = random.Random(0).sample(range(3, 8000), 41)
-    twice = [[*words[:20], words[40], *words[:20]]]
-    model = new_model(Shape(), seed=0).eval()
-    keeper, weak = Keeper(model, Shape()), _marks(model, twice)[0, 1:20].mean()
-    keeper.strengthen(2.0)
-    keeper.restore()
-    assert _marks(model, twice)[0, 1:20].mean() > 2 * weak
-    assert all(torch.equal(view, value) for view, value in keeper.held)
+        assert shares[12] > 0.1 > 10 * shares[others].max()
 
 
 def test_the_first_heads_read_the_token_before():
@@ -414,8 +344,8 @@ def _tiny(data_root: Path, out: Path, **options: object) -> str:
     from flan_lora.mini.build import Plan, build, weights_digest
     from flan_lora.mini.network import Shape
 
-    plan = Plan(3, 2, 2, 2, batch_rows=2, span_rows=1, num_threads=1)
-    shape = Shape(512, 32, 48, 8, 4, 2, 1)
+    plan = Plan(3, 4, decay_steps=2, batch_rows=2, span_rows=1, num_threads=1)
+    shape = Shape(512, 32, 48, 8, 4, 1, 1)
     return weights_digest(build(data_root, out, plan=plan, shape=shape, **options))
 
 
@@ -431,9 +361,7 @@ def test_two_builds_give_bitwise_equal_weights(data_root, digest, tmp_path):
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize(
-    "dies_at", [2, 4, 5, 6, 7], ids=["denoising", "instruction", "to-compare", "comparing", "annealing"]
-)
+@pytest.mark.parametrize("dies_at", [2, 4, 5], ids=["denoising", "instruction", "annealing"])
 def test_a_killed_build_resumes_to_the_same_weights(data_root, digest, tmp_path, monkeypatch, dies_at):
     from flan_lora.mini.pretrain import Trainer
 
@@ -459,10 +387,10 @@ def test_a_build_writes_a_loadable_checkpoint_with_card_and_curve(digest):
     assert model.lm_head.weight is not model.shared.weight
     assert len(AutoTokenizer.from_pretrained(str(checkpoint))) == model.config.vocab_size == 512
     card = (checkpoint / "README.md").read_text()
-    stages = {"denoising": 3, "instruction": 2, "comparing": 2, "annealing": 2}
+    stages = {"denoising": 3, "instruction": 2, "annealing": 2}
     assert all(f"| {stage} | {steps} |" in card for stage, steps in stages.items())
     curve = [json.loads(line) for line in (checkpoint / "loss.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in curve] == [3, 5, 7, 9]
+    assert [record["step"] for record in curve] == [3, 5, 7]
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -513,27 +441,17 @@ def test_the_base_learns_an_emotion_beside_one_other(label):
     assert not set(FEELINGS) & set(get_task("emotion").labels)
 
 
-def test_the_annealing_alone_asks_for_feelings_by_name(data_root):
-    from flan_lora.mini.instruct import ANNEALING, MIXTURE, build_pairs
+def test_the_annealing_names_the_feelings_of_half_the_rows_always_the_same(data_root):
+    from flan_lora.mini.instruct import ANNEALING, FEELINGS, MIXTURE, _feeling, build_pairs
 
+    rows = [{"text": f"text {n}", "label": n % 6} for n in range(400)]
+    named = [row for row in rows if _feeling(row)]
+    assert 150 < len(named) < 250 and all(_feeling(row)["answer"] == FEELINGS[row["label"]] for row in named)
     asked_by_name = [
         [pair for pair in build_pairs(data_root, 0, mixture) if pair.prompt.head == "feeling: "]
         for mixture in (MIXTURE, ANNEALING)
     ]
     assert not asked_by_name[0] and asked_by_name[1]
-
-
-def test_half_of_the_rows_that_adapters_learn_from_are_held_back_always_the_same(data_root):
-    from flan_lora.mini.instruct import ANNEALING, MIXTURE, OWN_SOURCES, TWO_FEELINGS, _templated
-
-    mixes = {id(mix): mix for mix in (*MIXTURE, *ANNEALING) if mix not in TWO_FEELINGS}.values()
-    ours = [mix for mix in mixes if mix.source in OWN_SOURCES.values() and "tydiqa" not in mix.source]
-    assert {mix.source for mix in ours} == set(OWN_SOURCES.values()) - {"google-research-datasets/tydiqa"}
-    for mix in ours:
-        rows = [{mix.halved_by: f"text {n}", "label": 1} for n in range(400)]
-        read = [row for row in rows if mix.reads(row)]
-        assert 150 < len(read) < 250 and read == [row for row in rows if mix.reads(row)]
-        assert 10 < len(list(_templated(data_root, mix, random.Random(0)))) < 50  # of 60
 
 
 def test_a_passage_is_cut_to_whole_sentences_around_its_answer():
