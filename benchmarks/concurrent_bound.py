@@ -1,7 +1,7 @@
 """What training several adapters in one pass over the shared base could gain at most.
 
-    python benchmarks/concurrent_bound.py --shape mini
-    python benchmarks/concurrent_bound.py --shape large --rounds 3      FLAN-T5-large's shapes, random weights
+    python benchmarks/concurrent_bound.py --rounds 15
+    python benchmarks/concurrent_bound.py --shape large --rows 4 --rounds 2     FLAN-T5-large's shapes
 
 N adapters with batches of B rows each, in one mixed batch, can be no faster than one adapter with a batch of N x B
 rows: the same passes over the base, and fewer small products. So the seconds per row of one adapter at B rows,

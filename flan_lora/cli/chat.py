@@ -57,9 +57,7 @@ class Chat:
     COMMANDS = ("/use", "/auto", "/base", "/compare", "/adapters", "/help", "/quit")
 
     def __init__(self, router: Router) -> None:
-        from flan_lora.router import AUTO
-
-        self.router, self._auto = router, AUTO
+        self.router = router
         self._choice: str | None = None
         self._given: dict[str, str] = {}
 
@@ -97,7 +95,7 @@ class Chat:
         if command == "/use" and rest:
             return self._use(rest)
         if command in ("/auto", "/base"):
-            self._choice = self._auto if command == "/auto" else None
+            self._choice = "auto" if command == "/auto" else None
             return f"{self._choice or 'base'} answers."
         if command == "/compare" and rest:
             return self._compare(rest)
@@ -113,7 +111,9 @@ class Chat:
         return f"{name} answers (switched in {1000 * (time.perf_counter() - start):.1f} ms)."
 
     def _inputs(self) -> tuple[str, ...]:
-        return ("text",) if self._choice in (None, self._auto) else self.router.inputs(self._choice)
+        from flan_lora.router import AUTO
+
+        return ("text",) if self._choice in (None, AUTO) else self.router.inputs(self._choice)
 
     def _generate(self, text: Text) -> str:
         completion = self.router.generate(text, self._choice)

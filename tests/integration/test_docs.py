@@ -221,6 +221,8 @@ def test_the_code_of_the_guides_runs(name: str) -> None:
         done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert ("print(" in code) == bool(done.stdout.strip())
+        if "predict(" in code:
+            assert any(label in done.stdout for label in TASKS["emotion"].labels), done.stdout
 
 
 def test_a_task_of_ones_own_goes_from_csv_to_adapter_to_router(tmp_path: Path) -> None:
