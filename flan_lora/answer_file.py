@@ -156,6 +156,8 @@ def _request(value: Any, ask: Ask) -> tuple[Text, Choice]:
     if not isinstance(value, dict):
         raise DataError(f"expected a text or an object of inputs (got {type(value).__name__})")
     adapter = value.get("adapter", ask.adapter)
+    if ask.max_proposals is not None and not isinstance(adapter, str):
+        raise DataError(f'to propose, "adapter" must be the name of one adapter (got {json.dumps(adapter)})')
     is_known = (adapter == ask.adapter and adapter != AUTO) or ask.max_proposals is not None
     names = ask.inputs if is_known else tuple(name for name in value if name not in ("adapter", "id"))
     missing = [name for name in names if not isinstance(value.get(name), str)]

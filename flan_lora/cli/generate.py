@@ -83,13 +83,13 @@ def generate(
         raise DataError("--input and --output go together: a file to read, a file to write.")
     if source is not None and (texts or columns or compare):
         raise DataError("--input takes all texts from the file: no TEXT, --column or --compare beside it.")
+    if max_proposals is not None and (columns or compare or scores):
+        raise DataError("--propose takes texts alone, and scores by itself: no --column, --compare or --scores.")
     router, name = _open(adapter_name, adapters_dir, base)
     if source is not None and target is not None:
         _answer_file(router, name, source, target, scores, max_proposals)
         return
     if max_proposals is not None:
-        if columns or compare:
-            raise DataError("--propose takes TEXT alone: no --column or --compare beside it.")
         _print_proposals(router, name, [_text(text) for text in texts or ("-",)], max_proposals, as_json=as_json)
         return
     given = _read_texts(() if name == "auto" else router.inputs(name), texts, columns)

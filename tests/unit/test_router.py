@@ -495,19 +495,23 @@ def test_the_command_line_lists_proposals(asking: Router, tmp_path: Path) -> Non
     assert len(first["questions"]) == 2 and all(row["answer"] in spans for row in first["questions"])
     assert all(row["question"] and row["score"] < 0 for row in first["questions"])
     assert second == {"input": "nothing in here.", "questions": []}
-    refused = CliRunner().invoke(main, [*command, "--compare", PASSAGE])
-    assert refused.exit_code == 1 and "--propose takes TEXT alone" in refused.output
+    for option in ("--compare", "--scores"):
+        refused = CliRunner().invoke(main, [*command, option, PASSAGE])
+        assert refused.exit_code == 1 and "--propose takes texts alone, and scores by itself" in refused.output
 
 
 def test_a_file_of_passages_gets_the_questions_that_each_would_get_alone(asking: Router, tmp_path: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     lines: list[object] = [PASSAGE, {"context": PASSAGE, "id": 7}, {"text": PASSAGE}, "nothing in here."]
+    lines.append({"context": PASSAGE, "adapter": None})
     source.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     adapter = str(tmp_path / "store" / "asking")
     command = ["generate", "--adapter", adapter, "--base", asking._base.spec.model, "--propose", "2"]
     result = CliRunner().invoke(main, [*command, "-i", str(source), "-o", str(target)])
     assert result.exit_code == 1 and f"{source}:3: expected the text inputs context (got text)" in result.output
-    first, second, wrong, none = map(json.loads, target.read_text().splitlines())
+    assert f'{source}:5: to propose, "adapter" must be the name of one adapter (got null)' in result.output
+    first, second, wrong, none, nameless = map(json.loads, target.read_text().splitlines())
     listed = CliRunner().invoke(main, [*command, "--json", PASSAGE], catch_exceptions=False)
     assert first["questions"] == json.loads(listed.stdout)[0]["questions"] and len(first["questions"]) == 2
-    assert second["questions"] == first["questions"] and none["questions"] == [] and "questions" not in wrong
+    assert second["questions"] == first["questions"] and none["questions"] == []
+    assert "questions" not in wrong and "questions" not in nameless
