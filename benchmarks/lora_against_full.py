@@ -10,14 +10,15 @@ base, all parameters trained. Each finished run is one line of the results file,
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from result_lines import ResultLines
 
 ALL_LINEAR = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")
 QV = ("q", "v")
@@ -58,16 +59,10 @@ SWEEP = (
 @click.option("--set", "overrides", multiple=True, help="Recipe values for all runs.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Results, one JSON line a run.")
 def main(recipe: str, data: str, base: str, steps: int, rows: int, overrides: tuple[str, ...], out: Path) -> None:
-    finished = {}
-    if out.exists():
-        finished = {line["name"]: line for line in map(json.loads, out.read_text().splitlines())}
+    results = ResultLines(out, ("name",))
     for variant in SWEEP:
-        if variant.name not in finished:
-            result = run(variant, recipe, data, base, steps, rows, overrides)
-            finished[variant.name] = result
-            with out.open("a") as file:
-                file.write(json.dumps(result) + "\n")
-        print(_line(finished[variant.name]), flush=True)
+        one_run = partial(run, variant, recipe, data, base, steps, rows, overrides)
+        print(_line(results.get_or_run((variant.name,), one_run)), flush=True)
 
 
 def run(
@@ -110,7 +105,6 @@ def run(
         name=variant.name,
     )
     return {
-        "name": variant.name,
         **asdict(variant),
         "recipe": recipe_name,
         "steps": steps,

@@ -11,12 +11,13 @@ measurement goes on.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from result_lines import ResultLines
 
 
 @click.command(help=__doc__)
@@ -33,18 +34,11 @@ def main(
     from flan_lora.tasks import TASKS
     from flan_lora.zero_shot import wordings
 
-    finished: dict[tuple[str, str], Any] = {}
-    if out.exists():
-        finished = {(r["task"], r["wording"]): r for r in map(json.loads, out.read_text().splitlines())}
+    results = ResultLines(out, ("task", "wording"))
     for task in tasks or TASKS:
         for wording in wordings(TASKS[task]):
-            name = wording.name
-            if (task, name) not in finished:
-                result = {"task": task, "wording": name, **run(task, wording, data, base, steps, rows, overrides)}
-                finished[task, name] = result
-                with out.open("a") as file:
-                    file.write(json.dumps(result) + "\n")
-            print(_line(finished[task, name]), flush=True)
+            one_run = partial(run, task, wording, data, base, steps, rows, overrides)
+            print(_line(results.get_or_run((task, wording.name), one_run)), flush=True)
 
 
 def run(
