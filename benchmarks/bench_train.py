@@ -124,10 +124,11 @@ def our_trainer(recipe: Any, base: Any, rows: Any, split: Any, run_dir: Path) ->
     """Ours, with evaluation and checkpoints off: the other variants have none either."""
     from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-    from flan_lora.run import start_run
+    from flan_lora.run import Origin, start_run
     from flan_lora.train import build_trainer
 
-    trainer = build_trainer(recipe, base, rows, split, rows, run=start_run(run_dir / "run", recipe))
+    run = start_run(run_dir / "run", recipe, Origin(base.fingerprint, split.content_hash))
+    trainer = build_trainer(recipe, base, rows, split, rows, run=run)
     trainer.args.eval_strategy, trainer.args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
     trainer.args.load_best_model_at_end = False
     trainer.callback_handler.callbacks = [

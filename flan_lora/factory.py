@@ -27,7 +27,7 @@ from flan_lora.plots import LIGHT, has_matplotlib, training_curve
 from flan_lora.predictions import write_predictions
 from flan_lora.recipe import Recipe, Role
 from flan_lora.report import card
-from flan_lora.run import Run, resume_run, start_run
+from flan_lora.run import Origin, Run, can_resume, resume_run, start_run
 from flan_lora.specimens import SPECIMENS, specimen_examples
 from flan_lora.store import Store, check_name, load_adapter
 from flan_lora.tasks import TASKS
@@ -70,7 +70,8 @@ def build_adapter(
         say(str(problem))
     base = open_base(recipe.base)
     say(_introduction(recipe, base, rows))
-    run = open_run(run_dir, recipe, resume=resume, is_main=is_main)
+    origin = Origin(base.fingerprint, rows.splits["train"].content_hash)
+    run = open_run(run_dir, recipe, origin, resume=resume, is_main=is_main)
     trained = train_or_restore(recipe, base, rows, run, resume=resume, report_to=report_to)
     if not is_main:
         return adapters_dir / base.slug / recipe.name
@@ -99,6 +100,18 @@ def is_published(recipe: Recipe, source: DataSource, adapters_dir: Path) -> bool
     if train.content_hash != manifest.data.content_hash:
         return False
     return bool(open_base(recipe.base).fingerprint == manifest.base.fingerprint)
+
+
+def is_resumable(recipe: Recipe, source: DataSource, run_dir: Path) -> bool:
+    """Whether a run of this recipe was cut off in `run_dir`, on this base and these training rows.
+
+    Raises:
+        FlanLoraError: rows or base are not to be had.
+    """
+    if not can_resume(run_dir, recipe):
+        return False
+    train = load_split(recipe, "train", source, max_rows=max_rows_of(recipe, "train"))
+    return Run(run_dir).is_of(Origin(open_base(recipe.base).fingerprint, train.content_hash))
 
 
 def plan(recipe: Recipe, source: DataSource) -> Estimate:
@@ -149,11 +162,11 @@ def prepare_rows(recipe: Recipe, source: DataSource) -> Rows:
     )
 
 
-def open_run(run_dir: Path, recipe: Recipe, *, resume: bool, is_main: bool) -> Run:
+def open_run(run_dir: Path, recipe: Recipe, origin: Origin, *, resume: bool, is_main: bool) -> Run:
     """The run's folder; of several processes only the first makes it."""
     if resume:
-        return resume_run(run_dir, recipe)
-    return start_run(run_dir, recipe) if is_main else Run(run_dir)
+        return resume_run(run_dir, recipe, origin)
+    return start_run(run_dir, recipe, origin) if is_main else Run(run_dir)
 
 
 def train_or_restore(

@@ -2,6 +2,7 @@
 
 <run_dir>/
   recipe.json        the resolved recipe; a resumed run must have the same one
+  origin.json        the base's fingerprint and the hash of the training rows; the same there
   log.jsonl          one line per logged step and evaluation
   checkpoints/       checkpoint-<step>/, as the Hugging Face Trainer writes them
   staged/            the finished adapter, until it is published
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,16 @@ CHECKPOINT_FILES = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt",
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What a run's checkpoints belong to beside its recipe: names and paths stay when weights or rows change."""
+
+    base: str
+    """Fingerprint of the base."""
+    rows: str
+    """sha256 over the training rows (`data.Split.content_hash`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One training run's folder."""
 
@@ -32,6 +43,10 @@ class Run:
     @property
     def recipe_path(self) -> Path:
         return self.path / "recipe.json"
+
+    @property
+    def origin_path(self) -> Path:
+        return self.path / "origin.json"
 
     @property
     def log_path(self) -> Path:
@@ -48,6 +63,10 @@ class Run:
     @property
     def done_path(self) -> Path:
         return self.path / "done.json"
+
+    def is_of(self, origin: Origin) -> bool:
+        """Whether it was started on this base and these rows."""
+        return bool(_read(self.origin_path) == asdict(origin))
 
     def last_checkpoint(self, world_size: int = 1) -> Path | None:
         """The newest checkpoint that was written to its end, or none.
@@ -68,47 +87,70 @@ class Run:
         replace_file(self.log_path, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
 
-def start_run(path: Path, recipe: Recipe) -> Run:
+def start_run(path: Path, recipe: Recipe, origin: Origin) -> Run:
     """A fresh run in ``path``; what a previous run left there is moved to ``path``.1, .2, ..., never deleted."""
     if path.exists() and any(path.iterdir()):
         path.rename(_free_name(path))
     run = Run(path)
     run.checkpoints_dir.mkdir(parents=True)
-    replace_file(run.recipe_path, (json.dumps(recipe.resolved(), indent=2) + "\n").encode())
+    _write(run.origin_path, asdict(origin))
+    _write(run.recipe_path, recipe.resolved())
     return run
 
 
-def resume_run(path: Path, recipe: Recipe) -> Run:
-    """The run in ``path``, to be continued with the same recipe.
+def resume_run(path: Path, recipe: Recipe, origin: Origin) -> Run:
+    """The run in ``path``, to be continued with the same recipe, on the same base and rows.
 
     Once its training has ended, the ``evaluation`` section may differ: the trained weights are scored and
     published with the new one.
 
     Raises:
-        TrainingError: nothing to resume there, or the recipe differs (the text lists the fields).
+        TrainingError: nothing to resume there, or recipe, base or rows differ (the text lists what).
     """
     run = Run(path)
     if not run.recipe_path.is_file():
         raise TrainingError(f"nothing to resume in {path}: no recipe.json there.\nStart the run without --resume.")
-    before = json.loads(run.recipe_path.read_text(encoding="utf-8"))
+    before = _read(run.recipe_path)
     changed = list(_differences(before, recipe.resolved()))
-    if changed and run.done_path.is_file() and all(key.startswith("evaluation.") for key, *_ in changed):
-        replace_file(run.recipe_path, (json.dumps(recipe.resolved(), indent=2) + "\n").encode())
-    elif changed:
+    is_trained = run.done_path.is_file()
+    if changed and not (is_trained and all(key.startswith("evaluation.") for key, *_ in changed)):
         lines = "\n".join(f"  {key}: was {old!r}, is {new!r}" for key, old, new in changed)
         raise TrainingError(
             f"the run in {path} was started with another recipe:\n{lines}\n"
             "Resume with the values it was started with, or start afresh without --resume."
         )
+    if moved := list(_differences(_read(run.origin_path), asdict(origin))):
+        what = {"base": "the base's weights", "rows": "the training rows"}
+        lines = "\n".join(
+            f"  {what[key]}: were {(old or 'unknown')[:12]}, are {new[:12]}" for key, old, new in moved
+        )
+        raise TrainingError(
+            f"the run in {path} was started on something else (sha256):\n{lines}\n"
+            "Its checkpoints belong to that. Bring it back, or start afresh without --resume."
+        )
+    if changed:
+        _write(run.recipe_path, recipe.resolved())
     return run
 
 
 def can_resume(path: Path, recipe: Recipe) -> bool:
-    """Whether ``path`` holds a run of this very recipe that was cut off: before its end, or before publishing."""
+    """Whether ``path`` holds a run of this very recipe that was cut off: before its end, or before publishing.
+
+    Whether it stands on the same base and rows is for `Run.is_of` to say.
+    """
     run = Run(path)
     if not run.recipe_path.is_file() or not run.checkpoints_dir.is_dir():  # publishing removes the checkpoints
         return False
-    return bool(json.loads(run.recipe_path.read_text(encoding="utf-8")) == recipe.resolved())
+    return bool(_read(run.recipe_path) == recipe.resolved())
+
+
+def _read(path: Path) -> Any:
+    """The file's JSON; empty where there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _write(path: Path, values: Any) -> None:
+    replace_file(path, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def _differences(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -79,8 +79,7 @@ def train_all(
 def _train_one(recipe: Recipe, source: DataSource, runs_dir: Path, adapters_dir: Path, *, force: bool) -> Result:
     """Train, resume or leave alone; only Ctrl-C goes further up."""
     from flan_lora.base import base_slug
-    from flan_lora.factory import build_adapter, is_published
-    from flan_lora.run import can_resume
+    from flan_lora.factory import build_adapter, is_published, is_resumable
 
     slug = base_slug(recipe.base)
     run_dir = runs_dir / slug / recipe.name
@@ -88,7 +87,7 @@ def _train_one(recipe: Recipe, source: DataSource, runs_dir: Path, adapters_dir:
         if not force and is_published(recipe, source, adapters_dir):
             click.echo("unchanged: published, of the same recipe, rows and base")
             return Result(recipe.name, "unchanged", adapters_dir / slug / recipe.name)
-        resume = can_resume(run_dir, recipe)
+        resume = is_resumable(recipe, source, run_dir)
         if resume:
             click.echo(f"going on in {run_dir}")
         path = build_adapter(

@@ -19,7 +19,7 @@ from flan_lora.encode import Collator
 from flan_lora.errors import TrainingError
 from flan_lora.evaluate import is_out_of_memory
 from flan_lora.recipe import Recipe, parse_recipe
-from flan_lora.run import start_run
+from flan_lora.run import Origin, start_run
 from flan_lora.tasks import TASKS
 from flan_lora.trackers import open_trackers
 from flan_lora.train import LoraTrainer, build_trainer, restore, split_batch, train
@@ -69,6 +69,9 @@ def rows_of_unequal_length(num_rows: int = 64) -> EncodedSplit:
     )
 
 
+ORIGIN = Origin(base="0" * 64, rows="0" * 64)
+
+
 @pytest.fixture(scope="module")
 def validation() -> Split:
     task = TASKS["emotion"]
@@ -80,7 +83,7 @@ def validation() -> Split:
 def run_training(recipe, path, validation, rows=None, *, interrupt_at=None, run=None, resume=False):
     """Train and return (adapter tensors, run); ``interrupt_at`` raises at that step as a kill would."""
     rows = rows or rows_of_unequal_length()
-    run = run or start_run(path, recipe)
+    run = run or start_run(path, recipe, ORIGIN)
     trained = train(recipe, tiny_base(recipe), rows, validation, rows_of_unequal_length(4), run=run, resume=resume)
     return load_file(trained.staged_dir / "adapter_model.safetensors"), run
 
@@ -104,7 +107,7 @@ def test_accumulation_is_exact_whatever_the_micro_batch(tmp_path, validation, wh
     def first_step(micro_batch_size):
         training = {"micro_batch_size": micro_batch_size, "max_steps": 1, "warmup_share": 0.0}
         recipe, base = without_dropout(tiny_recipe(**training))
-        run = start_run(tmp_path / f"run-{micro_batch_size}", recipe)
+        run = start_run(tmp_path / f"run-{micro_batch_size}", recipe, ORIGIN)
         trainer = build_trainer(
             recipe, base, rows_of_unequal_length(16), validation, rows_of_unequal_length(4), run=run
         )
@@ -129,7 +132,7 @@ def test_same_seed_gives_bitwise_equal_weights_and_another_seed_does_not(tmp_pat
 def test_resume_is_bit_identical_with_dropout_and_length_groups(tmp_path, validation, evals_per_epoch):
     recipe = tiny_recipe(evals_per_epoch=evals_per_epoch, patience=None, micro_batch_size=8, epochs=3)
     whole, _ = run_training(recipe, tmp_path / "whole", validation)
-    run = start_run(tmp_path / "killed", recipe)
+    run = start_run(tmp_path / "killed", recipe, ORIGIN)
     train_and_die(recipe, run, validation, at_step=7)
     newest = run.last_checkpoint()
     assert newest.name == f"checkpoint-{4 if evals_per_epoch == 1 else 6}"
@@ -170,7 +173,7 @@ def test_adapter_moves_and_base_does_not(tmp_path, validation):
     recipe = tiny_recipe()
     base = tiny_base(recipe)
     before = {name: value.clone() for name, value in base.model.state_dict().items()}
-    run = start_run(tmp_path / "run", recipe)
+    run = start_run(tmp_path / "run", recipe, ORIGIN)
     trained = train(recipe, base, rows_of_unequal_length(), validation, rows_of_unequal_length(4), run=run)
     after = {name.replace(".base_layer", ""): value for name, value in base.model.state_dict().items()}
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -243,7 +246,7 @@ def test_interrupt_saves_and_says_how_to_resume(tmp_path, validation, monkeypatc
         original(self, args, state, control)
 
     monkeypatch.setattr(StopOnInterrupt, "on_step_end", interrupt_at_three)
-    run = start_run(tmp_path / "run", recipe)
+    run = start_run(tmp_path / "run", recipe, ORIGIN)
     with pytest.raises(TrainingError, match=r"interrupted at step 3 of 12;(.|\n)*--resume"):
         run_training(recipe, None, validation, run=run)
     assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C belongs to the caller again"
@@ -283,7 +286,7 @@ def test_other_runtime_errors_keep_their_traceback(tmp_path, validation, monkeyp
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, validation, monkeypatch):
     original = LoraTrainer.compute_loss
     monkeypatch.setattr(LoraTrainer, "compute_loss", lambda *args, **kw: original(*args, **kw) * float("nan"))
-    run = start_run(tmp_path / "run", tiny_recipe(epochs=10))
+    run = start_run(tmp_path / "run", tiny_recipe(epochs=10), ORIGIN)
     with pytest.raises(TrainingError, match=r"the loss became nan by step 10(.|\n)*learning_rate"):
         run_training(tiny_recipe(epochs=10), None, validation, run=run)
     assert not run.staged_dir.exists()
@@ -293,7 +296,7 @@ def test_tensorboard_files_stay_with_the_run(tmp_path, validation, monkeypatch):
     pytest.importorskip("tensorboard")
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "")  # restored afterwards
     recipe = tiny_recipe(epochs=1)
-    run = start_run(tmp_path / "run", recipe)
+    run = start_run(tmp_path / "run", recipe, ORIGIN)
     rows = rows_of_unequal_length()
     train(
         recipe,
@@ -338,7 +341,7 @@ def test_int8_base_trains_and_keeps_its_int8_weights(tmp_path, validation):
     base = open_base(recipe.base, device="cpu")
     weight = base.model.encoder.block[0].layer[0].SelfAttention.q.weight
     before = weight.clone()
-    run = start_run(tmp_path / "run", recipe)
+    run = start_run(tmp_path / "run", recipe, ORIGIN)
     trained = train(recipe, base, rows_of_unequal_length(), validation, rows_of_unequal_length(4), run=run)
     assert weight.dtype == torch.int8 and torch.equal(weight, before)
     assert base.model.lm_head.weight.dtype == base.dtype, "training casts nothing of the base"

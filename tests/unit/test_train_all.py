@@ -92,6 +92,18 @@ def test_one_that_fails_does_not_stop_the_others_and_goes_on_next_time(
     assert again.exit_code == 0
 
 
+def test_one_that_failed_on_other_rows_starts_afresh(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise TrainingError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(factory, "publish", failing)
+        assert train_all().exit_code == 1
+    lines = (folder / "mine.csv").read_text().splitlines()
+    (folder / "mine.csv").write_text("\n".join([*lines, *(f"such joy {n},joy" for n in range(30))]) + "\n")
+    assert statuses(train_all()) == {"one": "trained", "two": "trained"}
+
+
 def test_a_stop_by_hand_stops_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments, **options):  # type: ignore[no-untyped-def]
         raise TrainingError("interrupted at step 1") from KeyboardInterrupt()
