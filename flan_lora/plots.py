@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WIDTH_INCHES = 8.4
 DPI = 160
 """1,344 pixels wide: sharp at 2x on a README's 840 pixels or less."""
-MAX_NAME_CHARS = 26
+MAX_NAME_CHARS = 28
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 
 from flan_lora.comparison import Comparison, Contestant, compare
 from flan_lora.errors import FlanLoraError
-from flan_lora.plots import DARK, LIGHT, THEMES, WIDTH_INCHES, draw_all, training_curve
+from flan_lora.plots import DARK, LIGHT, MAX_NAME_CHARS, THEMES, WIDTH_INCHES, draw_all, training_curve
 from flan_lora.polarity import TASK as POLARITY
 from flan_lora.tasks import TASKS
 from tests.archives import TRAINING_LOG, labelled, written
@@ -68,6 +68,10 @@ def test_equal_answers_give_equal_files_and_other_answers_do_not() -> None:
         origin="",
     )
     assert draw_all(other)[0].png["light"] != first.png["light"]
+
+
+def test_a_legend_has_room_for_the_adapters_of_our_tasks() -> None:
+    assert max(len(f"{name} adapter") for name in TASKS) <= MAX_NAME_CHARS
 
 
 def test_the_training_curve_names_the_last_score() -> None:
