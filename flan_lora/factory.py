@@ -96,10 +96,7 @@ def is_published(recipe: Recipe, source: DataSource, adapters_dir: Path) -> bool
         return False
     if manifest.recipe_fingerprint != recipe.fingerprint() or manifest.data.kind != source.kind:
         return False
-    train = load_split(recipe, "train", source, max_rows=max_rows_of(recipe, "train"))
-    if train.content_hash != manifest.data.content_hash:
-        return False
-    return bool(open_base(recipe.base).fingerprint == manifest.base.fingerprint)
+    return _origin(recipe, source) == Origin(manifest.base.fingerprint, manifest.data.content_hash)
 
 
 def is_resumable(recipe: Recipe, source: DataSource, run_dir: Path) -> bool:
@@ -108,10 +105,13 @@ def is_resumable(recipe: Recipe, source: DataSource, run_dir: Path) -> bool:
     Raises:
         FlanLoraError: rows or base are not to be had.
     """
-    if not can_resume(run_dir, recipe):
-        return False
+    return can_resume(run_dir, recipe) and Run(run_dir).is_of(_origin(recipe, source))
+
+
+def _origin(recipe: Recipe, source: DataSource) -> Origin:
+    """What a run of the recipe would stand on now."""
     train = load_split(recipe, "train", source, max_rows=max_rows_of(recipe, "train"))
-    return Run(run_dir).is_of(Origin(open_base(recipe.base).fingerprint, train.content_hash))
+    return Origin(open_base(recipe.base).fingerprint, train.content_hash)
 
 
 def plan(recipe: Recipe, source: DataSource) -> Estimate:

@@ -43,6 +43,12 @@ def train_all(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["train-all", "one.yaml", "two.yaml", "--data", "mine.csv", *arguments])
 
 
+def add_rows(folder: Path) -> None:
+    """30 rows more in the file that is trained on."""
+    with (folder / "mine.csv").open("a") as file:
+        file.writelines(f"such joy {n},joy\n" for n in range(30))
+
+
 def statuses(result: Result) -> dict[str, str]:
     """Adapter -> status, from the table at the end."""
     table = result.stdout[result.stdout.index("ADAPTER") :].splitlines()[1:]
@@ -66,8 +72,7 @@ def test_all_are_trained_then_left_alone_then_forced(folder: Path) -> None:
 
 def test_other_rows_are_another_adapter(folder: Path) -> None:
     assert train_all().exit_code == 0
-    lines = (folder / "mine.csv").read_text().splitlines()
-    (folder / "mine.csv").write_text("\n".join([*lines, *(f"such joy {n},joy" for n in range(30))]) + "\n")
+    add_rows(folder)
     assert statuses(train_all()) == {"one": "trained", "two": "trained"}
 
 
@@ -99,8 +104,7 @@ def test_one_that_failed_on_other_rows_starts_afresh(folder: Path, monkeypatch: 
     with monkeypatch.context() as patched:
         patched.setattr(factory, "publish", failing)
         assert train_all().exit_code == 1
-    lines = (folder / "mine.csv").read_text().splitlines()
-    (folder / "mine.csv").write_text("\n".join([*lines, *(f"such joy {n},joy" for n in range(30))]) + "\n")
+    add_rows(folder)
     assert statuses(train_all()) == {"one": "trained", "two": "trained"}
 
 
