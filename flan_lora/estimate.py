@@ -266,7 +266,7 @@ def training_bytes(shape: Shape, recipe: Recipe, lengths: Lengths, machine: Mach
 
     With D = d_model, I = heads x d_kv, F = d_ff, H heads, S and T tokens, bytes kept in bf16 (fp32 in brackets):
         per sub-layer   8 D: the norm's fp32 square, its input and output, the dropout's mask
-        feed-forward    14 F (28 F): the gated GELU
+        feed-forward    6 F (12 F): the gated GELU, in torch's one kernel (`base.fuse_gelu`)
         attention       4 I each for q, k and v, on their side; CPU also 12 H per pair of positions
         LoRA target     6 (8) bytes per input feature: dropout's output and mask, the cast
         int8            2 bytes per feature of each linear's input, which bitsandbytes keeps outside autograd's
@@ -290,7 +290,7 @@ def training_bytes(shape: Shape, recipe: Recipe, lengths: Lengths, machine: Mach
 
 def _block_bytes(shape: Shape, lora: LoraSection, source: int, target: int, machine: Machine) -> tuple[int, int]:
     """Bytes that one encoder and one decoder block keep for one row."""
-    ff, adapted = (14, 6) if machine.bf16 else (28, 8)
+    ff, adapted = (6, 6) if machine.bf16 else (12, 8)
     score = 12 * shape.heads if machine.device_type == "cpu" else 0
     encoder_lora, decoder_lora = (
         sum(i for name in lora.target_modules for i, _ in shape.linears(is_decoder).get(name, []))

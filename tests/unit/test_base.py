@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -99,6 +100,21 @@ def test_every_precision_computes_what_the_checkpoint_computes(
         expected = tiny_t5()(input_ids=IDS, attention_mask=MASK, decoder_input_ids=IDS[:, :2]).logits
     got = logits(open_base(spec_of(checkpoint, quantization)))
     assert (got - expected).norm() / expected.norm() < tolerance
+
+
+def test_a_feed_forward_keeps_three_wide_tensors_for_the_backward_pass(checkpoint: Path) -> None:
+    """The GELU's input and output, and the gate; transformers' own steps keep six."""
+    dense: Any = open_base(spec_of(checkpoint, "fp32")).model.encoder.block[0].layer[-1]
+    x = torch.randn(2, 5, 32, requires_grad=True)
+    kept: dict[int, torch.Size] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.data_ptr()] = tensor.shape
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = dense.DenseReluDense(x)
+    assert output.requires_grad and list(kept.values()).count(torch.Size((2, 5, 64))) == 3
 
 
 @pytest.mark.parametrize(("quantization", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])

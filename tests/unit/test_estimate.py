@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import T5Config, T5ForConditionalGeneration
 
+from flan_lora.base import fuse_gelu
 from flan_lora.doctor import FLAN_T5_LARGE
 from flan_lora.estimate import (
     Lengths,
@@ -113,6 +114,7 @@ def test_flan_t5_large_takes_what_was_measured(quantization: str, num_bytes: int
 def kept_bytes(config: T5Config, lora: Recipe, dtype: torch.dtype, rows: int, source: int, target: int) -> int:
     """What autograd keeps for the backward pass: every saved tensor once, weights left out."""
     model = T5ForConditionalGeneration(config).to(dtype).requires_grad_(False)
+    fuse_gelu(model)
     peft_config = LoraConfig(r=1, target_modules=list(lora.lora.target_modules), lora_dropout=0.05)
     peft_model = get_peft_model(model, peft_config).train()
     weights = {p.untyped_storage().data_ptr() for p in peft_model.parameters()}
