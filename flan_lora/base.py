@@ -6,10 +6,8 @@ transformers are imported inside the functions, so the CLI may import this modul
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from flan_lora.devices import choose_device, has_bf16, rest_dtype
 from flan_lora.errors import BaseModelError
 from flan_lora.fingerprint import fingerprint, int8_scale, short
+from flan_lora.heap import return_freed_memory
 from flan_lora.hub import hub_is_reachable
 from flan_lora.mini import MINI_PATH
 
@@ -105,7 +104,7 @@ def open_base(spec: BaseSection, *, device: str | None = None) -> Base:
     _cast_unquantised(model, dtype)
     fuse_gelu(model)
     model.requires_grad_(False).eval()
-    _return_free_memory()
+    return_freed_memory()
     return Base(
         model=model,
         tokenizer=_read_tokenizer(spec, location, config),
@@ -322,14 +321,6 @@ def fuse_gelu(model: T5ForConditionalGeneration) -> None:
     for module in model.modules():
         if isinstance(getattr(module, "act", None), NewGELUActivation):
             module.act = ACT2FN["gelu_pytorch_tanh"]
-
-
-def _return_free_memory() -> None:
-    """Give the temporaries of quantising back to the system: 1 GB at flan-t5-large, which glibc would keep."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-        if trim is not None:
-            trim(0)
 
 
 def _not_found(spec: BaseSection, location: Location, error: Exception) -> BaseModelError:

@@ -15,7 +15,7 @@ PACKAGE = REPO / "flan_lora"
 
 # DESIGN: a module imports only what stands above it. A subpackage is one entry; inside it anything goes.
 MAP = (
-    "errors files hub metrics predictions significance calibration indic tasks zero_shot specimens"
+    "errors files heap hub metrics predictions significance calibration indic tasks zero_shot specimens"
     " comparison recipe peft_config run manifest adapter encode windows rows sources auxiliary token_cache"
     " data inspection lint devices fingerprint base estimate doctor decode evaluate sampler callbacks"
     " trackers train store merge export emissions journal lora bank forward request cohort engine"
@@ -24,7 +24,7 @@ MAP = (
 ).split()
 OPEN_TO_ALL = {"mini", "samples"}
 """Their __init__ only say where files lie, so anybody may import them."""
-SUBPACKAGE_MAY_IMPORT = {"mini": {"errors", "tasks", "encode", "data"}, "samples": {"errors", "tasks"}}
+SUBPACKAGE_MAY_IMPORT = {"mini": {"errors", "heap", "tasks", "encode", "data"}, "samples": {"errors", "tasks"}}
 TRAINING, SERVING = (
     {"train", "data", "factory"},
     {
