@@ -129,10 +129,11 @@ def render_card(
             *_wrapped(
                 "What the base has seen of the rows that the adapters learn from (their train splits), all of it "
                 "under other prompts than the adapters': every emotion row, as a choice between two feelings in "
-                "other words or as yes or no, half of them by name while annealing; every PAWS pair as same or "
-                "different; SAMSum up to "
-                f"{DIALOGUE_CHARS} characters; SQuAD and TyDi QA with the passage cut around the answer. Under a "
-                f"task's own prompt and answer it has seen {MAX_OWN_ROWS} rows of each set; of MLQA none."
+                "other words or as yes or no. Of the rest half of the rows, drawn by their text: emotions by name "
+                "while annealing; PAWS pairs as same or different, and said in other words; SAMSum up to "
+                f"{DIALOGUE_CHARS} characters; SQuAD with the passage cut around the answer. Besides, all of "
+                f"TyDi QA. Under a task's own prompt and answer it has seen {MAX_OWN_ROWS} rows of each set; none "
+                "of MLQA."
             ),
             "",
             "Muon on the matrices in the blocks, Adam elsewhere; the rate falls to zero during the annealing.",

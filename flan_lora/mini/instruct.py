@@ -51,6 +51,12 @@ class Mix:
     fields: Callable[[Row], dict[str, str] | None]
     """A row's fields for the templates, or None to leave the row out."""
     templates: tuple[Template, ...]
+    halved_by: str = ""
+    """The column by whose text half of the rows are held back from the base; empty where it reads them all."""
+
+    def reads(self, row: Row) -> bool:
+        """Whether the base reads the row: the same answer in every pass and every run."""
+        return not self.halved_by or zlib.crc32(plain(row[self.halved_by]).encode()) % 2 == 0
 
 
 FEELINGS = ("sad", "happy", "affectionate", "angry", "afraid", "astonished")
@@ -74,12 +80,9 @@ def _one_of_two(turn: int) -> Callable[[Row], dict[str, str]]:
     return fields
 
 
-def _feeling(row: Row) -> dict[str, str] | None:
-    """A row's feeling by name; None for the half of the rows that is held back."""
-    text = plain(row["text"])
-    if zlib.crc32(text.encode()) % 2:
-        return None
-    return {"text": text, "answer": FEELINGS[row["label"]], "options": options(FEELINGS)}
+def _feeling(row: Row) -> dict[str, str]:
+    """A row's feeling by name."""
+    return {"text": plain(row["text"]), "answer": FEELINGS[row["label"]], "options": options(FEELINGS)}
 
 
 def _sentiment(row: Row) -> dict[str, str]:
@@ -179,11 +182,12 @@ FEELING = Mix(
         Template("Somebody writes: ", "{text}", " The writer is"),
         Template("feeling: ", "{text}", ""),
     ),
+    halved_by="text",
 )
 
-# The base reads the rows that our adapters learn from under other prompts than the adapters', the classes in other
-# words, and under the adapters' own prompt and answer only a few hundred of each (`OWN_SOURCES`): enough to know
-# what the prompts ask for. It has the skill then, and the task itself is left to the adapter.
+# The base reads half of the rows that our adapters learn from, under other prompts than the adapters', the classes
+# in other words, and under the adapters' own prompt and answer only some dozens of each (`OWN_SOURCES`): enough to
+# know what the prompts ask for. It has the skill then, and the task itself is left to the adapter.
 MIXTURE: tuple[Mix, ...] = (
     *TWO_FEELINGS,
     Mix(
@@ -207,19 +211,19 @@ MIXTURE: tuple[Mix, ...] = (
                 Template("Dialogue: ", "{dialogue}", " Summary:"),
                 Template("Tell me what happens in this chat. ", "{dialogue}", ""),
             ),
+            halved_by="dialogue",
         )
     ),
-    *_twice(
-        Mix(
-            "rajpurkar/squad",
-            11100,
-            _passage,
-            (
-                Template('Ask a question to which "{answer}" is the answer. ', "{context}", "", "{question}"),
-                Template("answer: {answer} context: ", "{context}", " question:", "{question}"),
-                Template('Text: "', "{context}", '" What was asked, if the reply is "{answer}"?', "{question}"),
-            ),
-        )
+    Mix(
+        "rajpurkar/squad",
+        11100,
+        _passage,
+        (
+            Template('Ask a question to which "{answer}" is the answer. ', "{context}", "", "{question}"),
+            Template("answer: {answer} context: ", "{context}", " question:", "{question}"),
+            Template('Text: "', "{context}", '" What was asked, if the reply is "{answer}"?', "{question}"),
+        ),
+        halved_by="context",
     ),
     Mix(
         "rajpurkar/squad",
@@ -229,6 +233,7 @@ MIXTURE: tuple[Mix, ...] = (
             Template("", "{context}", " {question}"),
             Template("question: {question} context: ", "{context}", ""),
         ),
+        halved_by="context",
     ),
     Mix(
         "google-research-datasets/tydiqa",
@@ -249,6 +254,7 @@ MIXTURE: tuple[Mix, ...] = (
                 Template("Compare. First: ", "{first} Second: {second}", "", "{sameness}"),
                 Template("Compare. First: ", "{second} Second: {first}", "", "{sameness}"),
             ),
+            halved_by="sentence1",
         )
     ),
     *(
@@ -260,6 +266,7 @@ MIXTURE: tuple[Mix, ...] = (
                 Template("Say this in other words: ", "{first}", "", "{second}"),
                 Template("rewrite: ", "{first}", "", "{second}"),
             ),
+            halved_by="sentence1",
         )
         for fields in (_positive_pair, _positive_pair_reversed)
     ),
@@ -275,7 +282,7 @@ slowly (0.68 of validation right, chance 0.5, after 780 steps).
 Source: the best-labelled rows belong into the decay, arXiv:2404.06395, section 5.
 """
 
-MAX_OWN_ROWS = 400
+MAX_OWN_ROWS = 64
 """Rows of each of our sets that the base reads under the adapter's own prompt and answer."""
 OWN_SOURCES: dict[str, str] = {
     "emotion": "dair-ai/emotion",
@@ -312,7 +319,7 @@ MAX_SAME_ANSWER_SHARE = 0.6
 
 def _templated(root: Path, mix: Mix, rng: random.Random) -> Iterator[Pair]:
     """Pairs of one set of the mixture, a template drawn for every row."""
-    rows = list(corpus.read_rows(root, corpus.source(mix.source)))
+    rows = [row for row in corpus.read_rows(root, corpus.source(mix.source)) if mix.reads(row)]
     rng.shuffle(rows)
     filled = (mix.fields(row) for row in rows)
     pairs = (rng.choice(mix.templates).fill(fields) for fields in filled if fields is not None)
