@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flan_lora.base import MINI, UNQUANTISED, open_base, open_config, quiet_bitsandbytes
+from flan_lora.base import MINI, UNQUANTISED, fuse_gelu, open_base, open_config, quiet_bitsandbytes
 from flan_lora.devices import choose_device, has_bf16
 from flan_lora.errors import FlanLoraError
 from flan_lora.estimate import Estimate, Lengths, Machine, Shape, Speed, estimate, training_flops
@@ -398,6 +398,7 @@ def _stub_model(recipe: Recipe, config: T5Config, device: torch.device) -> Any:
 
     model = T5ForConditionalGeneration(config)
     model = model.to(torch.float32 if recipe.base.quantization == "fp32" else torch.bfloat16).requires_grad_(False)
+    fuse_gelu(model)
     if recipe.base.quantization == "int8":
         for name, module in list(model.named_modules()):
             if isinstance(module, torch.nn.Linear) and name.rsplit(".", 1)[-1] not in UNQUANTISED:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 FAULTS = """
-import resource, sys
+import resource
 import torch
 from flan_lora.heap import keep_freed_memory, return_freed_memory
 
