@@ -29,6 +29,7 @@ from flan_lora.engine import Engine
 from flan_lora.errors import RequestError, UnknownAdapterError
 from flan_lora.lora import PlainFolder, Source, base_linears, open_folder
 from flan_lora.manifest import Manifest
+from flan_lora.openmp import release_threads
 from flan_lora.recipe import BaseSection, Recipe
 from flan_lora.request import Answer, Request, Sampling
 from flan_lora.scheduler import Scheduler, Traffic
@@ -321,6 +322,7 @@ class Router:
             except BaseException as error:  # the reader's to see, whatever it is
                 heard.put(error)
 
+        release_threads()
         threading.Thread(target=run, daemon=True).start()
         ids: list[int] = []
         told = ""

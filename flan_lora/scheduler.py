@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from flan_lora.bank import Lease
 from flan_lora.cohort import Outcome, Row
 from flan_lora.engine import Batch, Engine, OnToken
+from flan_lora.openmp import release_threads
 from flan_lora.request import Answer, Request
 
 _IDLE_S = 2.0
@@ -124,6 +125,7 @@ class Scheduler:
                 self._worker = threading.Thread(target=self._work, name="flan-lora-batch", daemon=True)
                 self._worker.start()
             self._changed.notify_all()
+        release_threads()
         try:
             call.is_over.wait()
         except BaseException:  # Ctrl-C; the slots are read until the rows have left
@@ -177,6 +179,7 @@ class Scheduler:
         with self._changed:
             self._let_go(batch)
             while not self._waiting and not batch.num_rows:
+                release_threads()
                 if not self._changed.wait(_IDLE_S) and not self._waiting:
                     self._worker = None
                     return None

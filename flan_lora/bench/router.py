@@ -1,12 +1,12 @@
 """The table of ``flan-lora bench router``: switching, loading, mixed batches, traffic, many adapters, memory.
 
-Systems take turns within a round, so that a drifting machine hits all alike; the figures are medians over rounds.
+Systems take turns within a round, so that a drifting machine hits all alike, each in a process of its own; the
+figures are medians over rounds.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import statistics
 import tempfile
 import time
@@ -14,13 +14,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from flan_lora.bench.apart import Apart
 from flan_lora.bench.stage import Stage, make_sources, open_staged, set_up, spread, zipf
 from flan_lora.bench.systems import Ids, Merged, Ours, Peft, merge
 
 MEASURES = ("activate", "load", "mixed", "merged", "traffic", "zipf", "memory")
 NUM_TASKS = 6
+
+Runs = dict[str, list[float]]
+"""System -> a figure per turn."""
 
 
 @dataclass(frozen=True)
@@ -75,54 +79,49 @@ def run(options: Options) -> Iterator[Finding]:
 
 def measure_activate(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
     """Make another resident adapter the one that answers."""
-    ours = _ours(stage, num_adapters=16)
-    for num_resident in (NUM_TASKS, 16):
-        peft = Peft(open_staged(stage), stage, num_adapters=num_resident)
-        times: dict[str, list[float]] = {"ours": [], "peft": []}
-        for turn in range(1, 1 + 4 * options.rounds):
-            for name, system in (("ours", ours), ("peft", peft)):
-                times[name].append(_seconds(partial(system.activate, turn % num_resident)))
-        yield _compared(f"activate, {num_resident} resident", times, "ms", "PEFT set_adapter")
+    with Apart(_ours, stage, num_adapters=16) as ours:
+        for num_resident in (NUM_TASKS, 16):
+            with Apart(_peft, stage, num_adapters=num_resident) as peft:
+                times: Runs = {"ours": [], "peft": []}
+                for turn in range(1, 1 + 4 * options.rounds):
+                    for name, system in (("ours", ours), ("peft", peft)):
+                        times[name].append(system.call("activate", turn % num_resident).seconds)
+            yield _compared(f"activate, {num_resident} resident", times, "ms", "PEFT set_adapter")
 
 
 def measure_load(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
     """From a folder into service: read, check, put where batches find it."""
-    ours, peft = _ours(stage), Peft(open_staged(stage), stage, num_adapters=1)
-    times: dict[str, list[float]] = {"ours": [], "peft": []}
-    for number in range(1, options.rounds + 1):
-        for name, system in (("ours", ours), ("peft", peft)):
-            path = stage.adapter(NUM_TASKS + number)
-            times[name].append(_seconds(partial(system.load, "new", path)))
-            system.unload("new")
+    times: Runs = {"ours": [], "peft": []}
+    with Apart(_ours, stage) as ours, Apart(_peft, stage, num_adapters=1) as peft:
+        for number in range(1, options.rounds + 1):
+            for name, system in (("ours", ours), ("peft", peft)):
+                times[name].append(system.call("load", "new", stage.adapter(NUM_TASKS + number)).seconds)
+                system.call("unload", "new")
     yield _compared("load from disk into service", times, "ms", "PEFT load_adapter")
 
 
 def measure_mixed(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
     """One batch whose rows use U adapters, all of one length."""
     sources = make_sources(options.rows, options.source_tokens)
-    ours = _ours(stage, num_adapters=max(options.adapters), max_rows=options.rows)
-    rivals = {"PEFT, same int8 base": "int8", "PEFT, bf16 base": "bf16"}
-    systems: dict[str, Any] = {"ours": ours}
-    for name, quantization in rivals.items():
-        base = open_staged(stage, quantization)  # type: ignore[arg-type]
-        systems[name] = Peft(base, stage, num_adapters=max(options.adapters))
+    num_adapters = max(options.adapters)
     medians: dict[int, float] = {}
     num_tokens = options.rows * options.new_tokens
-    for num_adapters in options.adapters:
-        adapters = spread(options.rows, num_adapters)
-        jobs = {
-            name: partial(system.generate, sources, adapters, options.new_tokens)
-            for name, system in systems.items()
-        }
-        speeds, answers = _tokens_per_s(jobs, num_tokens, options.rounds)
-        medians[num_adapters] = statistics.median(speeds["ours"])
-        for name in rivals:
-            note = ""
-            if name.endswith("int8 base"):
-                note = _agreement(answers["ours"], answers[name])
-                note += _partings(systems[name], sources, adapters, answers["ours"], answers[name])
-            pair = {"ours": speeds["ours"], "peft": speeds[name]}
-            yield _compared(f"{options.rows} rows, U={num_adapters}", pair, "tokens/s", name, note)
+    with (
+        Apart(_ours, stage, num_adapters=num_adapters, max_rows=options.rows) as ours,
+        Apart(_peft, stage, num_adapters=num_adapters) as int8,
+        Apart(_peft, stage, num_adapters=num_adapters, quantization="bf16") as bf16,
+    ):
+        for num_used in options.adapters:
+            adapters = spread(options.rows, num_used)
+            job = (sources, adapters, options.new_tokens)
+            systems = {"ours": ours, "int8": int8, "bf16": bf16}
+            speeds, answers = _tokens_per_s(systems, job, num_tokens, options.rounds)
+            medians[num_used] = statistics.median(speeds["ours"])
+            note = _agreement(answers["ours"], answers["int8"])
+            note += _partings(int8, sources, adapters, answers["ours"], answers["int8"])
+            for name, against, said in (("int8", "PEFT, same int8 base", note), ("bf16", "PEFT, bf16 base", "")):
+                pair = {"ours": speeds["ours"], "peft": speeds[name]}
+                yield _compared(f"{options.rows} rows, U={num_used}", pair, "tokens/s", against, said)
     first, last = min(medians), max(medians)
     if first != last:
         cost = medians[first] / medians[last] - 1
@@ -131,33 +130,33 @@ def measure_mixed(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
 
 def measure_merged(stage: Stage, options: Options, folder: Path) -> Iterator[Finding]:
     """One adapter for all rows, against the same adapter merged into a model of CTranslate2's."""
-    ours, merged = _ours(stage), Merged([merge(stage, 0, folder)])
-    for rows in (1, options.rows):
-        sources = make_sources(rows, options.source_tokens)
-        jobs = {
-            name: partial(system.generate, sources, [0] * rows, options.new_tokens)
-            for name, system in (("ours", ours), ("merged", merged))
-        }
-        speeds, answers = _tokens_per_s(jobs, rows * options.new_tokens, options.rounds)
-        note = _agreement(answers["ours"], answers["merged"]) + " (another int8)"
-        yield _compared(f"one adapter, B={rows}", speeds, "tokens/s", "CTranslate2 int8 merged", note)
+    paths = [_merged_once(stage, 0, folder)]
+    with Apart(_ours, stage) as ours, Apart(Merged, paths) as merged:
+        for rows in (1, options.rows):
+            job = (make_sources(rows, options.source_tokens), [0] * rows, options.new_tokens)
+            systems = {"ours": ours, "merged": merged}
+            speeds, answers = _tokens_per_s(systems, job, rows * options.new_tokens, options.rounds)
+            note = _agreement(answers["ours"], answers["merged"]) + " (another int8)"
+            yield _compared(f"one adapter, B={rows}", speeds, "tokens/s", "CTranslate2 int8 merged", note)
 
 
 def measure_traffic(stage: Stage, options: Options, folder: Path) -> Iterator[Finding]:
-    """Rows of random tasks, half to one and a half times as long, in the order of their arrival, all at once."""
+    """Rows of random tasks, half to one and a half times as long, in the order of their arrival, all at once.
+
+    We take them as they come; PEFT a batch after the other; CTranslate2 each task's rows by themselves.
+    """
     num_rows = options.num_requests
     lengths = [options.source_tokens * (1 + row % 3) // 2 for row in range(num_rows)]
     sources = [make_sources(1, length, seed=row)[0] for row, length in enumerate(lengths)]
-    adapters = [number % NUM_TASKS for number in zipf(num_rows, NUM_TASKS, seed=1)]
-    ours = _ours(stage, num_adapters=NUM_TASKS, max_rows=options.rows)
-    peft = Peft(open_staged(stage), stage, num_adapters=NUM_TASKS)
-    merged = Merged([_merged_once(stage, number, folder) for number in range(NUM_TASKS)])
-    jobs = {
-        "ours": partial(ours.generate, sources, adapters, options.new_tokens),
-        "peft": partial(_in_batches, peft, sources, adapters, options),
-        "merged": partial(merged.generate, sources, adapters, options.new_tokens, batch_size=options.rows),
-    }
-    speeds, answers = _tokens_per_s(jobs, num_rows * options.new_tokens, options.rounds)
+    job = (sources, [number % NUM_TASKS for number in zipf(num_rows, NUM_TASKS, seed=1)], options.new_tokens)
+    paths = [_merged_once(stage, number, folder) for number in range(NUM_TASKS)]
+    with (
+        Apart(_ours, stage, max_rows=options.rows) as ours,
+        Apart(_peft, stage, batch_size=options.rows) as peft,
+        Apart(Merged, paths, batch_size=options.rows) as merged,
+    ):
+        systems = {"ours": ours, "peft": peft, "merged": merged}
+        speeds, answers = _tokens_per_s(systems, job, num_rows * options.new_tokens, options.rounds)
     for name, against, same in (
         ("peft", "PEFT, same int8 base", ""),
         ("merged", "CTranslate2 int8, per task", " (another int8)"),
@@ -167,24 +166,16 @@ def measure_traffic(stage: Stage, options: Options, folder: Path) -> Iterator[Fi
         yield _compared(f"{NUM_TASKS}-task traffic, {num_rows} rows", pair, "tokens/s", against, note)
 
 
-def _in_batches(peft: Peft, sources: Ids, adapters: Sequence[int], options: Options) -> Ids:
-    """Rows as they come, a batch after the other."""
-    answers: Ids = []
-    for start in range(0, len(sources), options.rows):
-        part = slice(start, start + options.rows)
-        answers += peft.generate(sources[part], adapters[part], options.new_tokens)
-    return answers
-
-
 def measure_zipf(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
     """One request after the other, adapters by popularity 1 / rank, 16 slots for however many there are."""
     sources = make_sources(options.num_requests, options.source_tokens)
     p95: dict[int, float] = {}
     for num_adapters in options.on_disk:
-        ours = _ours(stage, num_adapters=num_adapters, num_slots=17)
-        times = []
-        for source, number in zip(sources, zipf(options.num_requests, num_adapters), strict=True):
-            times.append(_seconds(partial(ours.generate, [source], [number], options.new_tokens)))
+        with Apart(_ours, stage, num_adapters=num_adapters, num_slots=17) as ours:
+            times = [
+                ours.call("generate", [source], [number], options.new_tokens).seconds
+                for source, number in zip(sources, zipf(options.num_requests, num_adapters), strict=True)
+            ]
         p95[num_adapters] = statistics.quantiles(times, n=20)[-1]
         growth = 100 * (p95[num_adapters] / p95[options.on_disk[0]] - 1)
         note = f"p50 {1000 * statistics.median(times):.1f} ms; p95 {growth:+.1f} % over {options.on_disk[0]}"
@@ -193,11 +184,12 @@ def measure_zipf(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
 
 def measure_memory(stage: Stage, options: Options, folder: Path) -> Iterator[Finding]:
     """Peak resident memory of a process that loads and answers once, less that of the same imports alone."""
-    empty = _in_process(_peak_of_nothing, stage, options)
-    merged_path = _merged_once(stage, 0, folder)
-    copy = _in_process(_peak_of_merged, merged_path, options) - empty
+    with Apart(_import_all) as nothing:
+        empty = nothing.peak_bytes()
+    copy = _peak_bytes(options, 1, partial(Merged, [_merged_once(stage, 0, folder)])) - empty
     for num_adapters in (NUM_TASKS, 100):
-        peak = _in_process(_peak_of_ours, (stage, num_adapters), options) - empty
+        ours = partial(_ours, stage, num_adapters=num_adapters, num_slots=num_adapters + 1, max_rows=options.rows)
+        peak = _peak_bytes(options, num_adapters, ours) - empty
         yield Finding(
             f"peak memory, base + {num_adapters}",
             peak / 1e6,
@@ -230,26 +222,30 @@ def _ours(
     return Ours(open_staged(stage), stage, num_adapters=num_adapters, num_slots=slots, max_rows=max_rows)
 
 
+def _peft(
+    stage: Stage,
+    *,
+    num_adapters: int = NUM_TASKS,
+    quantization: Literal["int8", "bf16"] = "int8",
+    batch_size: int | None = None,
+) -> Peft:
+    return Peft(open_staged(stage, quantization), stage, num_adapters=num_adapters, batch_size=batch_size)
+
+
 def _merged_once(stage: Stage, number: int, folder: Path) -> Path:
     path = folder / f"ct2-{number}-int8"
     return path if path.is_dir() else merge(stage, number, folder)
 
 
-def _seconds(job: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    job()
-    return time.perf_counter() - start
-
-
 def _tokens_per_s(
-    jobs: Mapping[str, Callable[[], Ids]], num_tokens: int, rounds: int
-) -> tuple[dict[str, list[float]], dict[str, Ids]]:
+    systems: Mapping[str, Apart], job: tuple[Any, ...], num_tokens: int, rounds: int
+) -> tuple[Runs, dict[str, Ids]]:
     """Tokens/s of every round, and the answers; one turn each to warm up."""
-    answers = {name: job() for name, job in jobs.items()}
-    speeds: dict[str, list[float]] = {name: [] for name in jobs}
+    answers = {name: system.call("generate", *job).result for name, system in systems.items()}
+    speeds: Runs = {name: [] for name in systems}
     for _ in range(rounds):
-        for name, job in jobs.items():
-            speeds[name].append(num_tokens / _seconds(job))
+        for name, system in systems.items():
+            speeds[name].append(num_tokens / system.call("generate", *job).seconds)
     return speeds, answers
 
 
@@ -268,13 +264,13 @@ def _agreement(ours: Ids, theirs: Ids) -> str:
     return f"{same} of {len(ours)} rows the same tokens"
 
 
-def _partings(peft: Peft, sources: Ids, adapters: Sequence[int], ours: Ids, theirs: Ids) -> str:
+def _partings(peft: Apart, sources: Ids, adapters: Sequence[int], ours: Ids, theirs: Ids) -> str:
     """Where two answers part first, how far PEFT itself sees its token ahead of ours: small is a near tie."""
     leads = []
     for source, adapter, left, right in zip(sources, adapters, ours, theirs, strict=True):
         place = next((at for at, (a, b) in enumerate(zip(left, right, strict=True)) if a != b), None)
         if place is not None:
-            leads.append(peft.lead(source, adapter, right[:place], right[place], left[place]))
+            leads.append(peft.call("lead", source, adapter, right[:place], right[place], left[place]).result)
     if not leads:
         return ""
     return (
@@ -282,47 +278,24 @@ def _partings(peft: Peft, sources: Ids, adapters: Sequence[int], ours: Ids, thei
     )
 
 
-def _in_process(peak: Callable[[Any, Options], None], what: Any, options: Options) -> int:
-    """Peak resident bytes of a fresh process that does this."""
-    context = multiprocessing.get_context("spawn")
-    reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_measured, args=(peak, what, options, writer))
-    process.start()
-    writer.close()
-    try:
-        return int(reader.recv())
-    finally:
-        process.join()
+def _peak_bytes(options: Options, num_adapters: int, make: Callable[[], Any]) -> int:
+    """Of a process that makes a system, and answers a batch that uses all of its adapters."""
+    sources = make_sources(options.rows, options.source_tokens)
+    with Apart(_beside_all_imports, make) as system:
+        system.call("generate", sources, spread(options.rows, num_adapters), options.new_tokens)
+        return system.peak_bytes()
 
 
-def _measured(peak: Callable[[Any, Options], None], what: Any, options: Options, writer: Any) -> None:
-    from flan_lora.base import quiet_bitsandbytes
-
-    quiet_bitsandbytes()
-    _peak_of_nothing()
-    peak(what, options)
-    # not getrusage: its maximum outlives exec, so that a child begins with its parent's
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    writer.send(int(status.split("VmHWM:")[1].split()[0]) * 1024)
+def _beside_all_imports(make: Callable[[], Any]) -> Any:
+    _import_all()
+    return make()
 
 
-def _peak_of_nothing(*_: object) -> None:
-    """Imports: every process of this measure has all of them, so that they cancel out."""
+def _import_all() -> None:
+    """Every process of this measure has all of them, so that they cancel out."""
     import bitsandbytes  # noqa: F401
     import ctranslate2  # noqa: F401
     import transformers  # noqa: F401
-
-
-def _peak_of_ours(what: tuple[Stage, int], options: Options) -> None:
-    stage, num_adapters = what
-    ours = _ours(stage, num_adapters=num_adapters, num_slots=num_adapters + 1, max_rows=options.rows)
-    sources = make_sources(options.rows, options.source_tokens)
-    ours.generate(sources, spread(options.rows, num_adapters), options.new_tokens)
-
-
-def _peak_of_merged(path: Path, options: Options) -> None:
-    sources = make_sources(options.rows, options.source_tokens)
-    Merged([path]).generate(sources, [0] * options.rows, options.new_tokens)
 
 
 def to_json(options: Options, findings: Sequence[Finding]) -> str:

@@ -61,18 +61,30 @@ class Ours:
 class Peft:
     """PeftModel on a base of its own."""
 
-    def __init__(self, base: Base, stage: Stage, *, num_adapters: int) -> None:
+    def __init__(self, base: Base, stage: Stage, *, num_adapters: int, batch_size: int | None = None) -> None:
+        """
+        Args:
+            batch_size: rows at once, in the order in which they come; None is all.
+        """
         from peft import PeftModel
 
-        self._base = base
+        self._base, self._batch_size = base, batch_size
         self._model = PeftModel.from_pretrained(base.model, stage.adapter(0), adapter_name="0").eval()
         for number in range(1, num_adapters):
             self.load(str(number), stage.adapter(number))
         self._collate = Collator(0, 0)
 
-    @torch.inference_mode()
     def generate(self, sources: Ids, adapters: Sequence[int], new_tokens: int) -> Ids:
         """Mixed batches by ``adapter_names``; rows of one adapter take PEFT's faster way, the active adapter."""
+        answers: Ids = []
+        size = self._batch_size or len(sources)
+        for start in range(0, len(sources), size):
+            part = slice(start, start + size)
+            answers += self._batch(sources[part], adapters[part], new_tokens)
+        return answers
+
+    @torch.inference_mode()
+    def _batch(self, sources: Ids, adapters: Sequence[int], new_tokens: int) -> Ids:
         config = generation_config(
             self._base.model.config, self._base.tokenizer, max_new_tokens=new_tokens, num_beams=1
         )
@@ -109,7 +121,8 @@ class Peft:
 class Merged:
     """CTranslate2 int8, one whole model per adapter, ours merged into the unquantised base."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], *, batch_size: int = 16) -> None:
+        self._batch_size = batch_size
         ctranslate2 = import_ctranslate2()
         self._models = [
             ctranslate2.Translator(str(path), device="cpu", inter_threads=1, intra_threads=torch.get_num_threads())
@@ -119,7 +132,7 @@ class Merged:
         self._tokens: list[str] = vocabulary
         self._ids = {token: number for number, token in enumerate(vocabulary)}
 
-    def generate(self, sources: Ids, adapters: Sequence[int], new_tokens: int, *, batch_size: int = 16) -> Ids:
+    def generate(self, sources: Ids, adapters: Sequence[int], new_tokens: int) -> Ids:
         """Rows grouped by adapter, each group in batches through its own model."""
         answers: Ids = [[] for _ in sources]
         for number in sorted(set(adapters)):
@@ -127,7 +140,7 @@ class Merged:
             results = self._models[number].translate_batch(
                 [[self._tokens[token] for token in sources[place]] for place in places],
                 beam_size=1,
-                max_batch_size=batch_size,
+                max_batch_size=self._batch_size,
                 min_decoding_length=new_tokens,
                 max_decoding_length=new_tokens,
                 return_end_token=True,

@@ -15,7 +15,7 @@ PACKAGE = REPO / "flan_lora"
 
 # DESIGN: a module imports only what stands above it. A subpackage is one entry; inside it anything goes.
 MAP = (
-    "errors files heap hub metrics predictions significance calibration indic tasks zero_shot specimens"
+    "errors files heap openmp hub metrics predictions significance calibration indic tasks zero_shot specimens"
     " comparison recipe peft_config run manifest adapter encode windows rows sources auxiliary token_cache"
     " data inspection lint devices fingerprint base estimate doctor decode evaluate sampler callbacks"
     " trackers train store merge export emissions journal lora bank forward request cohort engine"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from flan_lora.bench.apart import Turn
 from flan_lora.bench.router import Finding, Options, _agreement, _compared, _partings, run
 from flan_lora.bench.stage import make_sources, open_staged, set_up, spread, zipf
 from flan_lora.bench.systems import Peft
@@ -78,9 +79,9 @@ def test_ratios_say_how_many_times_better_ours_is() -> None:
 
 def test_a_parting_is_judged_at_the_first_token_that_differs():
     class Fake:
-        def lead(self, source, adapter, written, token, other):
-            assert (source, adapter, written, token, other) == ([7, 1], 2, [4], 5, 6)
-            return 0.03
+        def call(self, method, *arguments):
+            assert (method, *arguments) == ("lead", [7, 1], 2, [4], 5, 6)
+            return Turn(1.0, 0.03)
 
     note = _partings(Fake(), [[9, 1], [7, 1]], [0, 2], [[1, 2], [4, 6]], [[1, 2], [4, 5]])
     assert note == "; where others part, PEFT's token leads by 0.03 nats, 0.03 at most"
