@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from flan_lora.bench.apart import Turn
+from flan_lora.bench.apart import Apart, Turn
 from flan_lora.bench.router import Finding, Options, _agreement, _compared, _partings, run
 from flan_lora.bench.stage import make_sources, open_staged, set_up, spread, zipf
 from flan_lora.bench.systems import Peft
 from flan_lora.cli import main
+from flan_lora.errors import BaseModelError
 
 SMALL = ["--rounds", "1", "--rows", "3", "--source-tokens", "6", "--new-tokens", "3", "--requests", "20"]
 
@@ -100,3 +102,27 @@ def test_adapters_are_spread_evenly_or_by_popularity() -> None:
     assert spread(6, 4) == [0, 1, 2, 3, 0, 1]
     drawn = zipf(4000, 100)
     assert drawn.count(0) > 1.5 * drawn.count(1) > 0 and max(drawn) > 50 and drawn == zipf(4000, 100)
+
+
+class Doomed:
+    """A system that fails, or is gone."""
+
+    def fail(self) -> None:
+        raise ValueError("of its own")
+
+    def vanish(self) -> None:
+        os._exit(3)
+
+
+def test_a_system_apart_passes_its_errors_on_and_its_end_is_explained() -> None:
+    with Apart(Doomed) as system, pytest.raises(ValueError, match="of its own"):
+        system.call("fail")
+    with Apart(Doomed) as system, pytest.raises(BaseModelError, match=r"exit code 3; .*\n.*--shape"):
+        system.call("vanish")
+
+
+def test_memory_is_that_of_a_process_which_answers() -> None:
+    pytest.importorskip("ctranslate2")
+    few, many = run(Options(rows=2, source_tokens=6, new_tokens=2, measures=("memory",)))
+    assert 20 < few.ours < many.ours < 2_000  # MB; mini's int8 weights alone take 13
+    assert many.ratio is not None and few.ratio is not None and many.ratio > few.ratio
