@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 _SOFT = 1
-"""omp_pause_soft: everything comes back by itself when it is needed (OpenMP 5.0, section 3.2.43)."""
+"""omp_pause_soft: everything comes back by itself when it is needed (OpenMP 5.0, omp_pause_resource_all)."""
 _PROCESS = os.getpid()
 
 
 def release_threads() -> None:
-    """End the calling thread's pool; its next operation makes a new one, in some 30 microseconds a thread.
+    """End the calling thread's pool; its next operation makes a new one.
 
     To be called before a wait for another thread's operations. Does nothing under another OpenMP, and in a forked
     child, where the pool is there in name only.
