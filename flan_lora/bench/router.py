@@ -186,7 +186,8 @@ def measure_memory(stage: Stage, options: Options, folder: Path) -> Iterator[Fin
     """Peak resident memory of a process that loads and answers once, less that of the same imports alone."""
     with Apart(_import_all) as nothing:
         empty = nothing.peak_bytes()
-    copy = _peak_bytes(options, 1, partial(Merged, [_merged_once(stage, 0, folder)])) - empty
+    merged = partial(Merged, [_merged_once(stage, 0, folder)], num_threads=1)
+    copy = _peak_bytes(options, 1, merged) - empty
     for num_adapters in (NUM_TASKS, 100):
         ours = partial(_ours, stage, num_adapters=num_adapters, num_slots=num_adapters + 1, max_rows=options.rows)
         peak = _peak_bytes(options, num_adapters, ours) - empty

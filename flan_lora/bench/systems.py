@@ -122,9 +122,13 @@ class Peft:
 class Merged:
     """CTranslate2 int8, one whole model per adapter, ours merged into the unquantised base."""
 
-    def __init__(self, paths: Sequence[Path], *, batch_size: int = 16) -> None:
+    def __init__(self, paths: Sequence[Path], *, batch_size: int = 16, num_threads: int | None = None) -> None:
+        """
+        Args:
+            num_threads: of every model; None is one or all, whichever is faster. More models are loaded for that.
+        """
         self._batch_size = batch_size
-        threads = _faster(paths[0], (1, torch.get_num_threads()))
+        threads = num_threads or _faster(paths[0], (1, torch.get_num_threads()))
         self._models = [_translator(path, threads) for path in paths]
         vocabulary = json.loads((paths[0] / "shared_vocabulary.json").read_text(encoding="utf-8"))
         self._tokens: list[str] = vocabulary
