@@ -2,7 +2,7 @@
 
 GNU's OpenMP counts the threads of all pools. When there are more than cores, those that wait for each other in an
 operation sleep at once instead of spinning, and waking them takes longer than most of a decoder's operations. One
-more pool, even an idle one, makes generation two to three times slower (docs/log.md, 2026-11-27).
+more pool, even an idle one, made generation 1.6 to 3 times slower (docs/log.md, 2026-11-27).
 Source: libgomp's wait.h (`gomp_managed_threads`, `gomp_throttled_spin_count_var`).
 """
 
