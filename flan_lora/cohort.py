@@ -13,10 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flan_lora.bank import Deltas, Lease
+from flan_lora.bank import Lease
+from flan_lora.board import Seats
 from flan_lora.decode import LabelConstraint
+from flan_lora.deltas import Deltas
 from flan_lora.forward import Decoding
 from flan_lora.request import Answer, Request
+
+Memory = Decoding | Seats
+"""What the decoder remembers of a cohort."""
 
 _NEVER = -1.0e9
 """Score of a hypothesis that must not be chosen; transformers' own number, which ties depend on."""
@@ -43,10 +48,10 @@ class Outcome:
 class Cohort(ABC):
     """Greedy and sampled rows (`Sequences`), or beams (`Beams`)."""
 
-    def __init__(self, rows: Sequence[Row], decoding: Decoding, deltas: Deltas, start: int, eos: int) -> None:
+    def __init__(self, rows: Sequence[Row], decoding: Memory, deltas: Deltas, start: int, eos: int) -> None:
         self.rows = list(rows)
         """Those that are still decoded; the finished ones among them leave when they are half of all."""
-        self.ids = torch.full((decoding.num_sequences,), start, device=decoding.cache.device)
+        self.ids = torch.full((decoding.num_sequences,), start, device=decoding.device)
         """(R * W,) to feed next"""
         self.decoding, self.deltas = decoding, deltas  # one row of deltas per sequence
         self._eos, self._is_over = eos, [False] * len(rows)
@@ -89,7 +94,7 @@ class Cohort(ABC):
 class Sequences(Cohort):
     """Greedy and sampled rows, ``width`` sequences each."""
 
-    def __init__(self, rows: Sequence[Row], decoding: Decoding, deltas: Deltas, *, start: int, eos: int) -> None:
+    def __init__(self, rows: Sequence[Row], decoding: Memory, deltas: Deltas, *, start: int, eos: int) -> None:
         super().__init__(rows, decoding, deltas, start, eos)
         self._sequences = [[_Sequence(row.request, each) for each in range(decoding.width)] for row in rows]
 
@@ -120,10 +125,10 @@ class Beams(Cohort):
     """
 
     def __init__(
-        self, rows: Sequence[Row], decoding: Decoding, deltas: Deltas, *, start: int, eos: int, pad: int
+        self, rows: Sequence[Row], decoding: Memory, deltas: Deltas, *, start: int, eos: int, pad: int
     ) -> None:
         super().__init__(rows, decoding, deltas, start, eos)
-        self._hypotheses = _Hypotheses([row.request for row in rows], decoding.width, pad, decoding.cache.device)
+        self._hypotheses = _Hypotheses([row.request for row in rows], decoding.width, pad, decoding.device)
 
     def advance(self, logits: Tensor) -> Outcome:
         constraints = [row.request.constraint for row in self.rows for _ in range(self.decoding.width)]

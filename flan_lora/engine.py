@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flan_lora.bank import NO_DELTAS, Deltas, Lease
-from flan_lora.cohort import Beams, Cohort, Outcome, Row, Sequences
+from flan_lora.bank import Lease
+from flan_lora.board import Boards, IdleBoards, Seats, Shape
+from flan_lora.cohort import Beams, Cohort, Memory, Outcome, Row, Sequences
+from flan_lora.deltas import NO_DELTAS, Deltas
 from flan_lora.encode import Collator
 from flan_lora.forward import Decoding, Forward
 from flan_lora.request import Answer, Request
@@ -30,11 +32,19 @@ _LENGTH_RATIO, _LENGTH_SLACK = 1.5, 16
 
 
 class Engine:
-    """The one base and how to run it. Has no state of its own, so any number of threads may use it."""
+    """The one base and how to run it. Any number of threads may use it."""
 
-    def __init__(self, base: T5ForConditionalGeneration) -> None:
-        """Raises AdapterError for a base that PEFT has put an adapter into."""
+    def __init__(self, base: T5ForConditionalGeneration, *, boards: bool | None = None) -> None:
+        """
+        Args:
+            boards: decode in seats of fixed shapes (`flan_lora.board`); None is on a GPU, where that pays.
+
+        Raises:
+            AdapterError: PEFT has put an adapter into the base.
+        """
         self._forward = Forward(base)
+        has_boards = self._forward.device.type == "cuda" if boards is None else boards
+        self._idle = IdleBoards() if has_boards else None
         self._eos, self._pad = int(base.config.eos_token_id), int(base.config.pad_token_id)
         self._start = int(base.config.decoder_start_token_id)
         self._collate = Collator(self._pad, self._start)
@@ -100,21 +110,33 @@ class Engine:
 
     # For `Batch`
 
-    def start(self, rows: Sequence[Row]) -> Cohort:
+    def boards(self) -> Boards | None:
+        """For the rows of a new batch; None where rows do without."""
+        return None if self._idle is None else Boards(self._forward, self._idle)
+
+    def start(self, rows: Sequence[Row], boards: Boards | None) -> Cohort:
         """Read the sources of rows that decode alike, so that their first token can be chosen."""
         requests = [row.request for row in rows]
-        deltas = Deltas([row.lease.updates(row.request.mix) for row in rows])
+        updates = [row.lease.updates(row.request.mix) for row in rows]
+        deltas = Deltas(updates)
         width, is_beam = requests[0].width, requests[0].num_beams > 1
-        decoding = self._prefill(requests, deltas, width, max(request.max_new_tokens for request in requests))
+        max_tokens = max(request.max_new_tokens for request in requests)
+        past: Memory
+        if boards is None:
+            past = self._prefill(requests, deltas, width, max_tokens)
+        else:
+            cross, visible = self._forward.look(*self._read(requests, deltas), deltas)
+            shape = Shape.of(updates, width=width, source=visible.shape[-1], tokens=max_tokens)
+            past = boards.with_seats(shape, rows[0].lease.slots).seat(cross, visible, updates)
         per_sequence = deltas.repeat(width)
         if is_beam:
-            return Beams(rows, decoding, per_sequence, start=self._start, eos=self._eos, pad=self._pad)
-        return Sequences(rows, decoding, per_sequence, start=self._start, eos=self._eos)
+            return Beams(rows, past, per_sequence, start=self._start, eos=self._eos, pad=self._pad)
+        return Sequences(rows, past, per_sequence, start=self._start, eos=self._eos)
 
     def step(self, cohorts: Sequence[Cohort], deltas: Deltas) -> list[Tensor]:
         """One token further, all cohorts in one pass: logits (R * W, V) of each."""
         ids = torch.cat([cohort.ids for cohort in cohorts])
-        decodings = [cohort.decoding for cohort in cohorts]
+        decodings = [cohort.decoding for cohort in cohorts if isinstance(cohort.decoding, Decoding)]
         logits = self._forward.step(ids, decodings, deltas)
         return list(logits.split_with_sizes([decoding.num_sequences for decoding in decodings]))
 
@@ -123,9 +145,13 @@ class Engine:
         return batch["input_ids"].to(self.device), batch["attention_mask"].to(self.device)
 
     def _prefill(self, batch: Sequence[Request], deltas: Deltas, width: int, max_tokens: int) -> Decoding:
-        input_ids, mask = self._inputs([request.input_ids for request in batch])
-        states = self._forward.encode(input_ids, mask, deltas)
+        states, mask = self._read(batch, deltas)
         return self._forward.start(states, mask, deltas, width=width, max_tokens=max_tokens)
+
+    def _read(self, batch: Sequence[Request], deltas: Deltas) -> tuple[Tensor, Tensor]:
+        """Encoder states and mask of the sources."""
+        input_ids, mask = self._inputs([request.input_ids for request in batch])
+        return self._forward.encode(input_ids, mask, deltas), mask
 
     def _label_log_probs(
         self, batch: Sequence[Request], labels: Sequence[tuple[int, ...]], deltas: Deltas
@@ -148,7 +174,7 @@ class Batch:
     """Rows that decode together, one token a step; between two steps rows may join and leave. For one thread."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine, self._boards = engine, engine.boards()
         self._cohorts: list[Cohort] = []
         self._deltas: Deltas | None = None
 
@@ -160,7 +186,7 @@ class Batch:
     @torch.inference_mode()
     def join(self, rows: Sequence[Row]) -> None:
         """Read the sources of new rows; they get their first token in the next step. If it raises, none is in."""
-        started = [self._engine.start(cohort) for cohort in _alike(rows)]
+        started = [self._engine.start(cohort, self._boards) for cohort in _alike(rows)]
         if started:
             self._cohorts += started
             self._deltas = None
@@ -175,9 +201,7 @@ class Batch:
     def step(self) -> Outcome:
         """The next token of every row. If it raises, the batch is no longer good for anything."""
         assert self._cohorts, "a step takes rows"
-        if self._deltas is None:
-            self._deltas = Deltas.joined([cohort.deltas for cohort in self._cohorts])
-        logits = self._engine.step(self._cohorts, self._deltas)
+        logits = self._logits()
         outcomes = [cohort.advance(own) for cohort, own in zip(self._cohorts, logits, strict=True)]
         self._tidy()
         return Outcome(
@@ -185,18 +209,35 @@ class Batch:
             tuple(row for outcome in outcomes for row in outcome.finished),
         )
 
+    def _logits(self) -> list[Tensor]:
+        if self._boards is not None:
+            seats = [cohort.decoding for cohort in self._cohorts if isinstance(cohort.decoding, Seats)]
+            return self._boards.step(seats, [cohort.ids for cohort in self._cohorts])
+        if self._deltas is None:
+            self._deltas = Deltas.joined([cohort.deltas for cohort in self._cohorts])
+        return self._engine.step(self._cohorts, self._deltas)
+
     def _tidy(self) -> None:
         going = [cohort for cohort in self._cohorts if cohort.num_going]
+        for cohort in self._cohorts:
+            if not cohort.num_going:
+                cohort.decoding.close()
         have_shrunk = [cohort.shrink() for cohort in going]
         if any(have_shrunk) or len(going) < len(self._cohorts):
             self._cohorts, self._deltas = going, None
+            if self._boards is not None:
+                self._boards.tidy()
 
 
 def _alike(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Rows that may share a cohort: the same way to decode, sources of like length; rows of a mix together."""
-    ways: dict[tuple[bool, int], list[Row]] = {}
+    """Rows that may share a cohort: the same way to decode, sources of like length; rows of a mix together.
+
+    Leases from before and after the slots were made roomier are apart.
+    """
+    ways: dict[tuple[bool, int, int], list[Row]] = {}
     for row in rows:
-        ways.setdefault((row.request.num_beams > 1, row.request.width), []).append(row)
+        request, slots = row.request, id(row.lease.slots)
+        ways.setdefault((request.num_beams > 1, request.width, slots), []).append(row)
     for group in ways.values():
         group.sort(key=lambda row: len(row.request.input_ids))
         start = 0

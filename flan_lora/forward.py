@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flan_lora.bank import Deltas
+from flan_lora.deltas import Deltas, Gathered
 from flan_lora.errors import AdapterError
 from flan_lora.fingerprint import int8_scale
 
 if TYPE_CHECKING:
     from transformers import T5ForConditionalGeneration
+
+AnyDeltas = Deltas | Gathered
 
 _DEQUANTISE = 6.200124e-05
 """Codes are x / max|x| * 127 on both sides of an int8 product (LLM.int8, arXiv:2208.07339, equation 2). That makes
@@ -42,7 +44,7 @@ class Linear:
     """max |row| (out,) fp32 of int8 codes; None for floats."""
 
 
-def project(linears: Sequence[Linear], x: Tensor, deltas: Deltas) -> list[Tensor]:
+def project(linears: Sequence[Linear], x: Tensor, deltas: AnyDeltas) -> list[Tensor]:
     """Each linear of ``x`` plus its rows' updates; an int8 input is quantised once for all.
 
     int8 runs row-wise at threshold 0 whatever the base was loaded with: at any other, outlier columns are chosen
@@ -62,24 +64,32 @@ def _int8_products(linears: Sequence[Linear], x: Tensor) -> list[Tensor]:
     """Each int8 linear of ``x``, a few tokens at a time on the CPU: what lies between the codes and the outputs
     then stays in the cache, which makes a long batch a third faster than its products alone would."""
     flat = x.reshape(-1, x.shape[-1])
-    outputs = [x.new_empty(len(flat), linear.weight.shape[0]) for linear in linears]
-    num_tokens = len(flat) if flat.is_cuda else _TOKENS_IN_CACHE
-    for start in range(0, len(flat), num_tokens):
-        part = slice(start, start + num_tokens)
-        codes, scale = _quantise(flat[part])
-        for linear, out in zip(linears, outputs, strict=True):
-            _int8_product(codes, scale, linear, out[part])
+    if flat.is_cuda:
+        outputs = _bitsandbytes_products(linears, flat)
+    else:
+        outputs = [x.new_empty(len(flat), linear.weight.shape[0]) for linear in linears]
+        for start in range(0, len(flat), _TOKENS_IN_CACHE):
+            part = slice(start, start + _TOKENS_IN_CACHE)
+            codes, scale = _quantise(flat[part])
+            for linear, out in zip(linears, outputs, strict=True):
+                _int8_product(codes, scale, linear, out[part])
     return [out.view(*x.shape[:-1], -1) for out in outputs]
 
 
+def _bitsandbytes_products(linears: Sequence[Linear], flat: Tensor) -> list[Tensor]:
+    """Each int8 linear of tokens (N, in), with the kernels that training has on a GPU."""
+    codes, scale, _ = torch.ops.bitsandbytes.int8_vectorwise_quant(flat.to(torch.float16))
+    products = [
+        torch.ops.bitsandbytes.int8_scaled_mm(codes, linear.weight, scale, linear.scale, dtype=torch.float16)
+        for linear in linears
+    ]
+    return [product.to(flat.dtype) for product in products]
+
+
 def _quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 codes and max |row| (N, 1) of fp16 activations (N, in), as bitsandbytes rounds them."""
-    rows = rows.to(torch.float16)
-    if rows.is_cuda:
-        codes, scale, _ = torch.ops.bitsandbytes.int8_vectorwise_quant(rows)
-        return codes, scale
-    # bitsandbytes' own CPU kernel computes the same in fp16 steps that take twice as long
-    values = rows.float()
+    """int8 codes and max |row| (N, 1) of activations (N, in) as fp16, as bitsandbytes rounds them."""
+    # its own CPU kernel computes the same in fp16 steps that take twice as long
+    values = rows.to(torch.float16).float()
     scale = values.abs().amax(dim=1, keepdim=True)
     return values.mul_(127.0 / scale).round_().to(torch.int8), scale
 
@@ -87,11 +97,6 @@ def _quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
 def _int8_product(codes: Tensor, scale: Tensor, linear: Linear, out: Tensor) -> None:
     """Write codes (N, in) times the linear's, as floats, to ``out`` (N, out)."""
     assert linear.scale is not None
-    if codes.is_cuda:
-        out.copy_(
-            torch.ops.bitsandbytes.int8_scaled_mm(codes, linear.weight, scale, linear.scale, dtype=out.dtype)
-        )
-        return
     product = torch._int_mm(codes, linear.weight.T)
     floats = out.copy_(product) if out.dtype == torch.float32 else product.float()
     floats.mul_(scale * _DEQUANTISE).mul_(linear.scale)
@@ -108,7 +113,10 @@ class Norm:
     eps: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        """In one pass over ``x`` less than the module makes, for its usual case."""
+        """In fewer passes over ``x`` than the module makes, for its usual cases."""
+        if x.is_cuda:
+            normed: Tensor = functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
+            return normed
         if x.dtype != torch.float32 or self.weight.dtype != torch.float32:
             return self.module(x)  # type: ignore[no-any-return]
         mean_square: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
@@ -145,6 +153,19 @@ class Block:
     feed_forward: FeedForward
 
 
+class Past(Protocol):
+    """What `Forward.step` asks of the memory of some sequences, and tells it. Shapes as in `Decoding`."""
+
+    @property
+    def num_sequences(self) -> int: ...
+
+    def look_back(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
+
+    def look_across(self, layer: int, q: Tensor) -> Tensor: ...
+
+    def advance(self) -> None: ...
+
+
 @dataclass
 class Decoding:
     """What the decoder remembers of a batch. Written by `Forward.step`, for one thread.
@@ -168,19 +189,26 @@ class Decoding:
         """R * W"""
         return self.cache.shape[2]
 
+    @property
+    def device(self) -> torch.device:
+        """Where all of it is."""
+        return self.cache.device
+
     def look_back(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention over the tokens so far and this one. Shapes: (R * W, H, 1, D)."""
         now = self.length
         keys, values = self.cache[layer]
         keys[:, :, now : now + 1], values[:, :, now : now + 1] = k, v
         bias = self.position_bias[..., self.position_bias.shape[-1] - 1 - now :]
-        return _attend(q, keys[:, :, : now + 1], values[:, :, : now + 1], bias)
+        return attend(q, keys[:, :, : now + 1], values[:, :, : now + 1], bias)
 
     def look_across(self, layer: int, q: Tensor) -> Tensor:
         """Attention over the source: a row's W sequences are W queries to one set of keys."""
-        shape = q.shape
-        q = q.view(-1, self.width, *shape[1:]).squeeze(3).transpose(1, 2)
-        return _attend(q, *self.cross[layer], self.visible).transpose(1, 2).reshape(shape)
+        return across(q, *self.cross[layer], self.visible, self.width)
+
+    def advance(self) -> None:
+        """One token further."""
+        self.length += 1
 
     def reorder(self, sequences: Tensor) -> None:
         """Let sequence n go on from sequence ``sequences[n]`` of the same row (beams)."""
@@ -193,6 +221,9 @@ class Decoding:
         self.cache = self.cache.index_select(2, sequences)
         self.cross = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.cross]
         self.visible = self.visible.index_select(0, rows)
+
+    def close(self) -> None:
+        """Nothing is lent."""
 
 
 class Forward:
@@ -213,7 +244,7 @@ class Forward:
         self._encoder_bias = base.encoder.block[0].layer[0].SelfAttention.compute_bias
         self._decoder_bias = base.decoder.block[0].layer[0].SelfAttention.compute_bias
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor, deltas: Deltas) -> Tensor:
+    def encode(self, input_ids: Tensor, attention_mask: Tensor, deltas: AnyDeltas) -> Tensor:
         """Encoder states (R, S, d_model) of ids and mask (R, S), padded right."""
         x = functional.embedding(input_ids, self._shared)
         length = input_ids.shape[1]
@@ -222,27 +253,43 @@ class Forward:
             bias = bias.masked_fill(attention_mask[:, None, None, :] == 0, torch.finfo(x.dtype).min)
         for block in self._encoder:
             q, k, v = self._heads(project(_qkv(block.attention), block.attention.norm(x), deltas))
-            x += self._merge(block.attention, _attend(q, k, v, bias), x, deltas)
+            x += self._merge(block.attention, attend(q, k, v, bias), x, deltas)
             x += _feed_forward(block.feed_forward, x, deltas)
         return self._encoder_norm(x)
 
-    def start(
-        self, states: Tensor, attention_mask: Tensor, deltas: Deltas, *, width: int, max_tokens: int
-    ) -> Decoding:
-        """Room for ``width`` sequences of ``max_tokens`` per row, and all that follows from the source alone."""
+    def look(
+        self, states: Tensor, attention_mask: Tensor, deltas: AnyDeltas
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """All that follows from the source alone: `Decoding.cross` and `Decoding.visible`."""
         cross = []
         for block in self._decoder:
             assert block.cross is not None
             k, v = self._heads(project((block.cross.k, block.cross.v), states, deltas))
             cross.append((k, v))
-        num_rows = states.shape[0]
-        shape = (len(self._decoder), 2, num_rows * width, self._num_heads, max_tokens, self._head_size)
         lowest = torch.finfo(states.dtype).min
         visible = torch.zeros_like(attention_mask, dtype=states.dtype).masked_fill_(attention_mask == 0, lowest)
-        bias = self._decoder_bias(1, max_tokens, past_seen_tokens=max_tokens - 1).to(states.dtype)
-        return Decoding(states.new_empty(shape), cross, visible[:, None, None, :], bias, width)
+        return cross, visible[:, None, None, :]
 
-    def step(self, ids: Tensor, decodings: Sequence[Decoding], deltas: Deltas) -> Tensor:
+    def start(
+        self, states: Tensor, attention_mask: Tensor, deltas: AnyDeltas, *, width: int, max_tokens: int
+    ) -> Decoding:
+        """Room for ``width`` sequences of ``max_tokens`` per row, and what follows from the source."""
+        cross, visible = self.look(states, attention_mask, deltas)
+        cache = self.new_cache(states.shape[0] * width, max_tokens)
+        return Decoding(cache, cross, visible, self.position_bias(max_tokens), width)
+
+    def new_cache(self, num_sequences: int, max_tokens: int) -> Tensor:
+        """`Decoding.cache`, its numbers still to be written."""
+        shape = (len(self._decoder), 2, num_sequences, self._num_heads, max_tokens, self._head_size)
+        cache: Tensor = self._shared.new_empty(shape)
+        return cache
+
+    def position_bias(self, max_tokens: int) -> Tensor:
+        """`Decoding.position_bias`"""
+        bias: Tensor = self._decoder_bias(1, max_tokens, past_seen_tokens=max_tokens - 1)
+        return bias.to(self._shared.dtype)
+
+    def step(self, ids: Tensor, decodings: Sequence[Past], deltas: AnyDeltas) -> Tensor:
         """Feed the next token of every sequence (N,); logits (N, vocabulary) in fp32 for the one after.
 
         The sequences of several decodings lie one after the other: they share every linear, and each attends to
@@ -259,7 +306,7 @@ class Forward:
             x += self._merge(block.cross, mixed, x, deltas)
             x += _feed_forward(block.feed_forward, x, deltas)
         for decoding in decodings:
-            decoding.length += 1
+            decoding.advance()
         x = self._decoder_norm(x[:, 0])
         if self._output_scale is not None:
             x = x * self._output_scale
@@ -270,13 +317,13 @@ class Forward:
         shape = (self._num_heads, self._head_size)
         return [each.view(*each.shape[:2], *shape).transpose(1, 2) for each in projected]
 
-    def _merge(self, attention: Attention, mixed: Tensor, x: Tensor, deltas: Deltas) -> Tensor:
+    def _merge(self, attention: Attention, mixed: Tensor, x: Tensor, deltas: AnyDeltas) -> Tensor:
         """(N, H, T, D) -> (as x) through the output projection."""
         flat = mixed.transpose(1, 2).reshape(*x.shape[:2], self._num_heads * self._head_size)
         return project((attention.o,), flat, deltas)[0]
 
 
-def _each(decodings: Sequence[Decoding], tensors: Sequence[Tensor], attend: Callable[..., Tensor]) -> Tensor:
+def _each(decodings: Sequence[Past], tensors: Sequence[Tensor], attend: Callable[..., Tensor]) -> Tensor:
     """Each decoding's own attention for its own sequences."""
     if len(decodings) == 1:
         return attend(decodings[0], *tensors)
@@ -290,12 +337,20 @@ def _qkv(attention: Attention) -> tuple[Linear, ...]:
     return attention.q, attention.k, attention.v
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+def across(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, width: int) -> Tensor:
+    """Attention of one token each (R * W, H, 1, D) over the keys and values (R, H, S, D) of their rows."""
+    shape = q.shape
+    q = q.view(-1, width, *shape[1:]).squeeze(3).transpose(1, 2)
+    return attend(q, k, v, visible).transpose(1, 2).reshape(shape)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """T5's attention; ``bias`` is added to the scores."""
     # T5 does not divide the scores by sqrt(D): its initialisation takes care of that
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
 
 
-def _feed_forward(layer: FeedForward, x: Tensor, deltas: Deltas) -> Tensor:
+def _feed_forward(layer: FeedForward, x: Tensor, deltas: AnyDeltas) -> Tensor:
     first, *gate = project(layer.wi, layer.norm(x), deltas)
     hidden = layer.act(first)
     if gate:

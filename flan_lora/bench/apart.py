@@ -93,6 +93,8 @@ def _serve(pipe: Any, num_threads: int, make: Callable[..., Any], arguments: Any
             method, arguments, options = pipe.recv()
             start = time.perf_counter()
             result = getattr(system, method)(*arguments, **options)
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                torch.cuda.synchronize()
             pipe.send(Turn(time.perf_counter() - start, result))
     except EOFError:  # nobody asks any more
         return

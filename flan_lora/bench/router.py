@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,9 @@ class Options:
     """What to measure, and how long."""
 
     shape: str = "mini"
+    device: str = "cpu"
+    targets: str = "qv"
+    """Linears of the adapters (`stage.TARGETS`)."""
     rows: int = 16
     source_tokens: int = 64
     new_tokens: int = 16
@@ -68,7 +72,7 @@ def run(options: Options) -> Iterator[Finding]:
     """
     with tempfile.TemporaryDirectory(prefix="flan-lora-bench-") as folder:
         path = Path(folder)
-        stage = set_up(options.shape, path)
+        stage = set_up(options.shape, path, targets=options.targets, device=options.device)
         for measure in MEASURES:
             if measure in options.measures:
                 yield from _MEASURES[measure](stage, options, path)
@@ -143,24 +147,24 @@ def measure_merged(stage: Stage, options: Options, folder: Path) -> Iterator[Fin
 def measure_traffic(stage: Stage, options: Options, folder: Path) -> Iterator[Finding]:
     """Rows of random tasks, half to one and a half times as long, in the order of their arrival, all at once.
 
-    We take them as they come; PEFT a batch after the other; CTranslate2 each task's rows by themselves.
+    We take them as they come; PEFT a batch after the other; CTranslate2 each task's rows by themselves, on a CPU.
     """
     num_rows = options.num_requests
     lengths = [options.source_tokens * (1 + row % 3) // 2 for row in range(num_rows)]
     sources = [make_sources(1, length, seed=row)[0] for row, length in enumerate(lengths)]
     job = (sources, [number % NUM_TASKS for number in zipf(num_rows, NUM_TASKS, seed=1)], options.new_tokens)
-    paths = [_merged_once(stage, number, folder) for number in range(NUM_TASKS)]
-    with (
-        Apart(_ours, stage, max_rows=options.rows) as ours,
-        Apart(_peft, stage, batch_size=options.rows) as peft,
-        Apart(Merged, paths, batch_size=options.rows) as merged,
-    ):
-        systems = {"ours": ours, "peft": peft, "merged": merged}
+    with ExitStack() as stack:
+        systems = {"ours": stack.enter_context(Apart(_ours, stage, max_rows=options.rows))}
+        systems["peft"] = stack.enter_context(Apart(_peft, stage, batch_size=options.rows))
+        if has_merged(options.device):
+            paths = [_merged_once(stage, number, folder) for number in range(NUM_TASKS)]
+            systems["merged"] = stack.enter_context(Apart(Merged, paths, batch_size=options.rows))
         speeds, answers = _tokens_per_s(systems, job, num_rows * options.new_tokens, options.rounds)
-    for name, against, same in (
-        ("peft", "PEFT, same int8 base", ""),
-        ("merged", "CTranslate2 int8, per task", " (another int8)"),
-    ):
+    for name in [name for name in systems if name != "ours"]:
+        against, same = {
+            "peft": ("PEFT, same int8 base", ""),
+            "merged": ("CTranslate2 int8, per task", " (another int8)"),
+        }[name]
         pair = {"ours": speeds["ours"], name: speeds[name]}
         note = _agreement(answers["ours"], answers[name]) + same
         yield _compared(f"{NUM_TASKS}-task traffic, {num_rows} rows", pair, "tokens/s", against, note)
@@ -183,19 +187,28 @@ def measure_zipf(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
 
 
 def measure_memory(stage: Stage, options: Options, folder: Path) -> Iterator[Finding]:
-    """Peak resident memory of a process that loads and answers once, less that of the same imports alone."""
-    with Apart(_import_all) as nothing:
-        empty = nothing.peak_bytes()
-    merged = partial(Merged, [_merged_once(stage, 0, folder)], num_threads=1)
-    copy = _peak_bytes(options, 1, merged) - empty
+    """Peak memory of a process that loads and answers a batch.
+
+    On a CPU: resident, less that of the same imports alone; a merged copy is a model of CTranslate2's. On a GPU:
+    of tensors; a merged copy is the int8 base without adapters, in our engine.
+    """
+    if has_merged(options.device):
+        with Apart(_import_all) as nothing:
+            empty = nothing.peak_bytes()
+        merged = partial(Merged, [_merged_once(stage, 0, folder)], num_threads=1)
+        copy, name = _peak_bytes(options, [0], merged) - empty, "CTranslate2 int8"
+    else:
+        empty, name = 0, "merged int8"
+        bare = partial(_ours, stage, num_adapters=0, max_rows=options.rows)
+        copy = _peak_bytes(options, [None], bare)
     for num_adapters in (NUM_TASKS, 100):
         ours = partial(_ours, stage, num_adapters=num_adapters, num_slots=num_adapters + 1, max_rows=options.rows)
-        peak = _peak_bytes(options, num_adapters, ours) - empty
+        peak = _peak_bytes(options, range(num_adapters), ours) - empty
         yield Finding(
             f"peak memory, base + {num_adapters}",
             peak / 1e6,
             "MB",
-            f"{num_adapters} x CTranslate2 int8",
+            f"{num_adapters} x {name}",
             num_adapters * copy / 1e6,
             num_adapters * copy / peak,
             f"one merged copy {copy / 1e6:.0f} MB",
@@ -214,6 +227,11 @@ _MEASURES: dict[str, Callable[[Stage, Options, Path], Iterator[Finding]]] = {
 
 
 # Parts
+
+
+def has_merged(device: str) -> bool:
+    """Whether CTranslate2's merged models are compared: on a CPU. Its wheels want a CUDA older than torch's."""
+    return device == "cpu"
 
 
 def _ours(
@@ -279,11 +297,16 @@ def _partings(peft: Apart, sources: Ids, adapters: Sequence[int], ours: Ids, the
     )
 
 
-def _peak_bytes(options: Options, num_adapters: int, make: Callable[[], Any]) -> int:
-    """Of a process that makes a system, and answers a batch that uses all of its adapters."""
+def _peak_bytes(options: Options, adapters: Sequence[int | None], make: Callable[[], Any]) -> int:
+    """Of a process that makes a system, and answers a batch that uses all of these adapters."""
     sources = make_sources(options.rows, options.source_tokens)
+    used = [adapters[row % len(adapters)] for row in range(options.rows)]
+    if not has_merged(options.device):
+        with Apart(make) as system:
+            system.call("generate", sources, used, options.new_tokens)
+            return int(system.call("peak_gpu_bytes").result)
     with Apart(_beside_all_imports, make) as system:
-        system.call("generate", sources, spread(options.rows, num_adapters), options.new_tokens)
+        system.call("generate", sources, used, options.new_tokens)
         return system.peak_bytes()
 
 
@@ -304,18 +327,16 @@ def to_json(options: Options, findings: Sequence[Finding]) -> str:
     import dataclasses
     import platform
 
-    import torch
-
     versions = {
         name: __import__(name).__version__ for name in ("torch", "transformers", "peft", "bitsandbytes")
     } | {"python": platform.python_version()}
-    if {"merged", "traffic", "memory"} & set(options.measures):
+    if has_merged(options.device) and {"merged", "traffic", "memory"} & set(options.measures):
         versions["ctranslate2"] = __import__("ctranslate2").__version__
     return json.dumps(
         {
             "benchmark": "router",
             "date": time.strftime("%Y-%m-%d"),
-            "device": f"cpu, {torch.get_num_threads()} threads, {_instructions()}",
+            "device": _device(options.device),
             "versions": versions,
             "options": dataclasses.asdict(options),
             "findings": [dataclasses.asdict(finding) for finding in findings],
@@ -323,7 +344,9 @@ def to_json(options: Options, findings: Sequence[Finding]) -> str:
     )
 
 
-def _instructions() -> str:
+def _device(device: str) -> str:
     import torch
 
-    return str(torch.backends.cpu.get_cpu_capability())
+    if device == "cpu":
+        return f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    return torch.cuda.get_device_name(device)

@@ -26,8 +26,9 @@ SHAPES = {
     "large": {"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_heads": 16, "num_layers": 24},
 }
 """flan-t5's shapes by name (vocabulary 32,128); mini is the checkpoint that ships."""
-RANK, ALPHA, TARGETS = 16, 32, ("q", "v")
-"""q and v alone: 18.9 MB an adapter at large. The recipes' adapters have all linears, 73.1 MB."""
+RANK, ALPHA = 16, 32
+TARGETS = {"qv": ("q", "v"), "all": ("q", "k", "v", "o", "wi_0", "wi_1", "wo")}
+"""Linears of the adapters: q and v take 18.9 MB an adapter at large; all, as the recipes have it, 73.1 MB."""
 NUM_FILES = 16
 """Distinct adapters on disk; more names than that point to the same files."""
 
@@ -38,23 +39,25 @@ class Stage:
 
     base_path: Path
     adapter_paths: tuple[Path, ...]
+    device: str = "cpu"
+    """Of torch models; as torch spells it."""
 
     def adapter(self, number: int) -> Path:
         """The folder of the adapter of that number; they repeat after `NUM_FILES`."""
         return self.adapter_paths[number % len(self.adapter_paths)]
 
 
-def set_up(shape: str, folder: Path) -> Stage:
+def set_up(shape: str, folder: Path, *, targets: str = "qv", device: str = "cpu") -> Stage:
     """Write the base (where it is random) and the adapters."""
     base_path = _write_base(shape, folder)
-    linears = _linears(base_path)
-    adapters = tuple(_write_adapter(folder / f"adapter-{n}", n, linears) for n in range(NUM_FILES))
-    return Stage(base_path, adapters)
+    chosen = {name: size for name, size in _linears(base_path).items() if name.endswith(TARGETS[targets])}
+    adapters = tuple(_write_adapter(folder / f"adapter-{n}", n, chosen) for n in range(NUM_FILES))
+    return Stage(base_path, adapters, device)
 
 
 def open_staged(stage: Stage, quantization: Literal["int8", "bf16", "fp32"] = "int8") -> Base:
     """The base, unable to end an answer: every system writes as many tokens as it may."""
-    base = open_base(BaseSection(model=str(stage.base_path), quantization=quantization), device="cpu")
+    base = open_base(BaseSection(model=str(stage.base_path), quantization=quantization), device=stage.device)
     never_end(base.model)
     return base
 
@@ -117,22 +120,22 @@ def _linears(base_path: Path) -> Linears:
 
 
 def _write_adapter(folder: Path, seed: int, linears: Linears) -> Path:
-    """A PEFT folder with random A and B; B = 0 would be the base."""
+    """A PEFT folder with random A and B for these linears; B = 0 would be the base."""
     import torch
     from peft import LoraConfig
     from safetensors.torch import save_file
 
-    config = LoraConfig(task_type="SEQ_2_SEQ_LM", r=RANK, lora_alpha=ALPHA, target_modules=list(TARGETS))
+    modules = sorted({name.rsplit(".", 1)[-1] for name in linears})
+    config = LoraConfig(task_type="SEQ_2_SEQ_LM", r=RANK, lora_alpha=ALPHA, target_modules=modules)
     config.inference_mode = True
     folder.mkdir(parents=True)
     config.save_pretrained(folder)
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, (features_in, features_out) in linears.items():
-        if name.endswith(TARGETS):
-            key = f"base_model.model.{name}"
-            tensors[f"{key}.lora_A.weight"] = _random((RANK, features_in), features_in**-0.5, generator)
-            tensors[f"{key}.lora_B.weight"] = _random((features_out, RANK), 0.02, generator)
+        key = f"base_model.model.{name}"
+        tensors[f"{key}.lora_A.weight"] = _random((RANK, features_in), features_in**-0.5, generator)
+        tensors[f"{key}.lora_B.weight"] = _random((features_out, RANK), 0.02, generator)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     return folder
 

@@ -29,7 +29,8 @@ class Ours:
 
     def __init__(self, base: Base, stage: Stage, *, num_adapters: int, num_slots: int, max_rows: int) -> None:
         self._scheduler = Scheduler(Engine(base.model), max_rows=max_rows)
-        self.bank = Bank(base_linears(base.model), fingerprint=base.fingerprint, num_slots=num_slots)
+        linears = base_linears(base.model)
+        self.bank = Bank(linears, fingerprint=base.fingerprint, num_slots=num_slots, device=base.device)
         for number in range(num_adapters):
             self.bank.add(open_folder(str(number), stage.adapter(number)))
         for number in range(min(num_adapters, num_slots - 1)):
@@ -47,6 +48,10 @@ class Ours:
         """All that a batch needs before its first product."""
         with self.bank.lease([str(number)]) as lease:
             lease.gather([{str(number): 1.0}])
+
+    def peak_gpu_bytes(self) -> int:
+        """Most memory that tensors have taken on the GPU."""
+        return torch.cuda.max_memory_allocated()
 
     def load(self, name: str, path: Path) -> None:
         """From disk into service."""
@@ -89,7 +94,7 @@ class Peft:
         config = generation_config(
             self._base.model.config, self._base.tokenizer, max_new_tokens=new_tokens, num_beams=1
         )
-        batch = self._collate([{"input_ids": ids} for ids in sources])
+        batch = self._inputs(sources)
         names = [str(number) for number in adapters]
         if len(set(names)) == 1:
             self.activate(adapters[0])
@@ -102,9 +107,13 @@ class Peft:
     def lead(self, source: list[int], adapter: int, written: list[int], token: int, other: int) -> float:
         """How much likelier, in nats, a token is than another one after what was written."""
         self.activate(adapter)
-        batch = self._collate([{"input_ids": source}])
-        logits = self._model(**batch, decoder_input_ids=torch.tensor([[0, *written]])).logits[0, -1]
+        begun = torch.tensor([[0, *written]], device=self._base.device)
+        logits = self._model(**self._inputs([source]), decoder_input_ids=begun).logits[0, -1].float()
         return float(logits[token] - logits[other])
+
+    def _inputs(self, sources: Ids) -> dict[str, torch.Tensor]:
+        batch = self._collate([{"input_ids": ids} for ids in sources])
+        return {name: tensor.to(self._base.device) for name, tensor in batch.items()}
 
     def activate(self, number: int) -> None:
         """Walk the model and switch."""

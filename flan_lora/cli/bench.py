@@ -22,6 +22,14 @@ def bench() -> None:
     show_default=True,
     help="Of the base: mini as it ships; flan-t5's shapes with random weights.",
 )
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: the GPU when there is one.")
+@click.option(
+    "--targets",
+    type=click.Choice(["qv", "all"]),
+    default="qv",
+    show_default=True,
+    help="Linears of the adapters: q and v, or all as in the recipes.",
+)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Turns of every system.")
 @click.option("--rows", type=click.IntRange(min=1), default=16, show_default=True, help="Of a batch.")
 @click.option("--source-tokens", type=click.IntRange(min=2), default=64, show_default=True)
@@ -34,6 +42,8 @@ def bench() -> None:
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON line here too.")
 def router(
     shape: str,
+    device: str | None,
+    targets: str,
     rounds: int,
     rows: int,
     source_tokens: int,
@@ -54,16 +64,21 @@ def router(
       zipf      6, 100 and 1,000 adapters on disk          p95 latency
       memory    the base with 6 and 100 adapters           against as many merged models
 
-    merged, traffic and memory need CTranslate2: pip install 'flan-lora[bench]'.
+    On a CPU merged, traffic and memory need CTranslate2: pip install 'flan-lora[bench]'. On a GPU there is no
+    merged, traffic is held against PEFT, and memory against copies of the int8 base.
     """
-    from flan_lora.bench.router import MEASURES, Options, run, to_json
+    from flan_lora.bench.router import MEASURES, Options, has_merged, run, to_json
+    from flan_lora.devices import choose_device
     from flan_lora.errors import DataError
 
     if unknown := [name for name in (*measures, *skipped) if name not in MEASURES]:
         raise DataError(f"no measure {unknown[0]!r}: there are {', '.join(MEASURES)}.")
-    chosen = tuple(name for name in measures or MEASURES if name not in skipped)
     _quiet_transformers()
-    options = Options(shape, rows, source_tokens, new_tokens, rounds, requests, measures=chosen)
+    kind = choose_device("int8", device)[0].type
+    chosen = tuple(name for name in measures or MEASURES if name not in skipped)
+    if not has_merged(kind):
+        chosen = tuple(name for name in chosen if name != "merged")
+    options = Options(shape, kind, targets, rows, source_tokens, new_tokens, rounds, requests, measures=chosen)
     findings = []
     for finding in run(options):
         findings.append(finding)

@@ -28,6 +28,7 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "all": {"r": 2, "lora_alpha": 3, "target_modules": ALL},
     "rs": {"r": 7, "lora_alpha": 5, "target_modules": ["k", "o", "wo"], "use_rslora": True},
 }
+GPU = pytest.mark.gpu
 BASES: dict[str, dict[str, Any]] = {
     "gated": {},
     "one head, deep": {"num_heads": 1, "d_kv": 32, "num_layers": 3, "num_decoder_layers": 1},
@@ -45,10 +46,17 @@ def make_base(seed: int, **overrides: Any) -> T5ForConditionalGeneration:
 class Served:
     """One base with its adapters, in our engine and in PEFT."""
 
-    def __init__(self, base: T5ForConditionalGeneration, path: Path, adapters: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        base: T5ForConditionalGeneration,
+        path: Path,
+        adapters: dict[str, dict[str, Any]],
+        *,
+        boards: bool | None = None,
+    ) -> None:
         self.base, self.path = base, path
-        self.engine = Engine(base)
-        self.bank = Bank(base_linears(base), fingerprint="x" * 64)
+        self.engine = Engine(base, boards=boards)
+        self.bank = Bank(base_linears(base), fingerprint="x" * 64, device=base.device)
         self.peft: dict[str | None, Any] = {None: base}
         for seed, (name, lora) in enumerate(adapters.items()):
             self.bank.add(open_folder(name, self._save(path / name, seed, lora)))
@@ -74,12 +82,16 @@ class Served:
             self.base.config, TOKENIZER, max_new_tokens=request.max_new_tokens, num_beams=request.num_beams
         )
         config.num_return_sequences = request.num_return_sequences
-        batch = Collator(0, 0)([{"input_ids": list(request.input_ids)}])
+        batch = self.inputs(request)
         processors = [request.constraint] if request.constraint else None
         model = self.peft[next(iter(request.mix), None)]
         with torch.inference_mode():
             ids = model.generate(**batch, generation_config=config, logits_processor=processors)
         return [until_eos(row[1:]) for row in ids.tolist()]
+
+    def inputs(self, request: Request) -> dict[str, torch.Tensor]:
+        batch = Collator(0, 0)([{"input_ids": list(request.input_ids)}])
+        return {name: tensor.to(self.base.device) for name, tensor in batch.items()}
 
 
 def until_eos(ids: list[int]) -> list[int]:
@@ -99,10 +111,19 @@ def random_requests(seed: int, num: int, names: Sequence[str | None], **fields: 
     return requests
 
 
-@pytest.fixture(scope="module", params=list(BASES), ids=list(BASES))
+@pytest.fixture(
+    scope="module",
+    params=[
+        *((name, "cpu", False) for name in BASES),
+        ("gated", "cpu", True),
+        *(pytest.param((name, "cuda", True), marks=GPU) for name in BASES),
+    ],
+    ids=lambda param: f"{param[0]}, {param[1]}{', boards' if param[2] else ''}",
+)
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    base = make_base(list(BASES).index(request.param), **BASES[request.param])
-    return Served(base, tmp_path_factory.mktemp("adapters"), ADAPTERS)
+    name, device, boards = request.param
+    base = make_base(list(BASES).index(name), **BASES[name]).to(device)
+    return Served(base, tmp_path_factory.mktemp("adapters"), ADAPTERS, boards=boards)
 
 
 def assert_equal_tokens(served: Served, requests: Sequence[Request]) -> None:
@@ -173,9 +194,10 @@ def test_many_beams_that_end_at_once_are_generates(tmp_path: Path) -> None:
 def assert_log_probs_are_the_models(served: Served, requests: Sequence[Request]) -> None:
     """Against the loss of PEFT's model on the same answer."""
     for request, (answer,) in zip(requests, served.ours(requests), strict=True):
-        model, labels = served.peft[next(iter(request.mix), None)], torch.tensor([answer.ids])
+        model = served.peft[next(iter(request.mix), None)]
+        labels = torch.tensor([answer.ids], device=served.base.device)
         with torch.inference_mode():
-            loss = model(input_ids=torch.tensor([list(request.input_ids)]), labels=labels).loss
+            loss = model(**served.inputs(request), labels=labels).loss
         assert answer.log_prob == pytest.approx(-loss.item() * len(answer.ids), abs=1e-3)
 
 
@@ -193,9 +215,8 @@ def test_label_probabilities_are_the_models_own(served: Served) -> None:
         scores = []
         for ids in labels.labels:
             with torch.inference_mode():
-                loss = served.peft["all"](
-                    input_ids=torch.tensor([list(request.input_ids)]), labels=torch.tensor([ids])
-                ).loss
+                target = torch.tensor([ids], device=served.base.device)
+                loss = served.peft["all"](**served.inputs(request), labels=target).loss
             scores.append(-loss.item() * len(ids))
         expected = torch.tensor(scores).softmax(0).tolist()
         assert list(row) == ["joy", "sad", "sadness"]

@@ -18,7 +18,7 @@ MAP = (
     "errors files heap openmp hub metrics predictions significance calibration indic tasks zero_shot specimens"
     " comparison recipe peft_config run manifest adapter encode windows rows sources auxiliary token_cache"
     " data inspection lint devices fingerprint base estimate doctor decode evaluate sampler callbacks"
-    " trackers train store merge export emissions journal lora bank forward request cohort engine"
+    " trackers train store merge export emissions journal lora deltas bank forward board request cohort engine"
     " scheduler signature router answer_file routing bench server polarity archive contest head_to_head"
     " plots report outcome factory upload page report_files cli __init__ __main__"
 ).split()
@@ -29,8 +29,10 @@ TRAINING, SERVING = (
     {"train", "data", "factory"},
     {
         "lora",
+        "deltas",
         "bank",
         "forward",
+        "board",
         "request",
         "cohort",
         "engine",

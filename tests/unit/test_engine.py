@@ -9,10 +9,11 @@ import pytest
 import torch
 from transformers import T5ForConditionalGeneration
 
-from flan_lora.bank import NO_DELTAS, Bank, Lease, Mix
+from flan_lora.bank import Bank, Lease, Mix
 from flan_lora.base import Base, open_base
 from flan_lora.cohort import Row
 from flan_lora.decode import label_constraint
+from flan_lora.deltas import NO_DELTAS
 from flan_lora.engine import Batch, Engine
 from flan_lora.errors import AdapterError, RequestError
 from flan_lora.forward import Forward, project
@@ -49,15 +50,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine(soft_base())
+@pytest.fixture(
+    scope="module",
+    params=[("cpu", False), ("cpu", True), pytest.param(("cuda", True), marks=pytest.mark.gpu)],
+    ids=["cpu", "boards", "cuda"],
+)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    device, boards = request.param
+    return Engine(soft_base().to(device), boards=boards)
 
 
 @pytest.fixture(scope="module")
-def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+def bank(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Bank:
     path = tmp_path_factory.mktemp("adapters")
-    bank = Bank(base_linears(tiny_t5()), fingerprint="x" * 64)
+    bank = Bank(base_linears(tiny_t5()), fingerprint="x" * 64, device=engine.device)
     for seed, name in enumerate(("one", "two")):
         bank.add(open_folder(name, stage(path / name, seed)))
     return bank
@@ -71,12 +77,15 @@ def base(request: pytest.FixtureRequest, checkpoint: Path) -> Base:
 # The weights of a base
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_int8_linears_agree_with_bitsandbytes_at_threshold_0(checkpoint: Path, dtype: torch.dtype) -> None:
-    base = open_base(spec_of(checkpoint, "int8"), device="cpu").model
+def test_int8_linears_agree_with_bitsandbytes_at_threshold_0(
+    checkpoint: Path, dtype: torch.dtype, device: str
+) -> None:
+    base = open_base(spec_of(checkpoint, "int8"), device=device).model
     module = base.decoder.block[0].layer[1].EncDecAttention.q
     linear = Forward(base)._decoder[0].cross.q  # type: ignore[union-attr]
-    x = (torch.randn(3, 5, 32) * torch.logspace(-3, 3, 15).view(3, 5, 1)).to(dtype)
+    x = (torch.randn(3, 5, 32) * torch.logspace(-3, 3, 15).view(3, 5, 1)).to(device, dtype)
     expected = module(x)
     assert linear.weight.dtype == torch.int8 and module.state.threshold == 0.0
     assert expected.abs().max() > 100
@@ -97,8 +106,8 @@ def test_logits_are_the_base_models(base: Base) -> None:
     torch.testing.assert_close(torch.stack(steps, dim=1), expected, rtol=0, atol=tolerance)
 
 
-def test_nothing_of_the_base_is_written(checkpoint: Path, bank: Bank) -> None:
-    base = open_base(spec_of(checkpoint, "int8"), device="cpu").model
+def test_nothing_of_the_base_is_written(checkpoint: Path, bank: Bank, engine: Engine) -> None:
+    base = open_base(spec_of(checkpoint, "int8"), device=str(engine.device)).model
     before = {name: tensor.clone() for name, tensor in base.named_parameters()}
     engine = Engine(base)
     generate(engine, Request(source(1, 9), {"one": 1.0}, 5), Request(source(2, 5), {}, 5, num_beams=2), bank=bank)

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 import pytest
 from torch import Tensor
 
-from flan_lora.bank import Deltas, Lease
+from flan_lora.bank import Lease
+from flan_lora.board import Boards
 from flan_lora.cohort import Cohort, Row
+from flan_lora.deltas import Deltas
 from flan_lora.engine import Engine
 from flan_lora.request import Request, Sampling
 from flan_lora.scheduler import Scheduler, Served
@@ -29,9 +31,9 @@ class Slow(Engine):
         super().__init__(tiny_t5())
         self._step_s, self._fails_at = step_s, fails_at
 
-    def start(self, rows: Sequence[Row]) -> Cohort:
+    def start(self, rows: Sequence[Row], boards: Boards | None) -> Cohort:
         self._check(rows, "join")
-        return super().start(rows)
+        return super().start(rows, boards)
 
     def step(self, cohorts: Sequence[Cohort], deltas: Deltas) -> list[Tensor]:
         time.sleep(self._step_s)
