@@ -7,8 +7,10 @@ worker begins with the first row and ends when none has come for a while. Knows 
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +24,8 @@ from flan_lora.request import Answer, Request
 _IDLE_S = 2.0
 """How long a worker without work waits before it ends. A new one costs a tenth of a millisecond."""
 _PATIENCE_S = 30.0
-"""How long an interrupted caller waits for its rows to leave the batch: one step, on any sane machine."""
+"""How long an interrupted caller waits for its rows to leave the batch, and the interpreter's exit for the workers
+to end: one step, on any sane machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,19 @@ class _Call:
         self.error, self.is_given_up = error, True
 
 
+_schedulers: weakref.WeakSet[Scheduler] = weakref.WeakSet()
+_workers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """A thread that the interpreter's exit kills within torch takes the process down with it (SIGABRT)."""
+    for scheduler in list(_schedulers):
+        scheduler.end()
+    for worker in list(_workers):
+        worker.join(_PATIENCE_S)
+
+
 class Scheduler:
     """The running batch of one engine."""
 
@@ -98,7 +114,9 @@ class Scheduler:
         self._waiting: deque[Row] = deque()
         self._calls: dict[Row, _Call] = {}  # of every row that waits or runs
         self._worker: threading.Thread | None = None
+        self._is_ending = False
         self._traffic = Traffic()
+        _schedulers.add(self)
 
     @property
     def traffic(self) -> Traffic:
@@ -121,8 +139,9 @@ class Scheduler:
         with self._changed:
             self._calls.update(dict.fromkeys(call.rows, call))
             self._waiting.extend(call.rows)
-            if self._worker is None:
+            if self._worker is None and not self._is_ending:
                 self._worker = threading.Thread(target=self._work, name="flan-lora-batch", daemon=True)
+                _workers.add(self._worker)
                 self._worker.start()
             self._changed.notify_all()
         release_threads()
@@ -135,6 +154,15 @@ class Scheduler:
         if call.error is not None:
             raise call.error
         return [call.served[row] for row in call.rows]
+
+    def end(self) -> None:
+        """Let the worker stop after its step. Who still waits then waits for ever: for the interpreter's exit."""
+        self._is_ending = True
+        if (
+            self._worker is not None and self._worker.is_alive()
+        ):  # not in a forked child, where the lock may be stuck
+            with self._changed:
+                self._changed.notify_all()
 
     # The worker
 
@@ -178,12 +206,14 @@ class Scheduler:
         """Rows to let in before the next step; waits while there are none at all, None when none has come."""
         with self._changed:
             self._let_go(batch)
-            while not self._waiting and not batch.num_rows:
+            while not self._is_ending and not self._waiting and not batch.num_rows:
                 release_threads()
                 if not self._changed.wait(_IDLE_S) and not self._waiting:
                     self._worker = None
                     return None
                 self._let_go(batch)
+            if self._is_ending:
+                return None
             num_free = max(self._max_rows - batch.num_rows, 0)
             return [self._waiting.popleft() for _ in range(min(num_free, len(self._waiting)))]
 

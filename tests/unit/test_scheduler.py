@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from torch import Tensor
@@ -19,6 +22,7 @@ from flan_lora.request import Request, Sampling
 from flan_lora.scheduler import Scheduler, Served
 from tests.tiny import tiny_t5
 
+ROOT = Path(__file__).resolve().parents[2]
 BARE = Lease(None, {})
 POISON = 99
 """A source token at which `Slow` fails."""
@@ -188,3 +192,22 @@ def test_a_bug_of_the_worker_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPat
         scheduler.run([request(1)], BARE)
     monkeypatch.undo()
     assert ids(scheduler.run([request(1)], BARE)) == alone([request(1)])
+
+
+def test_a_program_may_end_while_rows_are_under_way() -> None:
+    """Killed within torch the worker would abort the process."""
+    program = """
+import threading, time
+from tests.unit.test_scheduler import BARE, Engine, Scheduler, request, tiny_t5
+scheduler = Scheduler(Engine(tiny_t5()))
+def ask():
+    while True:
+        scheduler.run([request(seed) for seed in range(4)], BARE)
+threading.Thread(target=ask, daemon=True).start()
+time.sleep(0.2)
+assert scheduler.traffic.num_steps
+"""
+    for _ in range(3):
+        command = [sys.executable, "-c", program]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert (ended.returncode, ended.stderr) == (0, "")
