@@ -1,78 +1,26 @@
-"""Rows that decode in seats of a fixed shape, so that a GPU can replay one captured step for whoever sits there.
+"""Rows that decode in seats of a fixed shape: rows come and go, and each step is the same for the machine.
 
-A step of flan-t5-large is thousands of small kernels, and launching them takes a GPU's host several times as long
-as running them. A board has room for so many rows, sources and tokens; rows come and go, each with its own
-adapters, source and position, and none of that is known when the step is captured. Knows tensors and slot numbers;
-never a request, an adapter's name or a thread.
-Source: CUDA graphs, https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/; the seats are those of
-continuous batching (Orca, https://www.usenix.org/conference/osdi22/presentation/yu).
+Who sits where, with which adapters, source and position, stands in tensors that are written between two steps.
+Knows tensors and slot numbers; never a request, an adapter's name or a thread.
+Source: the seats are those of continuous batching (Orca, https://www.usenix.org/conference/osdi22/presentation/yu).
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from flan_lora.deltas import NO_DELTAS, Gathered, Slots, Update, slot_numbers
+from flan_lora.deltas import NO_DELTAS, Slots, Update
+from flan_lora.fixed import Idle, Shape, numbered, power, replayable
 from flan_lora.forward import Forward, across, attend
+from flan_lora.reader import reading
 
 _FEWEST_SOURCES, _FEWEST_TOKENS = 64, 32
-_IDLE_BYTES = 2 << 30
-"""Of boards that wait for rows of their shape; those that waited longest are freed."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a board has room for. Few different ones: each is captured once."""
-
-    rows: int
-    width: int
-    """Sequences per row."""
-    source: int
-    """Tokens of a row's source."""
-    tokens: int
-    """Generated, at most."""
-    updates: int
-    """Adapters of a row."""
-    is_weighted: bool
-    """Whether updates may have other weights than 1."""
-
-    @staticmethod
-    def of(updates: Sequence[tuple[Update, ...]], *, width: int, source: int, tokens: int) -> Shape:
-        """What rows with these updates need."""
-        most = max(map(len, updates), default=0)
-        is_weighted = any(update.weight != 1 for row in updates for update in row)
-        return Shape(len(updates), width, source, tokens, most, is_weighted)
-
-    def rounded(self) -> Shape:
-        """Up to what is made."""
-        return replace(
-            self,
-            rows=_power(4, self.rows, 1),
-            source=_power(2, self.source, _FEWEST_SOURCES),
-            tokens=_power(2, self.tokens, _FEWEST_TOKENS),
-            updates=_power(2, self.updates, 1),
-        )
-
-    def serves(self, other: Shape) -> bool:
-        """Whether rows of the other shape can sit here, as far as there are seats."""
-        return (
-            self.width == other.width
-            and self.source >= other.source
-            and self.tokens >= other.tokens
-            and self.updates >= other.updates
-            and self.is_weighted >= other.is_weighted
-        )
-
-
-def _power(base: int, number: int, least: int) -> int:
-    while least < number:
-        least *= base
-    return least
+_FEW_ROWS = 16
+"""Up to which empty seats cost next to nothing."""
 
 
 class Board:
@@ -97,9 +45,9 @@ class Board:
         self._places = torch.arange(shape.tokens, device=forward.device)
         self._bias = forward.position_bias(shape.tokens)[0, :, 0]  # (H, T)
         self._free = list(range(shape.rows - 1, -1, -1))
-        self._gathered = None if slots is None else self._empty_updates(slots)
+        self._deltas = None if slots is None else numbered(slots, shape)
         self._now = self._now_bias = Tensor()
-        self._replay = self._captured() if forward.device.type == "cuda" else self._run
+        self._replay = replayable(self._run, forward.device)
 
     @property
     def num_free(self) -> int:
@@ -115,6 +63,16 @@ class Board:
     def size_bytes(self) -> int:
         """Of what it remembers, which is nearly all."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (self._cache, self._cross))
+
+    def serves(self, shape: Shape) -> bool:
+        """Whether rows of a shape can sit here, as far as there are seats."""
+        return (
+            self.shape.width == shape.width
+            and self.shape.source >= shape.source
+            and self.shape.tokens >= shape.tokens
+            and self.shape.updates >= shape.updates
+            and self.shape.is_weighted >= shape.is_weighted
+        )
 
     def seat(
         self, cross: Sequence[tuple[Tensor, Tensor]], visible: Tensor, updates: Sequence[tuple[Update, ...]]
@@ -132,11 +90,8 @@ class Board:
         self._visible[..., :length].index_copy_(0, rows, visible)
         pairs = torch.stack([torch.stack(pair) for pair in cross])
         self._cross[..., :length, :].index_copy_(2, rows, pairs)
-        if self._gathered is not None:
-            places, weights = slot_numbers(updates, self.shape.updates)
-            self._gathered.numbers.index_copy_(0, rows, places.to(rows.device))
-            if self._gathered.weights is not None:
-                self._gathered.weights.index_copy_(0, rows, weights.to(self._gathered.weights))
+        if self._deltas is not None:
+            self._deltas.write(rows, updates)
         return Seats(self, numbers)
 
     def leave(self, rows: Sequence[int]) -> None:
@@ -179,7 +134,7 @@ class Board:
     def _run(self) -> None:
         self._now = self._positions.repeat_interleave(self.shape.width)[:, None, None, None]
         self._now_bias = self._look_back_bias()
-        self.logits = self._forward.step(self.ids, [self], self._gathered or NO_DELTAS)
+        self.logits = self._forward.step(self.ids, [self], self._deltas or NO_DELTAS)
 
     def _look_back_bias(self) -> Tensor:
         """(R * W, H, 1, T) for the position of each row: the tail of the last token's, as `Decoding` has it."""
@@ -188,26 +143,6 @@ class Board:
         bias = self._bias[:, behind.clamp(max=last)].transpose(0, 1)
         bias = bias.masked_fill((behind > last)[:, None], torch.finfo(bias.dtype).min)
         return bias.repeat_interleave(self.shape.width, dim=0)[:, :, None]
-
-    def _captured(self) -> Callable[[], None]:
-        """The step as one CUDA graph, which reads and writes the tensors of this board where they are."""
-        stream = torch.cuda.Stream(self.ids.device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(self.ids.device))
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.ids.device), torch.cuda.stream(stream):
-            self._run()  # kernels are loaded and workspaces made, which cannot be captured
-            graph.capture_begin(capture_error_mode="thread_local")  # other threads may use the GPU meanwhile
-            try:
-                self._run()
-            finally:
-                graph.capture_end()
-        torch.cuda.current_stream(self.ids.device).wait_stream(stream)
-        return graph.replay
-
-    def _empty_updates(self, slots: Slots) -> Gathered:
-        shape = self.shape.rows, self.shape.updates
-        weights = torch.ones(shape) if self.shape.is_weighted else None
-        return Gathered(slots, torch.zeros(shape, dtype=torch.int64), weights)
 
 
 class Seats:
@@ -265,38 +200,32 @@ class Seats:
         )
 
 
-class IdleBoards:
-    """Boards that nobody sits at, of one base. Any number of threads may take them and give them back."""
-
-    def __init__(self, max_bytes: int = _IDLE_BYTES) -> None:
-        self._lock, self._max_bytes = threading.Lock(), max_bytes
-        self._boards: list[Board] = []  # the longest unused first
-
-    def take(self, shape: Shape, slots: Slots | None) -> Board | None:
-        """One of this shape over these slots."""
-        with self._lock:
-            for board in self._boards:
-                if board.shape == shape and board.slots is slots:
-                    self._boards.remove(board)
-                    return board
-        return None
-
-    def give(self, board: Board) -> None:
-        """Keep it for as long as there is room; those over slots that have been replaced go at once."""
-        with self._lock:
-            if board.slots is not None:
-                self._boards = [each for each in self._boards if each.slots in (None, board.slots)]
-            self._boards.append(board)
-            while sum(each.size_bytes for each in self._boards) > self._max_bytes:
-                self._boards.pop(0)
-
-
 class Boards:
     """The boards of one batch. For one thread."""
 
-    def __init__(self, forward: Forward, idle: IdleBoards) -> None:
+    def __init__(self, forward: Forward, idle: Idle) -> None:
         self._forward, self._idle = forward, idle
         self._open: list[Board] = []
+
+    def start(
+        self,
+        input_ids: Tensor,
+        mask: Tensor,
+        updates: Sequence[tuple[Update, ...]],
+        slots: Slots | None,
+        *,
+        width: int,
+        max_tokens: int,
+    ) -> Seats:
+        """Read the sources of some rows, (R, S) padded right, and find seats for them.
+
+        Args:
+            updates, slots: of the rows' adapters, and where they lie.
+            width: sequences per row.
+        """
+        with reading(self._forward, self._idle, input_ids, mask, updates, slots) as (cross, visible):
+            shape = Shape.of(updates, width=width, source=visible.shape[-1], tokens=max_tokens)
+            return self.with_seats(shape, slots).seat(cross, visible, updates)
 
     def with_seats(self, shape: Shape, slots: Slots | None) -> Board:
         """A board for the rows of this shape: one that is in use if it has seats for all of them.
@@ -304,13 +233,13 @@ class Boards:
         Else one with seats for the rows of that shape that are under way, too: so few boards are in use at a time,
         whatever the order in which rows come.
         """
-        alike = [board for board in self._open if board.slots is slots and board.shape.serves(shape)]
+        alike = [board for board in self._open if board.slots is slots and board.serves(shape)]
         for board in alike:
             if board.num_free >= shape.rows:
                 return board
         num_seated = sum(board.shape.rows - board.num_free for board in alike)
-        made = replace(shape, rows=shape.rows + num_seated).rounded()
-        board = self._idle.take(made, slots) or Board(self._forward, made, slots)
+        made = _rounded(replace(shape, rows=shape.rows + num_seated))
+        board = self._idle.take(Board, self._forward, made, slots)
         self._open.append(board)
         return board
 
@@ -327,3 +256,14 @@ class Boards:
         for board in [board for board in self._open if board.is_empty]:
             self._open.remove(board)
             self._idle.give(board)
+
+
+def _rounded(shape: Shape) -> Shape:
+    """Up to what boards are made for."""
+    return replace(
+        shape,
+        rows=power(4, shape.rows, 1) if shape.rows <= _FEW_ROWS else power(2, shape.rows, _FEW_ROWS),
+        source=power(2, shape.source, _FEWEST_SOURCES),
+        tokens=power(2, shape.tokens, _FEWEST_TOKENS),
+        updates=power(2, shape.updates, 1),
+    )

@@ -5,13 +5,18 @@ Knows tensors and slot numbers; never an adapter's name, a file or a token.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from flan_lora.lora import AdapterWeights, Linears
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,16 +103,12 @@ class Update:
     weight: float
 
 
-_MANY_SEGMENTS = 2
-"""More than these are gathered on a GPU: four launches per linear for all, in place of two for each."""
-
-
 class Deltas:
     """The updates of the rows of a batch: ``add`` is all that a linear of the base ever sees.
 
     Neighbours with the same updates are one segment, one pair of small products per linear. Nothing is copied:
     each segment reads its adapters where they lie, and they may lie in slots of different layouts. Only on a GPU,
-    where launching a product takes longer than to copy what it reads, many segments are `Gathered` instead.
+    where launching a product takes longer than running it, rows whose adapters lie together are `Numbered`.
     """
 
     def __init__(self, rows: Sequence[tuple[Update, ...]]) -> None:
@@ -121,15 +122,13 @@ class Deltas:
         distinct = {update for _, _, updates in self._segments for update in updates}
         self._linears = frozenset[str]().union(*(update.linears for update in distinct))
         self._dtype = next((update.slots.rows.dtype for update in distinct), None)
-        self._gathered: Gathered | None = None
         slots = {id(update.slots): update.slots for update in distinct}
-        self._to_gather = None  # the slots to do it from
-        if len(self._segments) > _MANY_SEGMENTS and len(slots) == 1:
-            (only,) = slots.values()
-            self._to_gather = only if only.rows.is_cuda else None
+        self._slots = next(iter(slots.values())) if len(slots) == 1 else None
 
     def cast(self, x: Tensor) -> Tensor:
         """``x`` in the dtype of the updates, once for all linears that read it; as it is if none will."""
+        if self._numbered is not None:
+            return self._numbered.cast(x)
         return x if self._dtype is None else x.to(self._dtype)
 
     def add(self, linear: str, x: Tensor, out: Tensor) -> Tensor:
@@ -142,12 +141,8 @@ class Deltas:
         """
         if linear not in self._linears:
             return out
-        if self._to_gather is not None:
-            if self._gathered is None:
-                numbers, weights = slot_numbers(self._rows)
-                is_plain = bool((weights == 1).all())
-                self._gathered = Gathered(self._to_gather, numbers, None if is_plain else weights)
-            return self._gathered.add(linear, x, out)
+        if self._numbered is not None:
+            return self._numbered.add(linear, x, out)
         flat, result = x.reshape(-1, x.shape[-1]), out.view(-1, out.shape[-1])
         per_row = flat.shape[0] // len(self._rows)
         for start, stop, updates in self._segments:
@@ -171,63 +166,102 @@ class Deltas:
         """One row per sequence, where each row decodes ``width`` of them."""
         return self if width == 1 else Deltas([updates for updates in self._rows for _ in range(width)])
 
+    @cached_property
+    def _numbered(self) -> Numbered | None:
+        slots = self._slots
+        return Numbered.of(slots, self._rows) if slots is not None and slots.rows.is_cuda else None
+
     @staticmethod
     def joined(parts: Sequence[Deltas]) -> Deltas:
         """The rows of several, one after the other."""
         return parts[0] if len(parts) == 1 else Deltas([updates for part in parts for updates in part._rows])
 
 
-class Gathered:
+class Numbered:
     """The updates of rows by the numbers of their slots: the same launches whatever those are, for all at once.
 
     The numbers may be changed in place between two uses, which is what lets a GPU replay them.
     """
 
-    def __init__(self, slots: Slots, numbers: Tensor, weights: Tensor | None) -> None:
-        """
+    def __init__(self, slots: Slots, num_rows: int, num_updates: int, *, is_weighted: bool) -> None:
+        """The bare base for every row.
+
         Args:
-            numbers: of the slots, (R rows, K updates of each) int64; slot 0 for want of one.
-            weights: of the updates, (R, K); None is 1 for all.
+            num_updates: of a row, at most.
+            is_weighted: whether an update may have another weight than 1.
         """
         self._slots = slots
-        self.numbers = numbers.to(slots.rows.device)
-        self.weights = None if weights is None else weights.to(slots.rows)
+        self._numbers = torch.zeros(num_rows, num_updates, dtype=torch.int64, device=slots.rows.device)
+        self._weights = slots.rows.new_ones(num_rows, num_updates) if is_weighted else None
+        self._kernels = _kernels() if slots.rows.is_cuda else None
+
+    @staticmethod
+    def of(slots: Slots, rows: Sequence[tuple[Update, ...]]) -> Numbered:
+        """These rows, whose updates lie in these slots."""
+        is_weighted = any(update.weight != 1 for updates in rows for update in updates)
+        numbered = Numbered(slots, len(rows), max(map(len, rows), default=0), is_weighted=is_weighted)
+        numbered.write(torch.arange(len(rows), device=slots.rows.device), rows)
+        return numbered
+
+    def write(self, rows: Tensor, updates: Sequence[tuple[Update, ...]]) -> None:
+        """Let rows (N,) have these updates from now on."""
+        shape = len(updates), self._numbers.shape[1]
+        numbers, weights = torch.zeros(shape, dtype=torch.int64), torch.ones(shape)
+        for row, own in enumerate(updates):
+            for place, update in enumerate(own):
+                numbers[row, place], weights[row, place] = update.slot, update.weight
+        self._numbers.index_copy_(0, rows, numbers.to(rows.device))
+        if self._weights is not None:
+            self._weights.index_copy_(0, rows, weights.to(self._weights))
 
     def cast(self, x: Tensor) -> Tensor:
         """As `Deltas.cast`."""
-        return x.to(self._slots.rows.dtype)
+        return x if self._kernels is not None else x.to(self._slots.rows.dtype)
 
     def add(self, linear: str, x: Tensor, out: Tensor) -> Tensor:
         """As `Deltas.add`."""
-        layout, (num_rows, num_updates) = self._slots.layout, self.numbers.shape
+        layout, slots = self._slots.layout, self._slots.rows
         if linear not in layout.linears:
             return out
+        if self._kernels is None:
+            self._add_gathered(layout.part(slots, linear), linear, x, out)
+        else:
+            flat, result = x.reshape(-1, x.shape[-1]).contiguous(), out.view(-1, out.shape[-1])
+            at = layout.starts[linear], layout.rank
+            self._kernels.add(slots, *at, self._numbers, self._weights, flat, result)
+        return out
+
+    def _add_gathered(self, part: Tensor, linear: str, x: Tensor, out: Tensor) -> None:
+        """Copy each row's A and B together, then two batched products per update."""
+        num_rows, num_updates = self._numbers.shape
         x, result = x.reshape(num_rows, -1, x.shape[-1]), out.view(num_rows, -1, out.shape[-1])
-        part = layout.part(self._slots.rows, linear)
         for update in range(num_updates):
-            a, b = layout.views(part.index_select(0, self.numbers[:, update]), linear)
+            own = part.index_select(0, self._numbers[:, update])
+            a, b = self._slots.layout.views(own, linear)
             low = torch.bmm(x, a.transpose(1, 2))
-            if self.weights is not None:
-                low *= self.weights[:, update, None, None]
+            if self._weights is not None:
+                low *= self._weights[:, update, None, None]
             if result.dtype == low.dtype:
                 result.baddbmm_(low, b)
             else:  # summed in the update's dtype, then rounded once
                 result += torch.bmm(low, b)
-        return out
 
 
-def slot_numbers(rows: Sequence[tuple[Update, ...]], most: int | None = None) -> tuple[Tensor, Tensor]:
-    """Numbers of slots and weights of updates (R, K), for rows whose updates lie in the same slots.
+@cache
+def _kernels() -> ModuleType | None:
+    """`flan_lora.bgmv` if it works on this GPU: it takes Triton and, to build its launcher, a C compiler."""
+    try:
+        from flan_lora import bgmv
 
-    Args:
-        most: K, at least the most updates of a row; None is just that.
-    """
-    shape = len(rows), max(map(len, rows), default=0) if most is None else most
-    numbers, weights = torch.zeros(shape, dtype=torch.int64), torch.ones(shape)
-    for row, updates in enumerate(rows):
-        for place, update in enumerate(updates):
-            numbers[row, place], weights[row, place] = update.slot, update.weight
-    return numbers, weights
+        bgmv.try_out()
+    except Exception as error:
+        log.warning(
+            "the Triton kernels for adapters do not work here (%s: %s), so they are gathered, which is slower",
+            type(error).__name__,
+            str(error).splitlines()[0] if str(error) else "no reason given",
+        )
+        return None
+    return bgmv
 
 
 NO_DELTAS = Deltas(())

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from flan_lora.bank import Lease
-from flan_lora.board import Boards, IdleBoards, Seats, Shape
+from flan_lora.board import Boards, Seats
 from flan_lora.cohort import Beams, Cohort, Memory, Outcome, Row, Sequences
 from flan_lora.deltas import NO_DELTAS, Deltas
 from flan_lora.encode import Collator
+from flan_lora.fixed import Idle
 from flan_lora.forward import Decoding, Forward
 from flan_lora.request import Answer, Request
 
@@ -44,7 +45,7 @@ class Engine:
         """
         self._forward = Forward(base)
         has_boards = self._forward.device.type == "cuda" if boards is None else boards
-        self._idle = IdleBoards() if has_boards else None
+        self._idle = Idle.on(self._forward.device) if has_boards else None
         self._eos, self._pad = int(base.config.eos_token_id), int(base.config.pad_token_id)
         self._start = int(base.config.decoder_start_token_id)
         self._collate = Collator(self._pad, self._start)
@@ -125,9 +126,9 @@ class Engine:
         if boards is None:
             past = self._prefill(requests, deltas, width, max_tokens)
         else:
-            cross, visible = self._forward.look(*self._read(requests, deltas), deltas)
-            shape = Shape.of(updates, width=width, source=visible.shape[-1], tokens=max_tokens)
-            past = boards.with_seats(shape, rows[0].lease.slots).seat(cross, visible, updates)
+            inputs = self._inputs([request.input_ids for request in requests])
+            slots = rows[0].lease.slots
+            past = boards.start(*inputs, updates, slots, width=width, max_tokens=max_tokens)
         per_sequence = deltas.repeat(width)
         if is_beam:
             return Beams(rows, past, per_sequence, start=self._start, eos=self._eos, pad=self._pad)
@@ -145,13 +146,9 @@ class Engine:
         return batch["input_ids"].to(self.device), batch["attention_mask"].to(self.device)
 
     def _prefill(self, batch: Sequence[Request], deltas: Deltas, width: int, max_tokens: int) -> Decoding:
-        states, mask = self._read(batch, deltas)
-        return self._forward.start(states, mask, deltas, width=width, max_tokens=max_tokens)
-
-    def _read(self, batch: Sequence[Request], deltas: Deltas) -> tuple[Tensor, Tensor]:
-        """Encoder states and mask of the sources."""
         input_ids, mask = self._inputs([request.input_ids for request in batch])
-        return self._forward.encode(input_ids, mask, deltas), mask
+        states = self._forward.encode(input_ids, mask, deltas)
+        return self._forward.start(states, mask, deltas, width=width, max_tokens=max_tokens)
 
     def _label_log_probs(
         self, batch: Sequence[Request], labels: Sequence[tuple[int, ...]], deltas: Deltas

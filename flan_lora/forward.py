@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flan_lora.deltas import Deltas, Gathered
+from flan_lora.deltas import Deltas, Numbered
 from flan_lora.errors import AdapterError
 from flan_lora.fingerprint import int8_scale
 
 if TYPE_CHECKING:
     from transformers import T5ForConditionalGeneration
 
-AnyDeltas = Deltas | Gathered
+AnyDeltas = Deltas | Numbered
 
 _DEQUANTISE = 6.200124e-05
 """Codes are x / max|x| * 127 on both sides of an int8 product (LLM.int8, arXiv:2208.07339, equation 2). That makes
@@ -249,7 +249,7 @@ class Forward:
         x = functional.embedding(input_ids, self._shared)
         length = input_ids.shape[1]
         bias = self._encoder_bias(length, length).to(x.dtype)
-        if not attention_mask.all():
+        if x.is_cuda or not attention_mask.all():  # a GPU would have to be waited for
             bias = bias.masked_fill(attention_mask[:, None, None, :] == 0, torch.finfo(x.dtype).min)
         for block in self._encoder:
             q, k, v = self._heads(project(_qkv(block.attention), block.attention.norm(x), deltas))

@@ -1,12 +1,17 @@
-"""A system in a process of its own. Threads of one that is idle would slow the one whose turn it is: torch and
-CTranslate2 share one OpenMP, which spins less as soon as all pools together have more threads than cores.
+"""A system in a process of its own, or in this one.
+
+On a CPU the threads of one that is idle would slow the one whose turn it is: torch and CTranslate2 share one
+OpenMP, which spins less as soon as all pools together have more threads than cores. On a GPU they do not matter,
+and a process takes longer to begin than much of what is measured.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from flan_lora.errors import BaseModelError
+
+_LOOK_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,26 @@ class Turn:
     result: Any
 
 
-class Apart(AbstractContextManager["Apart"]):
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What something takes, in bytes."""
+
+    peak: int
+    now: int
+
+    def __sub__(self, other: Memory) -> Memory:
+        return Memory(self.peak - other.peak, self.now - other.now)
+
+
+class System(AbstractContextManager["System"], ABC):
+    """What is measured, wherever it is."""
+
+    @abstractmethod
+    def call(self, method: str, *arguments: Any, **options: Any) -> Turn:
+        """Call a method of it, and wait until all is done. Raises what it raises."""
+
+
+class Apart(System):
     """An object that another process makes and keeps; its methods are called one at a time."""
 
     def __init__(self, make: Callable[..., Any], *arguments: Any, **options: Any) -> None:
@@ -45,7 +71,11 @@ class Apart(AbstractContextManager["Apart"]):
         )
         self._process.start()
         other_end.close()
+        self._has_begun()
         self._receive()
+
+    def __enter__(self) -> Apart:
+        return self
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Turn:
         """Call a method there, and wait. Raises what it raises; BaseModelError if the process is gone."""
@@ -54,15 +84,12 @@ class Apart(AbstractContextManager["Apart"]):
         assert isinstance(turn, Turn)
         return turn
 
-    def peak_bytes(self) -> int:
-        """Most resident memory that the process has had (Linux)."""
-        # not getrusage: its maximum outlives exec, so that a child begins with its parent's
-        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-
     def __exit__(self, *_: object) -> None:
         self._pipe.close()  # its next read ends it
         self._process.join()
+
+    def _has_begun(self) -> None:
+        """Called when the process is there, before the object is made."""
 
     def _receive(self) -> Any:
         try:
@@ -78,6 +105,60 @@ class Apart(AbstractContextManager["Apart"]):
         return answer
 
 
+class Watched(Apart):
+    """One whose memory is looked at every few milliseconds, from its beginning (Linux).
+
+    Counted is what is its own: the pages of a checkpoint that is mapped from a file are the system's to take back.
+    """
+
+    def memory(self) -> Memory:
+        """Of the process, from its beginning until now."""
+        now = self._look()
+        return Memory(self._peak_bytes, now)
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._watcher.join()
+        super().__exit__()
+
+    def _has_begun(self) -> None:
+        self._peak_bytes, self._is_over = 0, threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(_LOOK_S):
+            self._look()
+
+    def _look(self) -> int:
+        try:
+            status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
+        except OSError:  # it has ended
+            return 0
+        _, found, kilobytes = status.partition("RssAnon:")
+        now = int(kilobytes.split()[0]) * 1024 if found else 0  # there is none of a process that is ending
+        self._peak_bytes = max(self._peak_bytes, now)
+        return now
+
+
+class Here(System):
+    """An object of this process, called as one apart is."""
+
+    def __init__(self, make: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        """Raises what ``make`` raises."""
+        self._system = make(*arguments, **options)
+
+    def call(self, method: str, *arguments: Any, **options: Any) -> Turn:
+        """Call a method, and wait for the GPU."""
+        return _timed(self._system, method, arguments, options)
+
+    def __exit__(self, *_: object) -> None:
+        del self._system
+
+
 def _serve(pipe: Any, num_threads: int, make: Callable[..., Any], arguments: Any, options: Any) -> None:
     import torch
 
@@ -91,12 +172,18 @@ def _serve(pipe: Any, num_threads: int, make: Callable[..., Any], arguments: Any
         pipe.send(None)
         while True:
             method, arguments, options = pipe.recv()
-            start = time.perf_counter()
-            result = getattr(system, method)(*arguments, **options)
-            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-                torch.cuda.synchronize()
-            pipe.send(Turn(time.perf_counter() - start, result))
+            pipe.send(_timed(system, method, arguments, options))
     except EOFError:  # nobody asks any more
         return
     except Exception as error:
         pipe.send(error)
+
+
+def _timed(system: Any, method: str, arguments: Any, options: Any) -> Turn:
+    import torch
+
+    start = time.perf_counter()
+    result = getattr(system, method)(*arguments, **options)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+    return Turn(time.perf_counter() - start, result)

@@ -1,7 +1,7 @@
 """The table of ``flan-lora bench router``: switching, loading, mixed batches, traffic, many adapters, memory.
 
-Systems take turns within a round, so that a drifting machine hits all alike, each in a process of its own; the
-figures are medians over rounds.
+Systems take turns within a round, so that a drifting machine hits all alike, on a CPU each in a process of its
+own; the figures are medians over rounds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from flan_lora.bench.apart import Apart
+from flan_lora.bench.apart import Apart, Here, Memory, System, Watched
 from flan_lora.bench.stage import Stage, make_sources, open_staged, set_up, spread, zipf
 from flan_lora.bench.systems import Ids, Merged, Ours, Peft, merge
 
@@ -83,9 +83,9 @@ def run(options: Options) -> Iterator[Finding]:
 
 def measure_activate(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
     """Make another resident adapter the one that answers."""
-    with Apart(_ours, stage, num_adapters=16) as ours:
+    with _system(options, _ours, stage, num_adapters=16) as ours:
         for num_resident in (NUM_TASKS, 16):
-            with Apart(_peft, stage, num_adapters=num_resident) as peft:
+            with _system(options, _peft, stage, num_adapters=num_resident) as peft:
                 times: Runs = {"ours": [], "peft": []}
                 for turn in range(1, 1 + 4 * options.rounds):
                     for name, system in (("ours", ours), ("peft", peft)):
@@ -96,7 +96,7 @@ def measure_activate(stage: Stage, options: Options, _: Path) -> Iterator[Findin
 def measure_load(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
     """From a folder into service: read, check, put where batches find it."""
     times: Runs = {"ours": [], "peft": []}
-    with Apart(_ours, stage) as ours, Apart(_peft, stage, num_adapters=1) as peft:
+    with _system(options, _ours, stage) as ours, _system(options, _peft, stage, num_adapters=1) as peft:
         for number in range(1, options.rounds + 1):
             for name, system in (("ours", ours), ("peft", peft)):
                 times[name].append(system.call("load", "new", stage.adapter(NUM_TASKS + number)).seconds)
@@ -111,9 +111,9 @@ def measure_mixed(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
     medians: dict[int, float] = {}
     num_tokens = options.rows * options.new_tokens
     with (
-        Apart(_ours, stage, num_adapters=num_adapters, max_rows=options.rows) as ours,
-        Apart(_peft, stage, num_adapters=num_adapters) as int8,
-        Apart(_peft, stage, num_adapters=num_adapters, quantization="bf16") as bf16,
+        _system(options, _ours, stage, num_adapters=num_adapters, max_rows=options.rows) as ours,
+        _system(options, _peft, stage, num_adapters=num_adapters) as int8,
+        _system(options, _peft, stage, num_adapters=num_adapters, quantization="bf16") as bf16,
     ):
         for num_used in options.adapters:
             adapters = spread(options.rows, num_used)
@@ -135,7 +135,7 @@ def measure_mixed(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
 def measure_merged(stage: Stage, options: Options, folder: Path) -> Iterator[Finding]:
     """One adapter for all rows, against the same adapter merged into a model of CTranslate2's."""
     paths = [_merged_once(stage, 0, folder)]
-    with Apart(_ours, stage) as ours, Apart(Merged, paths) as merged:
+    with _system(options, _ours, stage) as ours, _system(options, Merged, paths) as merged:
         for rows in (1, options.rows):
             job = (make_sources(rows, options.source_tokens), [0] * rows, options.new_tokens)
             systems = {"ours": ours, "merged": merged}
@@ -154,11 +154,11 @@ def measure_traffic(stage: Stage, options: Options, folder: Path) -> Iterator[Fi
     sources = [make_sources(1, length, seed=row)[0] for row, length in enumerate(lengths)]
     job = (sources, [number % NUM_TASKS for number in zipf(num_rows, NUM_TASKS, seed=1)], options.new_tokens)
     with ExitStack() as stack:
-        systems = {"ours": stack.enter_context(Apart(_ours, stage, max_rows=options.rows))}
-        systems["peft"] = stack.enter_context(Apart(_peft, stage, batch_size=options.rows))
+        systems = {"ours": stack.enter_context(_system(options, _ours, stage, max_rows=options.rows))}
+        systems["peft"] = stack.enter_context(_system(options, _peft, stage, batch_size=options.rows))
         if has_merged(options.device):
             paths = [_merged_once(stage, number, folder) for number in range(NUM_TASKS)]
-            systems["merged"] = stack.enter_context(Apart(Merged, paths, batch_size=options.rows))
+            systems["merged"] = stack.enter_context(_system(options, Merged, paths, batch_size=options.rows))
         speeds, answers = _tokens_per_s(systems, job, num_rows * options.new_tokens, options.rounds)
     for name in [name for name in systems if name != "ours"]:
         against, same = {
@@ -175,7 +175,7 @@ def measure_zipf(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
     sources = make_sources(options.num_requests, options.source_tokens)
     p95: dict[int, float] = {}
     for num_adapters in options.on_disk:
-        with Apart(_ours, stage, num_adapters=num_adapters, num_slots=17) as ours:
+        with _system(options, _ours, stage, num_adapters=num_adapters, num_slots=17) as ours:
             times = [
                 ours.call("generate", [source], [number], options.new_tokens).seconds
                 for source, number in zip(sources, zipf(options.num_requests, num_adapters), strict=True)
@@ -187,32 +187,37 @@ def measure_zipf(stage: Stage, options: Options, _: Path) -> Iterator[Finding]:
 
 
 def measure_memory(stage: Stage, options: Options, folder: Path) -> Iterator[Finding]:
-    """Peak memory of a process that loads and answers a batch.
+    """Memory of a process that loads and answers a batch: at most, and when it has answered.
 
-    On a CPU: resident, less that of the same imports alone; a merged copy is a model of CTranslate2's. On a GPU:
-    of tensors; a merged copy is the int8 base without adapters, in our engine.
+    On a CPU: anonymous resident memory, less that of the same imports alone; a merged copy is a model of
+    CTranslate2's. On a GPU: of tensors; a merged copy is the int8 base without adapters, in our engine.
     """
     if has_merged(options.device):
-        with Apart(_import_all) as nothing:
-            empty = nothing.peak_bytes()
+        with Watched(_import_all) as nothing:
+            empty = nothing.memory()
         merged = partial(Merged, [_merged_once(stage, 0, folder)], num_threads=1)
-        copy, name = _peak_bytes(options, [0], merged) - empty, "CTranslate2 int8"
+        copy, name = _memory(options, [0], merged) - empty, "CTranslate2 int8"
     else:
-        empty, name = 0, "merged int8"
+        empty, name = Memory(0, 0), "merged int8"
         bare = partial(_ours, stage, num_adapters=0, max_rows=options.rows)
-        copy = _peak_bytes(options, [None], bare)
+        copy = _memory(options, [None], bare)
     for num_adapters in (NUM_TASKS, 100):
         ours = partial(_ours, stage, num_adapters=num_adapters, num_slots=num_adapters + 1, max_rows=options.rows)
-        peak = _peak_bytes(options, range(num_adapters), ours) - empty
-        yield Finding(
-            f"peak memory, base + {num_adapters}",
-            peak / 1e6,
-            "MB",
-            f"{num_adapters} x {name}",
-            num_adapters * copy / 1e6,
-            num_adapters * copy / peak,
-            f"one merged copy {copy / 1e6:.0f} MB",
-        )
+        found = _memory(options, range(num_adapters), ours) - empty
+        against = f"{num_adapters} x {name}"
+        for what, taken, of_copy in (
+            ("peak memory", found.peak, copy.peak),
+            ("memory at work", found.now, copy.now),
+        ):
+            yield Finding(
+                f"{what}, base + {num_adapters}",
+                taken / 1e6,
+                "MB",
+                against,
+                num_adapters * of_copy / 1e6,
+                num_adapters * of_copy / taken,
+                f"one merged copy {of_copy / 1e6:.0f} MB",
+            )
 
 
 _MEASURES: dict[str, Callable[[Stage, Options, Path], Iterator[Finding]]] = {
@@ -232,6 +237,12 @@ _MEASURES: dict[str, Callable[[Stage, Options, Path], Iterator[Finding]]] = {
 def has_merged(device: str) -> bool:
     """Whether CTranslate2's merged models are compared: on a CPU. Its wheels want a CUDA older than torch's."""
     return device == "cpu"
+
+
+def _system(options: Options, make: Callable[..., Any], *arguments: Any, **settings: Any) -> System:
+    """Where it disturbs no other."""
+    place = Apart if options.device == "cpu" else Here
+    return place(make, *arguments, **settings)
 
 
 def _ours(
@@ -257,7 +268,7 @@ def _merged_once(stage: Stage, number: int, folder: Path) -> Path:
 
 
 def _tokens_per_s(
-    systems: Mapping[str, Apart], job: tuple[Any, ...], num_tokens: int, rounds: int
+    systems: Mapping[str, System], job: tuple[Any, ...], num_tokens: int, rounds: int
 ) -> tuple[Runs, dict[str, Ids]]:
     """Tokens/s of every round, and the answers; one turn each to warm up."""
     answers = {name: system.call("generate", *job).result for name, system in systems.items()}
@@ -283,7 +294,7 @@ def _agreement(ours: Ids, theirs: Ids) -> str:
     return f"{same} of {len(ours)} rows the same tokens"
 
 
-def _partings(peft: Apart, sources: Ids, adapters: Sequence[int], ours: Ids, theirs: Ids) -> str:
+def _partings(peft: System, sources: Ids, adapters: Sequence[int], ours: Ids, theirs: Ids) -> str:
     """Where two answers part first, how far PEFT itself sees its token ahead of ours: small is a near tie."""
     leads = []
     for source, adapter, left, right in zip(sources, adapters, ours, theirs, strict=True):
@@ -297,17 +308,19 @@ def _partings(peft: Apart, sources: Ids, adapters: Sequence[int], ours: Ids, the
     )
 
 
-def _peak_bytes(options: Options, adapters: Sequence[int | None], make: Callable[[], Any]) -> int:
+def _memory(options: Options, adapters: Sequence[int | None], make: Callable[[], Any]) -> Memory:
     """Of a process that makes a system, and answers a batch that uses all of these adapters."""
     sources = make_sources(options.rows, options.source_tokens)
     used = [adapters[row % len(adapters)] for row in range(options.rows)]
     if not has_merged(options.device):
         with Apart(make) as system:
             system.call("generate", sources, used, options.new_tokens)
-            return int(system.call("peak_gpu_bytes").result)
-    with Apart(_beside_all_imports, make) as system:
-        system.call("generate", sources, used, options.new_tokens)
-        return system.peak_bytes()
+            found = system.call("gpu_memory").result
+            assert isinstance(found, Memory)
+            return found
+    with Watched(_beside_all_imports, make) as watched:
+        watched.call("generate", sources, used, options.new_tokens)
+        return watched.memory()
 
 
 def _beside_all_imports(make: Callable[[], Any]) -> Any:

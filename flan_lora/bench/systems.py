@@ -12,6 +12,7 @@ import torch
 
 from flan_lora.bank import Bank
 from flan_lora.base import Base
+from flan_lora.bench.apart import Memory
 from flan_lora.bench.stage import Stage, never_end
 from flan_lora.decode import generation_config
 from flan_lora.encode import Collator
@@ -49,9 +50,9 @@ class Ours:
         with self.bank.lease([str(number)]) as lease:
             lease.gather([{str(number): 1.0}])
 
-    def peak_gpu_bytes(self) -> int:
-        """Most memory that tensors have taken on the GPU."""
-        return torch.cuda.max_memory_allocated()
+    def gpu_memory(self) -> Memory:
+        """Of the tensors of this process on the GPU."""
+        return Memory(torch.cuda.max_memory_allocated(), torch.cuda.memory_allocated())
 
     def load(self, name: str, path: Path) -> None:
         """From disk into service."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from flan_lora.bench.apart import Apart, Turn
+from flan_lora.bench.apart import Apart, Here, Turn, Watched
 from flan_lora.bench.router import Finding, Options, _agreement, _compared, _partings, run
 from flan_lora.bench.stage import make_sources, open_staged, set_up, spread, zipf
 from flan_lora.bench.systems import Peft
@@ -107,6 +108,9 @@ def test_adapters_are_spread_evenly_or_by_popularity() -> None:
 class Doomed:
     """A system that fails, or is gone."""
 
+    def __len__(self) -> int:
+        return 7
+
     def fail(self) -> None:
         raise ValueError("of its own")
 
@@ -121,8 +125,34 @@ def test_a_system_apart_passes_its_errors_on_and_its_end_is_explained() -> None:
         system.call("vanish")
 
 
+class Spender:
+    """Takes memory, and gives it back."""
+
+    def spend(self, megabytes: int) -> None:
+        array = bytearray(b"1") * (megabytes << 20)
+        time.sleep(0.1)
+        del array
+
+
+def test_the_most_memory_of_a_process_counts_though_it_gave_it_back() -> None:
+    with Watched(Spender) as system:
+        before = system.memory()
+        system.call("spend", 500)
+        spent = system.memory() - before
+        assert 450 < spent.peak / 1e6 < 650 and spent.now / 1e6 < 100
+
+
+def test_a_system_here_is_called_as_one_apart() -> None:
+    with Here(Doomed) as system:
+        turn = system.call("__len__")
+        assert turn.result == 7 and 0 < turn.seconds < 1
+        with pytest.raises(ValueError, match="of its own"):
+            system.call("fail")
+
+
 def test_memory_is_that_of_a_process_which_answers() -> None:
     pytest.importorskip("ctranslate2")
-    few, many = run(Options(rows=2, source_tokens=6, new_tokens=2, measures=("memory",)))
-    assert 20 < few.ours < many.ours < 2_000  # MB; mini's int8 weights alone take 13
-    assert many.ratio is not None and few.ratio is not None and many.ratio > few.ratio
+    found = list(run(Options(rows=2, source_tokens=6, new_tokens=2, measures=("memory",))))
+    for few, many in (found[0::2], found[1::2]):
+        assert 20 < few.ours < many.ours < 2_000  # MB; mini's int8 weights alone take 13
+        assert many.ratio is not None and few.ratio is not None and many.ratio > few.ratio
