@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,20 @@ from flan_lora.scheduler import Scheduler
 Ids = list[list[int]]
 
 
-class Ours:
+class Switching(ABC):
+    """What can make another resident adapter the one that answers."""
+
+    @abstractmethod
+    def activate(self, number: int) -> None:
+        """All that a batch needs before its first product."""
+
+    def activate_each(self, num_adapters: int) -> None:
+        """One after the other."""
+        for number in range(num_adapters):
+            self.activate(number)
+
+
+class Ours(Switching):
     """A bank and a scheduler on one frozen base, as `Router` holds them."""
 
     def __init__(self, base: Base, stage: Stage, *, num_adapters: int, num_slots: int, max_rows: int) -> None:
@@ -65,7 +79,7 @@ class Ours:
         self.bank.unload(name)
 
 
-class Peft:
+class Peft(Switching):
     """PeftModel on a base of its own."""
 
     def __init__(self, base: Base, stage: Stage, *, num_adapters: int, batch_size: int | None = None) -> None:
