@@ -241,6 +241,8 @@ def peak_memory() -> Iterator[dict[str, int]]:
         yield peak
         peak["bytes"] = torch.cuda.max_memory_allocated()
         return
+    from flan_lora.bench.apart import anonymous_bytes
+
     stop = threading.Event()
 
     def sample() -> None:
@@ -252,14 +254,6 @@ def peak_memory() -> Iterator[dict[str, int]]:
     yield peak
     stop.set()
     thread.join()
-
-
-def anonymous_bytes() -> int:
-    """RssAnon of this process (Linux)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("this benchmark needs RssAnon in /proc/self/status (Linux), or a GPU")
 
 
 def print_report(results: list[dict[str, Any]], options: dict[str, Any]) -> None:

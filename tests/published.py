@@ -12,6 +12,8 @@ from flan_lora.tasks import TASKS
 if TYPE_CHECKING:  # torch stays out of tests that need only a manifest
     from peft import PeftModel
 
+    from flan_lora.bank import Bank
+
 HASH = "ab" * 32
 TARGETS = ("q", "v", "wi_0")
 SCORE = {"value": 0.9, "low": 0.85, "high": 0.95}
@@ -112,3 +114,15 @@ def stage(folder: Path, seed: int = 0, **lora: Any) -> Path:
     tiny_peft(seed, **lora).save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink()  # PEFT's empty template
     return folder
+
+
+def bank_of_two(path: Path, device: Any = "cpu") -> Bank:
+    """The adapters "one" and "two" of the tiny T5, made under ``path`` and known to a bank."""
+    from flan_lora.bank import Bank
+    from flan_lora.lora import base_linears, open_folder
+    from tests.tiny import tiny_t5
+
+    bank = Bank(base_linears(tiny_t5()), fingerprint="x" * 64, device=device)
+    for seed, name in enumerate(("one", "two")):
+        bank.add(open_folder(name, stage(path / name, seed)))
+    return bank

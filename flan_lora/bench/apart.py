@@ -13,7 +13,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,9 +74,6 @@ class Apart(System):
         self._has_begun()
         self._receive()
 
-    def __enter__(self) -> Apart:
-        return self
-
     def call(self, method: str, *arguments: Any, **options: Any) -> Turn:
         """Call a method there, and wait. Raises what it raises; BaseModelError if the process is gone."""
         self._pipe.send((method, arguments, options))
@@ -112,9 +109,9 @@ class Watched(Apart):
     """
 
     def memory(self) -> Memory:
-        """Of the process, from its beginning until now."""
-        now = self._look()
-        return Memory(self._peak_bytes, now)
+        """Of the process, from its beginning until now. Raises OSError where memory cannot be read."""
+        now = anonymous_bytes(self._process.pid)
+        return Memory(max(self._peak_bytes, now), now)
 
     def __enter__(self) -> Watched:
         return self
@@ -130,18 +127,9 @@ class Watched(Apart):
         self._watcher.start()
 
     def _watch(self) -> None:
-        while not self._is_over.wait(_LOOK_S):
-            self._look()
-
-    def _look(self) -> int:
-        try:
-            status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
-        except OSError:  # it has ended
-            return 0
-        _, found, kilobytes = status.partition("RssAnon:")
-        now = int(kilobytes.split()[0]) * 1024 if found else 0  # there is none of a process that is ending
-        self._peak_bytes = max(self._peak_bytes, now)
-        return now
+        with suppress(OSError):  # it has ended
+            while not self._is_over.wait(_LOOK_S):
+                self._peak_bytes = max(self._peak_bytes, anonymous_bytes(self._process.pid))
 
 
 class Here(System):
@@ -187,3 +175,20 @@ def _timed(system: Any, method: str, arguments: Any, options: Any) -> Turn:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
     return Turn(time.perf_counter() - start, result)
+
+
+def anonymous_bytes(process: int | str | None = "self") -> int:
+    """Resident memory of a process without the pages of mapped files (RssAnon); 0 when it is ending.
+
+    Raises:
+        OSError: there is no such process, or no Linux since 4.5.
+    """
+    status = Path(f"/proc/{process}/status")
+    try:
+        text = status.read_text(encoding="utf-8")
+    except OSError as error:
+        raise OSError(f"memory is read from {status} (Linux), which is not there: {error}") from error
+    _, found, kilobytes = text.partition("RssAnon:")
+    if not found and "VmRSS:" in text:  # a process that is ending has neither
+        raise OSError(f"{status} has no RssAnon: this needs a newer Linux")
+    return int(kilobytes.split()[0]) * 1024 if found else 0

@@ -10,14 +10,13 @@ import torch
 from flan_lora.bank import Bank, Lease
 from flan_lora.board import Board, Boards
 from flan_lora.cohort import Row
-from flan_lora.deltas import NO_DELTAS, Slots
+from flan_lora.deltas import NO_DELTAS, Layout, Slots
 from flan_lora.engine import Batch, Engine
 from flan_lora.fixed import Idle, Shape, replayable
 from flan_lora.forward import Forward
-from flan_lora.lora import base_linears, open_folder
 from flan_lora.reader import Reader, reading
 from flan_lora.request import Request
-from tests.published import stage
+from tests.published import bank_of_two
 from tests.tiny import tiny_t5
 
 NO_LEASE = Lease(None, {})
@@ -32,11 +31,7 @@ def request(seed: int, length: int, limit: int = 6, **mix: float) -> Request:
 
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
-    path = tmp_path_factory.mktemp("adapters")
-    bank = Bank(base_linears(tiny_t5()), fingerprint="x" * 64)
-    for seed, name in enumerate(("one", "two")):
-        bank.add(open_folder(name, stage(path / name, seed)))
-    return bank
+    return bank_of_two(tmp_path_factory.mktemp("adapters"))
 
 
 def alone(request: Request, lease: Lease) -> tuple[int, ...]:
@@ -99,8 +94,6 @@ def test_what_is_idle_is_found_by_kind_shape_and_slots() -> None:
 
 
 def some_slots() -> Slots:
-    from flan_lora.deltas import Layout
-
     layout = Layout.of(2, {"encoder.block.0.layer.0.SelfAttention.q": (32, 32)})
     return Slots(layout, torch.zeros(3, layout.width))
 

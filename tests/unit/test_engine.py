@@ -20,7 +20,7 @@ from flan_lora.forward import Forward, project
 from flan_lora.lora import base_linears, open_folder
 from flan_lora.request import Answer, Request, Sampling
 from tests.checkpoint import save_checkpoint, spec_of
-from tests.published import stage, tiny_peft
+from tests.published import bank_of_two, stage, tiny_peft
 from tests.tiny import tiny_t5, tiny_tokenizer
 
 BARE = Lease(None, {})
@@ -62,11 +62,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.fixture(scope="module")
 def bank(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Bank:
-    path = tmp_path_factory.mktemp("adapters")
-    bank = Bank(base_linears(tiny_t5()), fingerprint="x" * 64, device=engine.device)
-    for seed, name in enumerate(("one", "two")):
-        bank.add(open_folder(name, stage(path / name, seed)))
-    return bank
+    return bank_of_two(tmp_path_factory.mktemp("adapters"), engine.device)
 
 
 @pytest.fixture(scope="module", params=["fp32", "bf16", "int8"])
