@@ -60,6 +60,16 @@ class StoredAdapter:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterFiles:
+    """What the two files of PEFT say, read once and checked."""
+
+    config: Mapping[str, Any]
+    """adapter_config.json"""
+    tensors: Mapping[str, Tensor]
+    """Key of the file -> its tensor, fp32, on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
 class BrokenAdapter:
     """A folder that cannot be used as an adapter, and why."""
 
@@ -126,26 +136,36 @@ def prompt_problems(manifest: Manifest) -> list[str]:
 # A folder as it lies
 
 
-def inspect(path: Path, root: Path) -> tuple[Manifest | None, list[str]]:
-    """The manifest, if readable, and every problem that shows without reading tensors.
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A published folder as it was found."""
 
-    Links are followed only within ``root``, the store.
-    """
+    manifest: Manifest | None
+    """None where it cannot be read."""
+    problems: list[str]
+    """Every one that shows without reading tensors."""
+    contents: Mapping[str, bytes | None]
+    """File -> the bytes that were checked; None where there is no such file."""
+
+
+def inspect(path: Path, root: Path) -> Inspected:
+    """Read and check a folder. Links are followed only within ``root``, the store."""
     if links := _links_outside(path, root):
-        return None, links
+        return Inspected(None, links, {})
     if not path.is_dir():
-        return None, [f"{path} is not a folder"]
+        return Inspected(None, [f"{path} is not a folder"], {})
     problems = pickles(path)
     try:
         manifest = load(path / MANIFEST)
     except AdapterCorruptError as error:
-        return None, [*problems, str(error)]
+        return Inspected(None, [*problems, str(error)], {})
     if manifest.name != path.name:
         problems.append(f"{MANIFEST}: names adapter {manifest.name!r}, but the folder is {path.name!r}")
     contents = {name: read_or_none(path / name) for name in sorted({*REQUIRED, *manifest.files})}
     for name, content in contents.items():
         problems += file_problems(name, content, manifest.files.get(name))
-    return manifest, problems or _published_config_problems(contents[CONFIG] or b"", manifest)
+    problems = problems or _published_config_problems(contents[CONFIG] or b"", manifest)
+    return Inspected(manifest, problems, contents)
 
 
 def file_problems(name: str, content: bytes | None, record: FileRecord | None) -> list[str]:
@@ -293,13 +313,22 @@ def _of_pattern(field: str, module: str, config: Mapping[str, Any], default: flo
 
 def weight_problems(weights: bytes, config: Mapping[str, Any]) -> list[str]:
     """What is wrong with the tensors: not safetensors, keys off LoRA pairs, shapes, not finite, never trained."""
+    return checked_weights(weights, config)[1]
+
+
+def checked_weights(weights: bytes, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
+    """Key -> tensor, and `weight_problems`."""
     from safetensors import SafetensorError
     from safetensors.torch import load as load_tensors
 
     try:
         tensors = load_tensors(weights)
     except (SafetensorError, ValueError, KeyError) as error:
-        return [f"{WEIGHTS}: not readable as safetensors: {error}"]
+        return {}, [f"{WEIGHTS}: not readable as safetensors: {error}"]
+    return tensors, _tensor_problems(tensors, config)
+
+
+def _tensor_problems(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> list[str]:
     matches = {key: LORA_KEY.fullmatch(key) for key in sorted(tensors)}
     problems = [
         f"{WEIGHTS}: {key} is not a LoRA weight, expected base_model.model.<module>.lora_A.weight or lora_B.weight"

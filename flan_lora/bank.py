@@ -20,10 +20,10 @@ from types import MappingProxyType
 
 import torch
 
-from flan_lora.adapter import StoredAdapter, check_fits
+from flan_lora.adapter import AdapterFiles, StoredAdapter, check_fits
 from flan_lora.deltas import Deltas, Layout, Slots, Update
 from flan_lora.errors import AdapterError, UnknownAdapterError
-from flan_lora.lora import AdapterWeights, Linears, Source, read_adapter
+from flan_lora.lora import AdapterWeights, Linears, Source, land, read_adapter
 
 BARE = 0
 """The slot of the bare base: all zeros, never given away."""
@@ -121,17 +121,19 @@ class Bank:
 
     # What is known
 
-    def add(self, source: Source) -> None:
-        """Make an opened adapter known; its weights are read when they are first needed.
+    def add(self, source: Source, files: AdapterFiles | None = None) -> None:
+        """Make an opened adapter known. One of that name that is being unloaded is awaited.
 
-        One of that name that is being unloaded is awaited.
+        Args:
+            files: as they were read when it was opened; without them they are read when they are first needed.
 
         Raises:
-            AdapterError: the name is taken by another folder.
-            AdapterMismatchError: trained on another base or prompt version.
+            AdapterError: the name is taken by another folder, or ``files`` are no plain LoRA update.
+            AdapterMismatchError: trained on another base or prompt version, or ``files`` do not land on this base.
         """
         if isinstance(source, StoredAdapter):
             check_fits(source.manifest, self._fingerprint)
+        weights = None if files is None else land(source.name, files, self._linears)
         with self._changed:
             self._changed.wait_for(lambda: source.name not in self._leaving)
             known = self._sources.get(source.name)
@@ -141,6 +143,8 @@ class Bank:
                     "Unload it first, or load this one under another name."
                 )
             self._sources[source.name] = source
+            if weights is not None and known is None:
+                self._keep(weights)
 
     def has_room(self, names: Iterable[str]) -> bool:
         """Whether one batch may use these adapters, given what is pinned now."""
@@ -339,9 +343,13 @@ class Bank:
         with self._changed:
             weights, source = self._cpu.pop(name, None), self._sources[name]
         if weights is None:
-            weights = read_adapter(source, self._linears)
+            weights = land(name, read_adapter(source), self._linears)
         with self._changed:
-            self._cpu[name] = weights
-            while len(self._cpu) > 1 and sum(each.size_bytes for each in self._cpu.values()) > self._max_cpu_bytes:
-                self._cpu.pop(next(iter(self._cpu)))
+            self._keep(weights)
         return weights
+
+    def _keep(self, weights: AdapterWeights) -> None:
+        """In CPU memory, under the lock; those that were read longest ago make room."""
+        self._cpu[weights.name] = weights
+        while len(self._cpu) > 1 and sum(each.size_bytes for each in self._cpu.values()) > self._max_cpu_bytes:
+            self._cpu.pop(next(iter(self._cpu)))

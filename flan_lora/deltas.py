@@ -76,11 +76,19 @@ class Slots:
 
     def write(self, slot: int, weights: AdapterWeights) -> None:
         """Make ``slot`` this adapter; ranks and linears that it lacks are zeros."""
-        row = torch.zeros(1, self.layout.width, dtype=self.rows.dtype)
-        for linear, (a, b) in weights.pairs.items():
-            rank, (to_a, to_b) = a.shape[0], self.layout.views(self.layout.part(row, linear), linear)
-            to_a[0, :rank], to_b[0, :rank] = a, b
-        self.rows[slot : slot + 1] = row.to(self.rows.device)
+        there = self.rows[slot : slot + 1]
+        row = there if there.device.type == "cpu" else torch.empty(there.shape, dtype=there.dtype)
+        for linear in self.layout.linears:
+            part = self.layout.part(row, linear)
+            pair = weights.pairs.get(linear)
+            if pair is None or len(pair[0]) < self.layout.rank:
+                part.zero_()
+            if pair is not None:
+                (a, b), (to_a, to_b) = pair, self.layout.views(part, linear)
+                to_a[0, : len(a)] = a
+                torch.mul(b.T, weights.scalings[linear], out=to_b[0, : len(a)])
+        if row is not there:
+            there.copy_(row)
 
     def grown(self, layout: Layout) -> Slots:
         """The same adapters in a roomier layout."""

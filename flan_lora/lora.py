@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from _thread import start_new_thread
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,9 @@ from flan_lora.adapter import (
     PLAIN_INITS,
     REQUIRED,
     WEIGHTS,
+    AdapterFiles,
     StoredAdapter,
+    checked_weights,
     corrupt,
     file_problems,
     indented,
@@ -27,7 +31,6 @@ from flan_lora.adapter import (
     module_scaling,
     pickles,
     read_or_none,
-    weight_problems,
 )
 from flan_lora.errors import AdapterError, AdapterMismatchError
 from flan_lora.manifest import FileRecord
@@ -56,7 +59,9 @@ class AdapterWeights:
 
     name: str
     pairs: Mapping[str, tuple[Tensor, Tensor]]
-    """Linear -> (A (r, in), B^T (r, out) times the scaling), fp32, on the CPU."""
+    """Linear -> (A (r, in), B (out, r)), fp32, on the CPU."""
+    scalings: Mapping[str, float]
+    """Linear -> s of h = W0 x + s B A x."""
 
     @property
     def rank(self) -> int:
@@ -69,14 +74,24 @@ class AdapterWeights:
         return sum(tensor.numel() * tensor.element_size() for pair in self.pairs.values() for tensor in pair)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlainFolder:
     """A PEFT folder without our manifest. Nothing in it says which base it was trained on: its owner must know."""
 
     name: str
     path: Path
-    files: Mapping[str, FileRecord]
-    """As they were when the folder was opened; whoever reads it later gets these bytes or an error."""
+    _files: Future[Mapping[str, FileRecord]]
+    """Hashing takes as long as all else that opening does; only who reads the folder again waits for it."""
+
+    @property
+    def files(self) -> Mapping[str, FileRecord]:
+        """As they were when the folder was opened; whoever reads it later gets these bytes or an error."""
+        return self._files.result()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PlainFolder):
+            return NotImplemented
+        return (self.name, self.path, self.files) == (other.name, other.path, other.files)
 
 
 Source = StoredAdapter | PlainFolder
@@ -93,8 +108,8 @@ def base_linears(base: T5ForConditionalGeneration) -> dict[str, tuple[int, int]]
     }
 
 
-def open_folder(name: str, path: Path) -> PlainFolder:
-    """A plain PEFT folder, to be served as ``name``; every file that is needed is read once and checked.
+def open_folder(name: str, path: Path) -> tuple[PlainFolder, AdapterFiles]:
+    """A plain PEFT folder, to be served as ``name``, and its files as they were read and checked.
 
     Raises:
         AdapterError: the files are no plain LoRA update; the text says why.
@@ -102,31 +117,42 @@ def open_folder(name: str, path: Path) -> PlainFolder:
     """
     contents = {file: content for file in REQUIRED if (content := read_or_none(path / file)) is not None}
     problems = pickles(path) + [f"{file}: missing" for file in REQUIRED if file not in contents]
-    if not problems:
-        config = _parse_config(name, contents[CONFIG])
-        check_plain(name, config)
-        problems = weight_problems(contents[WEIGHTS], config)
     if problems:
         raise corrupt(f"{path} is not an adapter that can be served as {name!r}", problems, _RESTORE)
-    return PlainFolder(name, path, {file: _record(content) for file, content in contents.items()})
+    records: Future[Mapping[str, FileRecord]] = Future()
+    start_new_thread(_record, (contents, records))  # `threading` would wait for it to run, up to a millisecond
+    config = _parse_config(name, contents[CONFIG])
+    check_plain(name, config)
+    tensors, problems = checked_weights(contents[WEIGHTS], config)
+    if problems:
+        raise corrupt(f"{path} is not an adapter that can be served as {name!r}", problems, _RESTORE)
+    return PlainFolder(name, path, records), AdapterFiles(config, _fp32(tensors))
 
 
-def read_adapter(source: Source, linears: Linears) -> AdapterWeights:
-    """The weights of an opened adapter, from bytes whose sha256 is the one it was opened with.
+def read_adapter(source: Source) -> AdapterFiles:
+    """The files of an opened adapter, from bytes whose sha256 is the one it was opened with.
+
+    Raises:
+        AdapterCorruptError: the files changed since the adapter was opened.
+    """
+    return read_published(source) if isinstance(source, StoredAdapter) else _read_again(source)
+
+
+def land(name: str, files: AdapterFiles, linears: Linears) -> AdapterWeights:
+    """What the files of an adapter add to each linear of a base.
 
     Raises:
         AdapterError: not a plain LoRA update; the text says why.
         AdapterMismatchError: a weight has no linear of its shape in this base, or a linear lacks its weights.
-        AdapterCorruptError: the files changed since the adapter was opened.
     """
-    if isinstance(source, StoredAdapter):
-        config, tensors = read_published(source)
-        check_plain(source.name, config)
-    else:
-        config, tensors = _read_again(source)
-    pairs = _pairs(tensors)
-    _check_landing(source.name, pairs, config, linears)
-    return AdapterWeights(source.name, {module: _folded(module, pair, config) for module, pair in pairs.items()})
+    check_plain(name, files.config)
+    pairs = _pairs(files.tensors)
+    _check_landing(name, pairs, files.config, linears)
+    return AdapterWeights(
+        name,
+        {module: (pair["A"], pair["B"]) for module, pair in pairs.items()},
+        {module: module_scaling(module, files.config) for module in pairs},
+    )
 
 
 def check_plain(name: str, config: Mapping[str, Any]) -> None:
@@ -171,20 +197,24 @@ def _parse_config(name: str, content: bytes) -> dict[str, Any]:
     return config
 
 
-def _record(content: bytes) -> FileRecord:
-    return FileRecord(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+def _record(contents: Mapping[str, bytes], to: Future[Mapping[str, FileRecord]]) -> None:
+    hashes = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+    to.set_result({file: FileRecord(sha256=hashes[file], size_bytes=len(contents[file])) for file in contents})
 
 
-def _read_again(source: PlainFolder) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(config, fp32 tensors) of a folder that was checked when it was opened."""
+def _fp32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor.float() for key, tensor in tensors.items()}
+
+
+def _read_again(source: PlainFolder) -> AdapterFiles:
+    """Of a folder that was checked when it was opened."""
     from safetensors.torch import load
 
     contents = {file: read_or_none(source.path / file) for file in REQUIRED}
     problems = [line for file in REQUIRED for line in file_problems(file, contents[file], source.files[file])]
     if problems:
         raise corrupt(f"adapter {source.name!r} changed since it was opened", problems, "Load it again.")
-    tensors = {key: tensor.float() for key, tensor in load(contents[WEIGHTS] or b"").items()}
-    return json.loads(contents[CONFIG] or b""), tensors
+    return AdapterFiles(json.loads(contents[CONFIG] or b""), _fp32(load(contents[WEIGHTS] or b"")))
 
 
 def _pairs(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -218,7 +248,3 @@ def _check_landing(
             f"the weights of adapter {name!r} do not land on this base ({len(problems)} differ):\n"
             f"{indented(problems)}\nServe the base it was trained on, or publish it again."
         )
-
-
-def _folded(module: str, pair: Mapping[str, Tensor], config: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    return pair["A"].contiguous(), (pair["B"].T * module_scaling(module, config)).contiguous()

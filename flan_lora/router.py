@@ -10,11 +10,11 @@ import difflib
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeAlias, overload
+from typing import Literal, TypeAlias, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ from flan_lora.tasks import Prompt, Task, get_task
 from flan_lora.tasks.task import Inputs
 from flan_lora.windows import Reader, best, encode_windows
 
+Found = TypeVar("Found")
 Text: TypeAlias = "str | Inputs"
 """A text, or the inputs of a task that takes several (``{"question": ..., "context": ...}``)."""
 Choice: TypeAlias = "str | Mapping[str, float] | None"
@@ -397,12 +398,12 @@ class Router:
         if path is not None:
             folder = Path(path)
             if (folder / "manifest.json").is_file():
-                stored = self._open_stored(Store(folder.resolve().parent), folder.resolve().name)
+                stored, files = self._published(Store(folder.resolve().parent).read, folder.resolve().name)
                 renamed = stored.manifest.model_copy(update={"name": name})
                 source: Source = replace(stored, manifest=renamed)
             else:
-                source = open_folder(name, folder)
-            self._bank.add(source)
+                source, files = open_folder(name, folder)
+            self._bank.add(source, files)
             with self._lock:
                 self._folders[name] = source
                 self._profiles[name] = Profile.of(source, task)
@@ -432,7 +433,7 @@ class Router:
 
     def manifest(self, name: str) -> Manifest:
         """Of a published adapter. Raises what ``load`` raises."""
-        return self._open_stored(self._store, name).manifest
+        return self._published(self._store.open, name).manifest
 
     def identity(self, name: str) -> str:
         """All that decides an adapter's answers, as one text: the base, its weights, prompt and limits."""
@@ -464,7 +465,7 @@ class Router:
             UnknownAdapterError: nothing of that name is published.
             DataError: too few texts.
         """
-        stored = self._open_stored(self._store, name)
+        stored = self._published(self._store.open, name)
         signature = fit(
             self._stacked(bodies), self._base.fingerprint, self._stacked(validation), reject_share=reject_share
         )
@@ -490,11 +491,15 @@ class Router:
             return
         with self._lock:
             source = self._folders.get(name)
-        self._bank.add(source if source is not None else self._open_stored(self._store, name))
+        if source is not None:
+            self._bank.add(source)
+        else:
+            self._bank.add(*self._published(self._store.read, name))
 
-    def _open_stored(self, store: Store, name: str) -> StoredAdapter:
+    def _published(self, find: Callable[..., Found], name: str) -> Found:
+        """What ``Store.open`` or ``Store.read`` finds for this base; errors for a name know the loaded ones."""
         try:
-            return store.open(name, fingerprint=self._base.fingerprint, base_name=self._base.spec.model)
+            return find(name, fingerprint=self._base.fingerprint, base_name=self._base.spec.model)
         except UnknownAdapterError as error:
             loaded = self._bank.names()
             if close := difflib.get_close_matches(name, loaded, n=1, cutoff=0.8):
@@ -519,7 +524,7 @@ class Router:
         with self._lock:
             profile = self._profiles.get(name)
         if profile is None:
-            profile = Profile.of(self._open_stored(self._store, name), None)
+            profile = Profile.of(self._published(self._store.open, name), None)
             with self._lock:
                 self._profiles[name] = profile
         return profile

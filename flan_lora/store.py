@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 from flan_lora.adapter import (
     CARD,
@@ -33,6 +33,7 @@ from flan_lora.adapter import (
     PICTURE,
     REQUIRED,
     WEIGHTS,
+    AdapterFiles,
     BrokenAdapter,
     StoredAdapter,
     canonical_config,
@@ -64,6 +65,7 @@ PUBLISHED = (*REQUIRED, CARD, METRICS, LOG, PICTURE)
 
 Listing: TypeAlias = list[StoredAdapter | BrokenAdapter]
 Problems: TypeAlias = list[str]
+Contents: TypeAlias = Mapping[str, bytes | None]
 
 
 class Store:
@@ -115,15 +117,14 @@ class Store:
             AdapterCorruptError: files are missing, altered, linked from outside, or pickles.
             AdapterMismatchError: trained on another base, or with another version of the task's prompt.
         """
-        check_name(name)
-        try:
-            stored = self._read(name)
-        except (AdapterError, OSError):
-            # Another process may be between two renames, or have died there: look again under the lock.
-            with self._settled():
-                stored = self._read(name)
-        check_fits(stored.manifest, fingerprint, base_name)
-        return stored
+        return self._open(name, fingerprint, base_name)[0]
+
+    def read(
+        self, name: str, *, fingerprint: str | None = None, base_name: str | None = None
+    ) -> tuple[StoredAdapter, AdapterFiles]:
+        """`open`, and the weights from the very bytes that it checked: for who needs them at once."""
+        stored, contents = self._open(name, fingerprint, base_name)
+        return stored, _files(contents)
 
     def list(self) -> Listing:
         """Every adapter folder by name, damaged ones with their problems; empty when the store does not exist."""
@@ -139,13 +140,13 @@ class Store:
         check_name(name)
         with self._settled():
             path = self._existing(name)
-            manifest, problems = inspect(path, self.root)
-            if manifest is None:
-                return problems
-            if not problems:
-                config = json.loads((path / CONFIG).read_bytes())
-                problems = weight_problems((path / WEIGHTS).read_bytes(), config)
-            return problems + prompt_problems(manifest)
+            found = inspect(path, self.root)
+            if found.manifest is None:
+                return found.problems
+            contents = found.contents
+            return (
+                found.problems or weight_problems(contents[WEIGHTS] or b"", json.loads(contents[CONFIG] or b""))
+            ) + prompt_problems(found.manifest)
 
     def remove(self, name: str) -> None:
         """Take an adapter away, sound or damaged; a crash on the way leaves it whole or gone.
@@ -184,23 +185,36 @@ class Store:
             f"Publish it with flan-lora train recipes/{name}.yaml, or point at the folder that has it."
         )
 
-    def _read(self, name: str) -> StoredAdapter:
+    def _open(self, name: str, fingerprint: str | None, base_name: str | None) -> tuple[StoredAdapter, Contents]:
+        check_name(name)
+        try:
+            stored, contents = self._read(name)
+        except (AdapterError, OSError):
+            # Another process may be between two renames, or have died there: look again under the lock.
+            with self._settled():
+                stored, contents = self._read(name)
+        check_fits(stored.manifest, fingerprint, base_name)
+        return stored, contents
+
+    def _read(self, name: str) -> tuple[StoredAdapter, Contents]:
         path = self._existing(name)
-        manifest, problems = inspect(path, self.root)
-        if manifest is None or problems:
+        found = inspect(path, self.root)
+        if found.manifest is None or found.problems:
             raise corrupt(
                 f"adapter {name!r} in {self.root} is damaged",
-                problems,
+                found.problems,
                 f"Restore the folder from its origin, or publish it again: flan-lora train recipes/{name}.yaml",
             )
-        return StoredAdapter(path, manifest)
+        return StoredAdapter(path, found.manifest), found.contents
 
     def _read_or_broken(self, name: str) -> StoredAdapter | BrokenAdapter:
         path = self.root / name
-        manifest, problems = inspect(path, self.root)
-        if manifest is None or problems or (problems := prompt_problems(manifest)):
+        found = inspect(path, self.root)
+        if found.manifest is None:
+            return BrokenAdapter(name, path, tuple(found.problems))
+        if problems := found.problems or prompt_problems(found.manifest):
             return BrokenAdapter(name, path, tuple(problems))
-        return StoredAdapter(path, manifest)
+        return StoredAdapter(path, found.manifest)
 
     # The rename dance. Nothing else in the package renames or deletes below adapters/.
 
@@ -291,12 +305,14 @@ def load_adapter(
             "Call unload() on its PeftModel first."
         )
     check_fits(stored.manifest, fingerprint or fingerprint_of(base_model))
-    config, tensors = read_published(stored)
+    files = read_published(stored)
     # Layers start on the meta device: no time and no random numbers are spent on weights that are replaced next.
-    peft_model = PeftModelForSeq2SeqLM(base_model, LoraConfig.from_peft_type(**config), low_cpu_mem_usage=True)
+    peft_model = PeftModelForSeq2SeqLM(
+        base_model, LoraConfig.from_peft_type(**files.config), low_cpu_mem_usage=True
+    )
     try:
-        _check_landing(stored.name, peft_model, tensors)
-        set_peft_model_state_dict(peft_model, tensors, low_cpu_mem_usage=True)
+        _check_landing(stored.name, peft_model, files.tensors)
+        set_peft_model_state_dict(peft_model, dict(files.tensors), low_cpu_mem_usage=True)
     except BaseException:
         peft_model.unload()
         raise
@@ -345,22 +361,29 @@ def _content_problems(contents: Mapping[str, bytes], staged: Path, manifest: Man
 # Reading weights into a model
 
 
-def read_published(stored: StoredAdapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(config, fp32 tensors) from the very bytes whose sha256 was checked.
+def read_published(stored: StoredAdapter) -> AdapterFiles:
+    """The files of an opened adapter, from the very bytes whose sha256 was checked again.
 
     Raises:
         AdapterCorruptError: the files changed since the adapter was opened.
     """
-    from safetensors.torch import load as load_tensors
-
     contents = {name: read_or_none(stored.path / name) for name in REQUIRED}
     files = stored.manifest.files
     problems = [line for name in REQUIRED for line in file_problems(name, contents[name], files.get(name))]
     if problems:
         where = f"adapter {stored.name!r} changed since it was opened"
         raise corrupt(where, problems, "If it was published anew, open it again; else restore or retrain it.")
+    return _files(contents)
+
+
+def _files(contents: Contents) -> AdapterFiles:
+    """Of checked bytes."""
+    from safetensors.torch import load as load_tensors
+
     tensors = load_tensors(contents[WEIGHTS] or b"")
-    return json.loads(contents[CONFIG] or b""), {key: tensor.float() for key, tensor in tensors.items()}
+    return AdapterFiles(
+        json.loads(contents[CONFIG] or b""), {key: tensor.float() for key, tensor in tensors.items()}
+    )
 
 
 def _check_landing(name: str, peft_model: PeftModel, tensors: Mapping[str, Tensor]) -> None:

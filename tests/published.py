@@ -124,5 +124,5 @@ def bank_of_two(path: Path, device: Any = "cpu") -> Bank:
 
     bank = Bank(base_linears(tiny_t5()), fingerprint="x" * 64, device=device)
     for seed, name in enumerate(("one", "two")):
-        bank.add(open_folder(name, stage(path / name, seed)))
+        bank.add(*open_folder(name, stage(path / name, seed)))
     return bank

@@ -47,7 +47,7 @@ class Ours(Switching):
         linears = base_linears(base.model)
         self.bank = Bank(linears, fingerprint=base.fingerprint, num_slots=num_slots, device=base.device)
         for number in range(num_adapters):
-            self.bank.add(open_folder(str(number), stage.adapter(number)))
+            self.bank.add(open_folder(str(number), stage.adapter(number))[0])
         for number in range(min(num_adapters, num_slots - 1)):
             self.activate(number)
 
@@ -70,7 +70,7 @@ class Ours(Switching):
 
     def load(self, name: str, path: Path) -> None:
         """From disk into service."""
-        self.bank.add(open_folder(name, path))
+        self.bank.add(*open_folder(name, path))
         with self.bank.lease([name]):
             pass
 

@@ -59,7 +59,7 @@ class Served:
         self.bank = Bank(base_linears(base), fingerprint="x" * 64, device=base.device)
         self.peft: dict[str | None, Any] = {None: base}
         for seed, (name, lora) in enumerate(adapters.items()):
-            self.bank.add(open_folder(name, self._save(path / name, seed, lora)))
+            self.bank.add(*open_folder(name, self._save(path / name, seed, lora)))
             self.peft[name] = PeftModel.from_pretrained(copy.deepcopy(base), path / name).eval()
 
     def _save(self, path: Path, seed: int, lora: dict[str, Any]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from flan_lora.bank import BARE, AdapterState, Bank
 from flan_lora.errors import AdapterCorruptError, AdapterError, AdapterMismatchError, UnknownAdapterError
-from flan_lora.lora import PlainFolder, base_linears, open_folder, read_adapter
+from flan_lora.lora import PlainFolder, base_linears, land, open_folder, read_adapter
 from flan_lora.store import Store
 from tests.published import make_manifest, stage, tiny_fingerprint, tiny_peft
 from tests.tiny import tiny_t5
@@ -24,7 +25,7 @@ WO = "decoder.block.1.layer.2.DenseReluDense.wo"
 
 def folder(path: Path, name: str = "one", seed: int = 0, **lora: object) -> PlainFolder:
     """A plain PEFT folder on the tiny T5, opened."""
-    return open_folder(name, stage(path / name, seed, **lora))
+    return open_folder(name, stage(path / name, seed, **lora))[0]
 
 
 def make_bank(*sources: PlainFolder, num_slots: int = 4, **settings: int) -> Bank:
@@ -175,14 +176,67 @@ def test_weights_that_do_not_land_touch_no_slot(tmp_path: Path) -> None:
 def test_a_linear_without_its_weights_is_refused(tmp_path: Path) -> None:
     more = {**LINEARS, "encoder.block.9.layer.0.SelfAttention.q": (32, 32)}
     with pytest.raises(AdapterMismatchError, match=r"block\.9.*the file has nothing"):
-        read_adapter(folder(tmp_path), more)
+        land("one", read_adapter(folder(tmp_path)), more)
 
 
 def test_a_folder_that_changed_is_refused(tmp_path: Path) -> None:
     source = folder(tmp_path)
     stage(source.path, seed=9)
     with pytest.raises(AdapterCorruptError, match="changed since it was opened"):
-        read_adapter(source, LINEARS)
+        read_adapter(source)
+
+
+def test_nothing_of_an_evicted_adapter_is_left_under_a_smaller_one(tmp_path: Path) -> None:
+    wide, narrow = {"r": 6, "target_modules": ["q", "wo"]}, {"r": 2, "target_modules": ["q"]}
+    sources = [folder(tmp_path, "wide", 1, **wide), folder(tmp_path, "narrow", 2, **narrow)]
+    bank = make_bank(*sources, num_slots=2)
+    use(bank, "wide"), use(bank, "narrow")
+    assert bank._slots is not None and bank._slots.layout.rank == 6
+    torch.testing.assert_close(
+        slot_deltas(bank, "narrow", [Q])[Q], peft_deltas(2, **narrow)[Q], rtol=1e-5, atol=1e-5
+    )
+    layout = bank._slots.layout
+    a, b = layout.views(layout.part(bank._slots.rows[1:], Q), Q)
+    assert a[0, :2].any() and not a[0, 2:].any() and not b[0, 2:].any()
+    assert not layout.part(bank._slots.rows[1:], WO).any()
+
+
+def test_what_was_read_when_it_was_opened_is_not_read_again(tmp_path: Path) -> None:
+    path = stage(tmp_path / "one")
+    opened = open_folder("one", path)
+    shutil.rmtree(path)
+    bank = make_bank()
+    bank.add(*opened)
+    assert bank.status()[0].state is AdapterState.CPU
+    torch.testing.assert_close(slot_deltas(bank, "one", [Q])[Q], peft_deltas(0)[Q], rtol=1e-5, atol=1e-5)
+
+
+def test_what_was_read_leaves_cpu_memory_and_its_folder_is_held_against_it(tmp_path: Path) -> None:
+    path = stage(tmp_path / "one")
+    source, files = open_folder("one", path)
+    bank = make_bank(num_slots=2, max_cpu_bytes=1)
+    bank.add(source, files)
+    bank.add(*open_folder("two", stage(tmp_path / "two", 2)))
+    assert [status.state for status in bank.status()] == [AdapterState.DISK, AdapterState.CPU]
+    stage(path, seed=9)
+    with pytest.raises(AdapterCorruptError, match="changed since it was opened"):
+        use(bank, "one")
+
+
+def test_files_that_do_not_land_are_not_made_known(tmp_path: Path) -> None:
+    opened = open_folder("one", stage(tmp_path / "one"))
+    bank = Bank({**LINEARS, Q: (16, 32)}, fingerprint="x" * 64)
+    with pytest.raises(AdapterMismatchError, match="do not land"):
+        bank.add(*opened)
+    assert bank.names() == [] and not bank._cpu
+
+
+def test_a_folder_opened_again_is_the_same_only_with_the_same_files(tmp_path: Path) -> None:
+    first = folder(tmp_path)
+    bank = make_bank(first)
+    bank.add(folder(tmp_path))
+    with pytest.raises(AdapterError, match="already loaded"):
+        bank.add(folder(tmp_path, seed=9))
 
 
 def test_a_published_adapter_is_held_against_the_base(tmp_path: Path) -> None:
@@ -310,7 +364,7 @@ def test_a_name_that_is_being_unloaded_can_be_added_again_and_stays(tmp_path: Pa
 def test_cpu_memory_is_bounded_and_the_disk_is_read_again(tmp_path: Path) -> None:
     names = "abcd"
     sources = [folder(tmp_path, name, seed) for seed, name in enumerate(names)]
-    size = read_adapter(sources[0], LINEARS).size_bytes
+    size = land("a", read_adapter(sources[0]), LINEARS).size_bytes
     bank = make_bank(*sources, num_slots=3, max_cpu_bytes=2 * size)
     for name in names:
         use(bank, name)

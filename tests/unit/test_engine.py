@@ -135,7 +135,7 @@ def test_no_neighbour_leaks_into_a_row(tmp_path: Path) -> None:
     forward = Forward(tiny_t5().double())
     bank = Bank(base_linears(tiny_t5()), fingerprint="x" * 64, dtype=torch.float64)
     for seed, name in enumerate(("one", "two")):
-        bank.add(open_folder(name, stage(tmp_path / name, seed)))
+        bank.add(*open_folder(name, stage(tmp_path / name, seed)))
     sources = [source(seed, length) for seed, length in enumerate((3, 40, 9, 1, 17))]
     mixes: list[Mix] = [{"one": 1.0}, {}, {"two": 1.0}, {"one": 0.5, "two": 0.5}, {"two": 1.0}]
     together = first_logits(forward, sources, mixes, bank)

@@ -76,10 +76,10 @@ def test_an_adapter_of_an_8_bit_base_is_folded_into_the_dequantised_weights(fold
     """W of the merged model minus the update is q * max|row| / 127: near the checkpoint's weight, not equal."""
     name = "encoder.block.0.layer.0.SelfAttention.q"
     merged = merge(stored(folder, "eight"), base=str(folder / "base"))
-    config, tensors = read_published(stored(folder, "eight"))
-    a, b = (tensors[f"base_model.model.{name}.lora_{kind}.weight"] for kind in "AB")
+    files = read_published(stored(folder, "eight"))
+    a, b = (files.tensors[f"base_model.model.{name}.lora_{kind}.weight"] for kind in "AB")
     folded = dict(merged.model.named_modules())[name].weight.detach()
-    base_weight = folded - module_scaling(name, config) * (b @ a)
+    base_weight = folded - module_scaling(name, files.config) * (b @ a)
     checkpoint = dict(tiny_t5().named_modules())[name].weight.detach()
     step = checkpoint.abs().amax(dim=1, keepdim=True) / 127
     difference = (base_weight - checkpoint).abs()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
 
 from flan_lora.bank import AdapterState
 from flan_lora.base import Base, open_base
@@ -256,6 +257,19 @@ def test_a_plain_folder_is_served_under_a_name_of_ones_own(router: Router, tmp_p
     router.unload("mine")
     with pytest.raises(UnknownAdapterError):
         router.generate("sad", "mine")
+
+
+def test_a_folder_that_cannot_be_served_is_not_known_afterwards(router: Router, tmp_path: Path) -> None:
+    folder = stage(tmp_path / "theirs", seed=4)
+    weights = load_file(folder / "adapter_model.safetensors")
+    weights.pop(sorted(weights)[0]), weights.pop(sorted(weights)[0])
+    save_file(weights, folder / "adapter_model.safetensors")
+    with pytest.raises(AdapterMismatchError, match="do not land"):
+        router.load("mine", folder)
+    with pytest.raises(UnknownAdapterError):
+        router.generate("sad", "mine")
+    router.load("mine", stage(tmp_path / "mended", seed=4), task="emotion")
+    assert answers(router, TEXTS, "mine") == answers(router, TEXTS, "moods")
 
 
 def test_a_published_folder_elsewhere_keeps_its_checks(router: Router, tmp_path: Path, base: Base) -> None:

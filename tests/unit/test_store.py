@@ -826,6 +826,26 @@ def test_weights_that_do_not_land_are_refused_where_plain_peft_answers_as_the_ba
     assert torch.equal(logits(PeftModel.from_pretrained(tiny_t5(), path)), logits(tiny_t5()))
 
 
+def test_reading_opens_and_gives_the_weights_of_the_bytes_it_checked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, reads = load_file(store.root / "emotion" / WEIGHTS), []
+
+    def counted(path: Path, read: Any = Path.read_bytes) -> bytes:
+        reads.append(path.name)
+        return read(path)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    stored, files = store.read("emotion")
+    assert stored == store.open("emotion") and reads.count(WEIGHTS) == 2  # once each
+    assert files.config["r"] == stored.manifest.recipe["lora"]["rank"]
+    assert files.tensors.keys() == whole.keys()
+    assert all(torch.equal(files.tensors[key], whole[key]) for key in whole)
+    (stored.path / WEIGHTS).write_bytes(b"altered")
+    with pytest.raises(AdapterCorruptError, match="truncated or altered"):
+        store.read("emotion")
+
+
 def test_files_that_change_between_opening_and_loading_are_refused(store: Store, staged_dirs: list[Path]) -> None:
     stored = store.open("emotion")
     store.publish(staged_dirs[1], manifest(created_at=NEW))
