@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flan_lora import dense
 from flan_lora.deltas import Deltas, Numbered
 from flan_lora.errors import AdapterError
 from flan_lora.fingerprint import int8_scale
@@ -54,7 +55,7 @@ def project(linears: Sequence[Linear], x: Tensor, deltas: AnyDeltas) -> list[Ten
     """
     low_rank_x = deltas.cast(x)
     if all(linear.scale is None for linear in linears):
-        outputs = [functional.linear(x.to(linear.weight.dtype), linear.weight) for linear in linears]
+        outputs = [dense.linear(x, linear.weight) for linear in linears]
     else:
         outputs = _int8_products(linears, x)
     return [deltas.add(linear.name, low_rank_x, out) for linear, out in zip(linears, outputs, strict=True)]
@@ -310,7 +311,7 @@ class Forward:
         x = self._decoder_norm(x[:, 0])
         if self._output_scale is not None:
             x = x * self._output_scale
-        return functional.linear(x.to(self._head.dtype), self._head).float()
+        return dense.linear(x, self._head).float()
 
     def _heads(self, projected: Sequence[Tensor]) -> list[Tensor]:
         """(N, T, H * D) -> (N, H, T, D)"""

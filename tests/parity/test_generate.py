@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import T5ForConditionalGeneration
 
+from flan_lora import dense
 from flan_lora.bank import Bank
 from flan_lora.decode import generation_config, label_constraint
 from flan_lora.encode import Collator
@@ -29,9 +30,11 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "rs": {"r": 7, "lora_alpha": 5, "target_modules": ["k", "o", "wo"], "use_rslora": True},
 }
 GPU = pytest.mark.gpu
+LARGE = "products as of a large base"
 BASES: dict[str, dict[str, Any]] = {
     "gated": {},
     "one head, deep": {"num_heads": 1, "d_kv": 32, "num_layers": 3, "num_decoder_layers": 1},
+    LARGE: {},
     "few buckets": {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 12},
 }
 
@@ -116,14 +119,17 @@ def random_requests(seed: int, num: int, names: Sequence[str | None], **fields: 
     params=[
         *((name, "cpu", False) for name in BASES),
         ("gated", "cpu", True),
-        *(pytest.param((name, "cuda", True), marks=GPU) for name in BASES),
+        *(pytest.param((name, "cuda", True), marks=GPU) for name in BASES if name != LARGE),
     ],
     ids=lambda param: f"{param[0]}, {param[1]}{', boards' if param[2] else ''}",
 )
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Served:
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     name, device, boards = request.param
     base = make_base(list(BASES).index(name), **BASES[name]).to(device)
-    return Served(base, tmp_path_factory.mktemp("adapters"), ADAPTERS, boards=boards)
+    with pytest.MonkeyPatch.context() as patch:
+        if name == LARGE:
+            patch.setattr(dense, "_MIN_WEIGHT", 0)
+        yield Served(base, tmp_path_factory.mktemp("adapters"), ADAPTERS, boards=boards)
 
 
 def assert_equal_tokens(served: Served, requests: Sequence[Request]) -> None:

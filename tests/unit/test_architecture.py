@@ -18,8 +18,8 @@ MAP = (
     "errors files heap openmp hub metrics predictions significance calibration indic tasks zero_shot specimens"
     " comparison recipe peft_config run manifest adapter encode windows rows sources auxiliary token_cache"
     " data inspection lint devices fingerprint base estimate doctor decode evaluate sampler callbacks"
-    " trackers train store merge export emissions journal lora bgmv deltas bank forward fixed reader board request"
-    " cohort engine scheduler signature router answer_file routing bench server polarity archive contest"
+    " trackers train store merge export emissions journal lora bgmv deltas bank dense forward fixed reader board"
+    " request cohort engine scheduler signature router answer_file routing bench server polarity archive contest"
     " head_to_head plots report outcome factory upload page report_files cli __init__ __main__"
 ).split()
 OPEN_TO_ALL = {"mini", "samples"}
@@ -32,6 +32,7 @@ TRAINING, SERVING = (
         "deltas",
         "bank",
         "bgmv",
+        "dense",
         "forward",
         "fixed",
         "reader",
