@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from types import ModuleType
 
@@ -64,15 +64,11 @@ class Slots:
     layout: Layout
     rows: Tensor
     """(num_slots, width)"""
-    _pairs: dict[tuple[int, str], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
-    def pair(self, slot: int, linear: str) -> tuple[Tensor, Tensor]:
-        """A^T (in, rank) and B^T (rank, out) of one adapter in one linear: views, made once."""
-        found = self._pairs.get((slot, linear))
-        if found is None:
-            a, b = self.layout.views(self.layout.part(self.rows[slot : slot + 1], linear), linear)
-            found = self._pairs[slot, linear] = a[0].T, b[0]
-        return found
+    def pairs(self, first: int, number: int, linear: str) -> tuple[Tensor, Tensor]:
+        """Views of A^T (number, in, rank) and B^T (number, rank, out) in slots that lie one after the other."""
+        a, b = self.layout.views(self.layout.part(self.rows[first : first + number], linear), linear)
+        return a.transpose(1, 2), b
 
     def write(self, slot: int, weights: AdapterWeights) -> None:
         """Make ``slot`` this adapter; ranks and linears that it lacks are zeros."""
@@ -111,23 +107,37 @@ class Update:
     weight: float
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Neighbouring rows, equally many for each of some updates whose slots lie one after the other."""
+
+    start: int
+    stop: int
+    first: Update
+    number: int = 1
+
+    def joined(self, other: Run) -> Run | None:
+        """Both in one, if ``other`` goes on where this ends."""
+        is_next = replace(self.first, slot=self.first.slot + self.number) == other.first
+        num_rows = (self.stop - self.start) // self.number
+        if self.stop != other.start or not is_next or other.number * num_rows != other.stop - other.start:
+            return None
+        return Run(self.start, other.stop, self.first, self.number + other.number)
+
+
 class Deltas:
     """The updates of the rows of a batch: ``add`` is all that a linear of the base ever sees.
 
-    Neighbours with the same updates are one segment, one pair of small products per linear. Nothing is copied:
-    each segment reads its adapters where they lie, and they may lie in slots of different layouts. Only on a GPU,
-    where launching a product takes longer than running it, rows whose adapters lie together are `Numbered`.
+    Rows of one `Run` share a pair of small products per linear. Nothing is copied: each run reads its adapters
+    where they lie, and they may lie in slots of different layouts. Only on a GPU, where launching a product takes
+    longer than running it, rows whose adapters lie together are `Numbered`.
     """
 
     def __init__(self, rows: Sequence[tuple[Update, ...]]) -> None:
         self._rows = tuple(rows)
-        self._segments: list[tuple[int, int, tuple[Update, ...]]] = []
-        for place, updates in enumerate(self._rows):
-            if self._segments and self._segments[-1][2] == updates:
-                self._segments[-1] = self._segments[-1][0], place + 1, updates
-            else:
-                self._segments.append((place, place + 1, updates))
-        distinct = {update for _, _, updates in self._segments for update in updates}
+        self._runs = _runs(self._rows)
+        self._pairs: dict[str, list[tuple[Run, Tensor, Tensor]]] = {}
+        distinct = {update for updates in self._rows for update in updates}
         self._linears = frozenset[str]().union(*(update.linears for update in distinct))
         self._dtype = next((update.slots.rows.dtype for update in distinct), None)
         slots = {id(update.slots): update.slots for update in distinct}
@@ -153,17 +163,14 @@ class Deltas:
             return self._numbered.add(linear, x, out)
         flat, result = x.reshape(-1, x.shape[-1]), out.view(-1, out.shape[-1])
         per_row = flat.shape[0] // len(self._rows)
-        for start, stop, updates in self._segments:
-            own = slice(start * per_row, stop * per_row)
-            for update in updates:
-                if linear not in update.linears:
-                    continue
-                a, b = update.slots.pair(update.slot, linear)
-                low = flat[own] @ a
-                if result.dtype == low.dtype:
-                    result[own].addmm_(low, b, alpha=update.weight)
-                else:  # summed in the update's dtype, then rounded once
-                    result[own] += (low @ b) * update.weight
+        for run, a, b in self._pairs_of(linear):
+            own, weight = slice(run.start * per_row, run.stop * per_row), run.first.weight
+            low = torch.bmm(flat[own].view(run.number, -1, flat.shape[-1]), a)
+            there = result[own].view(run.number, -1, result.shape[-1])
+            if result.dtype == low.dtype:
+                there.baddbmm_(low, b, alpha=weight)
+            else:  # summed in the update's dtype, then rounded once
+                there += torch.bmm(low, b) * weight
         return out
 
     def select(self, rows: Sequence[int]) -> Deltas:
@@ -173,6 +180,15 @@ class Deltas:
     def repeat(self, width: int) -> Deltas:
         """One row per sequence, where each row decodes ``width`` of them."""
         return self if width == 1 else Deltas([updates for updates in self._rows for _ in range(width)])
+
+    def _pairs_of(self, linear: str) -> list[tuple[Run, Tensor, Tensor]]:
+        """The runs that change a linear, with what they read; the same for every step."""
+        found = self._pairs.get(linear)
+        if found is None:
+            runs = [run for run in self._runs if linear in run.first.linears]
+            found = [(run, *run.first.slots.pairs(run.first.slot, run.number, linear)) for run in runs]
+            self._pairs[linear] = found
+        return found
 
     @cached_property
     def _numbered(self) -> Numbered | None:
@@ -270,6 +286,23 @@ def _kernels() -> ModuleType | None:
         )
         return None
     return bgmv
+
+
+def _runs(rows: Sequence[tuple[Update, ...]]) -> list[Run]:
+    """Neighbours with the same updates together; of those with one update each, neighbours in the slots too."""
+    runs: list[Run] = []
+    start = 0
+    for stop in range(1, len(rows) + 1):
+        if stop < len(rows) and rows[stop] == rows[start]:
+            continue
+        own = [Run(start, stop, update) for update in rows[start]]
+        joined = runs[-1].joined(own[0]) if runs and len(own) == 1 else None
+        if joined is not None:
+            runs[-1] = joined
+        else:
+            runs += own
+        start = stop
+    return runs
 
 
 NO_DELTAS = Deltas(())

@@ -241,14 +241,11 @@ def _alike(rows: Sequence[Row]) -> Iterator[list[Row]]:
         for place, row in enumerate(group):
             limit = _LENGTH_RATIO * len(group[start].request.input_ids) + _LENGTH_SLACK
             if len(row.request.input_ids) > limit:
-                yield _by_adapter(group[start:place])
+                yield sorted(group[start:place], key=_slots)
                 start = place
-        yield _by_adapter(group[start:])
+        yield sorted(group[start:], key=_slots)
 
 
-def _by_adapter(rows: Sequence[Row]) -> list[Row]:
-    """Rows of one mix side by side: neighbours share their updates' products."""
-    mixes: dict[tuple[tuple[str, float], ...], list[Row]] = {}
-    for row in rows:
-        mixes.setdefault(tuple(row.request.mix.items()), []).append(row)
-    return [row for group in mixes.values() for row in group]
+def _slots(row: Row) -> list[tuple[int, float]]:
+    """Where a row's updates lie: neighbours in this order share products (`deltas.Run`)."""
+    return [(update.slot, update.weight) for update in row.lease.updates(row.request.mix)]

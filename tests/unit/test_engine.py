@@ -178,10 +178,20 @@ def test_a_mixed_batch_copies_no_adapter(bank: Bank) -> None:
     linear = "decoder.block.0.layer.0.SelfAttention.q"
     with bank.lease(["one", "two"]) as lease:
         assert lease.slots is not None
-        mine, begins = lease.slots.rows.untyped_storage(), lease.slots.rows.data_ptr()
-        for name in ("one", "two"):
-            for half in lease.slots.pair(lease.residents[name].slot, linear):
-                assert begins <= half.data_ptr() < begins + mine.nbytes()
+        mine = lease.slots.rows.untyped_storage()
+        runs = lease.gather([{"one": 1.0}, {"two": 1.0}, {}, {"one": 0.5, "two": 0.5}])._pairs_of(linear)
+        assert [run.number for run, *_ in runs] == [2, 1, 1]
+        for _, *halves in runs:
+            assert all(half.untyped_storage().data_ptr() == mine.data_ptr() for half in halves)
+
+
+def test_rows_of_one_adapter_share_products_whatever_their_order(engine: Engine, bank: Bank) -> None:
+    mixes: list[Mix] = [{"two": 1.0}, {}, {"one": 1.0}, {"two": 1.0}, {"one": 1.0}]
+    with bank.lease(["one", "two"]) as lease:
+        batch = Batch(engine)
+        batch.join([Row(Request(source(seed, 9), mix, 4), lease) for seed, mix in enumerate(mixes)])
+        runs = batch._cohorts[0].deltas._pairs_of("decoder.block.0.layer.0.SelfAttention.q")
+        assert [(run.stop - run.start, run.number) for run, *_ in runs] == [(4, 2)]
 
 
 def test_rows_join_and_leave_between_steps(engine: Engine, bank: Bank) -> None:
