@@ -260,6 +260,8 @@ def print_report(results: list[dict[str, Any]], options: dict[str, Any]) -> None
     """Medians, ratios to ours, and the JSON line."""
     import torch
 
+    from flan_lora.devices import measured_on
+
     medians = {
         variant: {
             key: statistics.median(result[key] for result in results if result["variant"] == variant)
@@ -273,9 +275,7 @@ def print_report(results: list[dict[str, Any]], options: dict[str, Any]) -> None
         speed, memory = ours["samples_per_s"] / row["samples_per_s"], ours["peak_bytes"] / row["peak_bytes"]
         peak_gb = row["peak_bytes"] / 1e9
         print(f"{variant:14} {row['samples_per_s']:10.2f} {speed:8.2f}x {peak_gb:9.2f} {memory:8.2f}x")
-    device = (
-        torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
-    )
+    device = measured_on(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     versions = {name: __import__(name).__version__ for name in ("torch", "transformers", "peft", "bitsandbytes")}
     report = {"benchmark": "train", **options, "device": device, "python": platform.python_version(), **versions}
     print(json.dumps({**report, "medians": medians, "runs": results}))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flan_lora.errors import BaseModelError
@@ -61,6 +63,30 @@ def device_name(device: torch.device) -> str:
     import torch
 
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
+def measured_on(device: torch.device) -> str:
+    """For benchmarks: all of a machine that decides how fast it is; two processors of one instruction set differ."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {processor()}"
+
+
+def processor(info: Path = Path("/proc/cpuinfo")) -> str:
+    """The CPU's name, with what tells its generation apart where a cloud hides it from the name."""
+    fields: dict[str, str] = {}
+    with suppress(OSError):
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            fields.setdefault(name.strip(), value.strip())
+    if "model name" not in fields:
+        return platform.processor() or platform.machine()
+    generation = [
+        f"{name.removeprefix('cpu ')} {fields[name]}" for name in ("cpu family", "model") if name in fields
+    ]
+    return f"{fields['model name']} ({', '.join(generation)})" if generation else fields["model name"]
 
 
 def has_bf16(device: torch.device) -> bool:

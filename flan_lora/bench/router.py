@@ -20,6 +20,7 @@ from typing import Any, Literal
 from flan_lora.bench.apart import Apart, Here, Memory, System, Watched
 from flan_lora.bench.stage import Stage, make_sources, open_staged, set_up, spread, zipf
 from flan_lora.bench.systems import Ids, Merged, Ours, Peft, merge
+from flan_lora.devices import measured_on
 
 MEASURES = ("activate", "load", "mixed", "merged", "traffic", "zipf", "memory")
 NUM_TASKS = 6
@@ -340,6 +341,8 @@ def to_json(options: Options, findings: Sequence[Finding]) -> str:
     import dataclasses
     import platform
 
+    import torch
+
     versions = {
         name: __import__(name).__version__ for name in ("torch", "transformers", "peft", "bitsandbytes")
     } | {"python": platform.python_version()}
@@ -349,17 +352,9 @@ def to_json(options: Options, findings: Sequence[Finding]) -> str:
         {
             "benchmark": "router",
             "date": time.strftime("%Y-%m-%d"),
-            "device": _device(options.device),
+            "device": measured_on(torch.device(options.device)),
             "versions": versions,
             "options": dataclasses.asdict(options),
             "findings": [dataclasses.asdict(finding) for finding in findings],
         }
     )
-
-
-def _device(device: str) -> str:
-    import torch
-
-    if device == "cpu":
-        return f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-    return torch.cuda.get_device_name(device)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import pytest
 import torch
 
 from flan_lora import devices
-from flan_lora.devices import choose_device, has_bf16, rest_dtype
+from flan_lora.devices import choose_device, has_bf16, measured_on, processor, rest_dtype
 from flan_lora.errors import BaseModelError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -111,3 +114,24 @@ def test_bf16_on_the_cpu_follows_the_instruction_not_the_library(monkeypatch: py
     monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     assert not has_bf16(CPU)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (
+            "processor : 0\ncpu family : 25\nmodel\t\t: 17\nmodel name : AMD EPYC\n\nprocessor : 1\nmodel name : other\n",
+            "AMD EPYC (family 25, model 17)",
+        ),
+        ("model name : POWER9\n", "POWER9"),
+    ],
+)
+def test_a_processor_is_told_from_others_of_its_name(tmp_path: Path, text: str, name: str) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(text)
+    assert processor(file) == name
+
+
+def test_a_processor_without_a_file_about_it_has_a_name_too(tmp_path: Path) -> None:
+    assert processor(tmp_path / "none") in {platform.processor(), platform.machine()}
+    assert measured_on(CPU).startswith(f"cpu, {torch.get_num_threads()} threads, ")
