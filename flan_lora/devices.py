@@ -66,7 +66,7 @@ def device_name(device: torch.device) -> str:
 
 
 def measured_on(device: torch.device) -> str:
-    """For benchmarks: all of a machine that decides how fast it is; two processors of one instruction set differ."""
+    """For benchmarks: what decides how fast a machine is; processors of one instruction set differ too."""
     import torch
 
     if device.type == "cuda":

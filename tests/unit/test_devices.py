@@ -120,7 +120,7 @@ def test_bf16_on_the_cpu_follows_the_instruction_not_the_library(monkeypatch: py
     ("text", "name"),
     [
         (
-            "processor : 0\ncpu family : 25\nmodel\t\t: 17\nmodel name : AMD EPYC\n\nprocessor : 1\nmodel name : other\n",
+            "cpu family : 25\nmodel\t\t: 17\nmodel name : AMD EPYC\n\nprocessor : 1\nmodel name : B\n",
             "AMD EPYC (family 25, model 17)",
         ),
         ("model name : POWER9\n", "POWER9"),
