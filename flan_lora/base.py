@@ -100,6 +100,7 @@ def open_base(spec: BaseSection, *, device: str | None = None) -> Base:
     config = _read_config(spec, location)
     target, reason = choose_device(spec.quantization, device)
     model = _load_weights(spec, location, config, target)
+    return_freed_memory()  # or the temporaries of quantising lie beside those of the cast
     dtype = rest_dtype(spec.quantization, target)
     _cast_unquantised(model, dtype)
     fuse_gelu(model)

@@ -153,6 +153,24 @@ def test_loading_prints_nothing(checkpoint: Path, capfd: pytest.CaptureFixture[s
     assert capfd.readouterr() == ("", "")
 
 
+def test_what_quantising_freed_is_given_back_before_the_cast_takes_more(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of flan-t5-large's shapes the peak of opening is 1.6 GB this way, and 2.2 to 2.5 GB otherwise."""
+    order: list[str] = []
+
+    def cast(
+        model: T5ForConditionalGeneration, dtype: torch.dtype, real: Any = base_module._cast_unquantised
+    ) -> None:
+        order.append("cast")
+        real(model, dtype)
+
+    monkeypatch.setattr(base_module, "return_freed_memory", lambda: order.append("given back"))
+    monkeypatch.setattr(base_module, "_cast_unquantised", cast)
+    open_base(spec_of(checkpoint, "int8"), device="cpu")
+    assert order == ["given back", "cast", "given back"]
+
+
 def test_the_mini_base_opens() -> None:
     if not MINI_PATH.is_dir():
         pytest.skip("the embedded checkpoint is not in this checkout")
