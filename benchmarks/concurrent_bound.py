@@ -12,7 +12,6 @@ left out, as it is one per adapter either way. The table ends in one JSON line.
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -70,6 +69,8 @@ def report(seconds: dict[int, list[float]], setting: dict[str, Any]) -> None:
     """Print milliseconds per row of each batch size, and what they bound."""
     import torch
 
+    from flan_lora.devices import measured_on
+
     per_row = {size: statistics.median(times) / size for size, times in seconds.items()}
     for size, value in per_row.items():
         low, high = (1000 * bound(seconds[size]) / size for bound in (min, max))
@@ -78,7 +79,7 @@ def report(seconds: dict[int, list[float]], setting: dict[str, Any]) -> None:
     gain = per_row[alone] / per_row[together]
     print(f"{together // alone} adapters of {alone} rows in one pass: at most {gain:.2f} times as fast as in turn")
     versions = {name: version(name) for name in ("torch", "transformers", "peft", "bitsandbytes")}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    device = measured_on(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     record = {"seconds": seconds, "gain_bound": gain, "threads": torch.get_num_threads(), "device": device}
     print(json.dumps({**setting, **record, "versions": versions}))
 

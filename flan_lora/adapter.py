@@ -68,6 +68,11 @@ class AdapterFiles:
     tensors: Mapping[str, Tensor]
     """Key of the file -> its tensor, fp32, on the CPU."""
 
+    @staticmethod
+    def of(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> AdapterFiles:
+        """Of tensors in the dtype of their file."""
+        return AdapterFiles(config, {key: tensor.float() for key, tensor in tensors.items()})
+
 
 @dataclass(frozen=True, slots=True)
 class BrokenAdapter:
@@ -191,6 +196,26 @@ def read_or_none(path: Path) -> bytes | None:
         return path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
         return None
+
+
+def read_again(name: str, path: Path, records: Mapping[str, FileRecord], next_step: str) -> AdapterFiles:
+    """PEFT's files of an opened adapter, from bytes whose sha256 is the one that was recorded then.
+
+    Raises:
+        AdapterCorruptError: they changed since; ``next_step`` ends the text.
+    """
+    contents = {file: read_or_none(path / file) for file in REQUIRED}
+    problems = [line for file in REQUIRED for line in file_problems(file, contents[file], records.get(file))]
+    if problems:
+        raise corrupt(f"adapter {name!r} changed since it was opened", problems, next_step)
+    return parsed(contents)
+
+
+def parsed(contents: Mapping[str, bytes | None]) -> AdapterFiles:
+    """PEFT's files, of checked bytes."""
+    from safetensors.torch import load as load_tensors
+
+    return AdapterFiles.of(json.loads(contents[CONFIG] or b""), load_tensors(contents[WEIGHTS] or b""))
 
 
 def pickles(path: Path) -> list[str]:

@@ -24,12 +24,12 @@ from flan_lora.adapter import (
     StoredAdapter,
     checked_weights,
     corrupt,
-    file_problems,
     indented,
     is_target,
     module_rank,
     module_scaling,
     pickles,
+    read_again,
     read_or_none,
 )
 from flan_lora.errors import AdapterError, AdapterMismatchError
@@ -115,18 +115,19 @@ def open_folder(name: str, path: Path) -> tuple[PlainFolder, AdapterFiles]:
         AdapterError: the files are no plain LoRA update; the text says why.
         AdapterCorruptError: files are missing, pickled or damaged; the text lists every problem.
     """
+    where = f"{path} is not an adapter that can be served as {name!r}"
     contents = {file: content for file in REQUIRED if (content := read_or_none(path / file)) is not None}
     problems = pickles(path) + [f"{file}: missing" for file in REQUIRED if file not in contents]
     if problems:
-        raise corrupt(f"{path} is not an adapter that can be served as {name!r}", problems, _RESTORE)
+        raise corrupt(where, problems, _RESTORE)
     records: Future[Mapping[str, FileRecord]] = Future()
     start_new_thread(_record, (contents, records))  # `threading` would wait for it to run, up to a millisecond
     config = _parse_config(name, contents[CONFIG])
     check_plain(name, config)
     tensors, problems = checked_weights(contents[WEIGHTS], config)
     if problems:
-        raise corrupt(f"{path} is not an adapter that can be served as {name!r}", problems, _RESTORE)
-    return PlainFolder(name, path, records), AdapterFiles(config, _fp32(tensors))
+        raise corrupt(where, problems, _RESTORE)
+    return PlainFolder(name, path, records), AdapterFiles.of(config, tensors)
 
 
 def read_adapter(source: Source) -> AdapterFiles:
@@ -135,7 +136,9 @@ def read_adapter(source: Source) -> AdapterFiles:
     Raises:
         AdapterCorruptError: the files changed since the adapter was opened.
     """
-    return read_published(source) if isinstance(source, StoredAdapter) else _read_again(source)
+    if isinstance(source, StoredAdapter):
+        return read_published(source)
+    return read_again(source.name, source.path, source.files, "Load it again.")
 
 
 def land(name: str, files: AdapterFiles, linears: Linears) -> AdapterWeights:
@@ -200,21 +203,6 @@ def _parse_config(name: str, content: bytes) -> dict[str, Any]:
 def _record(contents: Mapping[str, bytes], to: Future[Mapping[str, FileRecord]]) -> None:
     hashes = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
     to.set_result({file: FileRecord(sha256=hashes[file], size_bytes=len(contents[file])) for file in contents})
-
-
-def _fp32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: tensor.float() for key, tensor in tensors.items()}
-
-
-def _read_again(source: PlainFolder) -> AdapterFiles:
-    """Of a folder that was checked when it was opened."""
-    from safetensors.torch import load
-
-    contents = {file: read_or_none(source.path / file) for file in REQUIRED}
-    problems = [line for file in REQUIRED for line in file_problems(file, contents[file], source.files[file])]
-    if problems:
-        raise corrupt(f"adapter {source.name!r} changed since it was opened", problems, "Load it again.")
-    return AdapterFiles(json.loads(contents[CONFIG] or b""), _fp32(load(contents[WEIGHTS] or b"")))
 
 
 def _pairs(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -41,12 +41,13 @@ from flan_lora.adapter import (
     check_name,
     config_problems,
     corrupt,
-    file_problems,
     indented,
     inspect,
     is_name,
+    parsed,
     pickles,
     prompt_problems,
+    read_again,
     read_or_none,
     weight_problems,
 )
@@ -124,7 +125,7 @@ class Store:
     ) -> tuple[StoredAdapter, AdapterFiles]:
         """`open`, and the weights from the very bytes that it checked: for who needs them at once."""
         stored, contents = self._open(name, fingerprint, base_name)
-        return stored, _files(contents)
+        return stored, parsed(contents)
 
     def list(self) -> Listing:
         """Every adapter folder by name, damaged ones with their problems; empty when the store does not exist."""
@@ -143,10 +144,11 @@ class Store:
             found = inspect(path, self.root)
             if found.manifest is None:
                 return found.problems
-            contents = found.contents
-            return (
-                found.problems or weight_problems(contents[WEIGHTS] or b"", json.loads(contents[CONFIG] or b""))
-            ) + prompt_problems(found.manifest)
+            problems = found.problems
+            if not problems:
+                config = json.loads(found.contents[CONFIG] or b"")
+                problems = weight_problems(found.contents[WEIGHTS] or b"", config)
+            return problems + prompt_problems(found.manifest)
 
     def remove(self, name: str) -> None:
         """Take an adapter away, sound or damaged; a crash on the way leaves it whole or gone.
@@ -367,23 +369,8 @@ def read_published(stored: StoredAdapter) -> AdapterFiles:
     Raises:
         AdapterCorruptError: the files changed since the adapter was opened.
     """
-    contents = {name: read_or_none(stored.path / name) for name in REQUIRED}
-    files = stored.manifest.files
-    problems = [line for name in REQUIRED for line in file_problems(name, contents[name], files.get(name))]
-    if problems:
-        where = f"adapter {stored.name!r} changed since it was opened"
-        raise corrupt(where, problems, "If it was published anew, open it again; else restore or retrain it.")
-    return _files(contents)
-
-
-def _files(contents: Contents) -> AdapterFiles:
-    """Of checked bytes."""
-    from safetensors.torch import load as load_tensors
-
-    tensors = load_tensors(contents[WEIGHTS] or b"")
-    return AdapterFiles(
-        json.loads(contents[CONFIG] or b""), {key: tensor.float() for key, tensor in tensors.items()}
-    )
+    next_step = "If it was published anew, open it again; else restore or retrain it."
+    return read_again(stored.name, stored.path, stored.manifest.files, next_step)
 
 
 def _check_landing(name: str, peft_model: PeftModel, tensors: Mapping[str, Tensor]) -> None:

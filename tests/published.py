@@ -116,13 +116,13 @@ def stage(folder: Path, seed: int = 0, **lora: Any) -> Path:
     return folder
 
 
-def bank_of_two(path: Path, device: Any = "cpu") -> Bank:
+def bank_of_two(path: Path, **settings: Any) -> Bank:
     """The adapters "one" and "two" of the tiny T5, made under ``path`` and known to a bank."""
     from flan_lora.bank import Bank
     from flan_lora.lora import base_linears, open_folder
     from tests.tiny import tiny_t5
 
-    bank = Bank(base_linears(tiny_t5()), fingerprint="x" * 64, device=device)
+    bank = Bank(base_linears(tiny_t5()), fingerprint="x" * 64, **settings)
     for seed, name in enumerate(("one", "two")):
         bank.add(*open_folder(name, stage(path / name, seed)))
     return bank

@@ -17,10 +17,9 @@ from flan_lora.deltas import NO_DELTAS
 from flan_lora.engine import Batch, Engine
 from flan_lora.errors import AdapterError, RequestError
 from flan_lora.forward import Forward, project
-from flan_lora.lora import base_linears, open_folder
 from flan_lora.request import Answer, Request, Sampling
 from tests.checkpoint import save_checkpoint, spec_of
-from tests.published import bank_of_two, stage, tiny_peft
+from tests.published import bank_of_two, tiny_peft
 from tests.tiny import tiny_t5, tiny_tokenizer
 
 BARE = Lease(None, {})
@@ -62,7 +61,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.fixture(scope="module")
 def bank(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Bank:
-    return bank_of_two(tmp_path_factory.mktemp("adapters"), engine.device)
+    return bank_of_two(tmp_path_factory.mktemp("adapters"), device=engine.device)
 
 
 @pytest.fixture(scope="module", params=["fp32", "bf16", "int8"])
@@ -133,9 +132,7 @@ def first_logits(forward: Forward, sources: list[list[int]], mixes: list[Mix], b
 def test_no_neighbour_leaks_into_a_row(tmp_path: Path) -> None:
     """In fp64, where a leak cannot hide in float noise, which random weights amplify a thousand times."""
     forward = Forward(tiny_t5().double())
-    bank = Bank(base_linears(tiny_t5()), fingerprint="x" * 64, dtype=torch.float64)
-    for seed, name in enumerate(("one", "two")):
-        bank.add(*open_folder(name, stage(tmp_path / name, seed)))
+    bank = bank_of_two(tmp_path, dtype=torch.float64)
     sources = [source(seed, length) for seed, length in enumerate((3, 40, 9, 1, 17))]
     mixes: list[Mix] = [{"one": 1.0}, {}, {"two": 1.0}, {"one": 0.5, "two": 0.5}, {"two": 1.0}]
     together = first_logits(forward, sources, mixes, bank)

@@ -100,7 +100,7 @@ def test_the_config_is_canonical_and_names_no_local_path(staged: Path, tmp_path:
     store, published = Store(tmp_path / "mini"), []
     for modules in (["q", "wi_0", "v"], ["v", "q", "wi_0"]):
         rewrite_config(
-            staged, target_modules=modules, base_model_name_or_path="/home/ann/t5", inference_mode=False
+            staged, target_modules=modules, base_model_name_or_path=str(tmp_path / "t5"), inference_mode=False
         )
         record = manifest(base={**BASE, "model": "google/flan-t5-large", "revision": "0613663"})
         published.append((store.publish(staged, record) / CONFIG).read_bytes())
