@@ -7,7 +7,7 @@ Variants, each in a process of its own, in turn (A B C A B C ...), so that a dri
 
     stock-max      Seq2SeqTrainer + PEFT + prepare_model_for_kbit_training, padded to the longest allowed source
     stock-dynamic  the same with dynamic padding and length-grouped batches: the best the stock parts can do
-    ours           flan_lora.train
+    ours           flan_lora.training.trainer
 
 All three read the same encoded rows and train the same LoRA layers on the same int8 base for the same steps
 in bf16 autocast, without evaluation. Samples/s counts from the end of step one. Peak memory on the CPU is the
@@ -93,8 +93,9 @@ def run_in_process(variant: str, base: Path, options: dict[str, Any]) -> dict[st
 
 def run_variant(variant: str, base_dir: str, options: dict[str, Any]) -> dict[str, Any]:
     """Train ``steps`` steps in this process and measure them."""
-    from flan_lora.base import open_base, quiet_bitsandbytes
-    from flan_lora.data import encode_split, load_split, open_source
+    from flan_lora.base.load import open_base, quiet_bitsandbytes
+    from flan_lora.data.sources import open_source
+    from flan_lora.data.splits import encode_split, load_split
     from flan_lora.recipe import load_recipe
 
     quiet_bitsandbytes()
@@ -112,7 +113,7 @@ def run_variant(variant: str, base_dir: str, options: dict[str, Any]) -> dict[st
             rows = encode_split(split, recipe, base.tokenizer, cache_dir=None)
             trainer = our_trainer(recipe, base, rows, split, Path(run_dir))
         else:
-            from flan_lora.base import open_tokenizer
+            from flan_lora.base.load import open_tokenizer
 
             tokenizer = open_tokenizer(recipe.base)
             rows = encode_split(split, recipe, tokenizer, cache_dir=None)
@@ -124,8 +125,8 @@ def our_trainer(recipe: Any, base: Any, rows: Any, split: Any, run_dir: Path) ->
     """Ours, with evaluation and checkpoints off: the other variants have none either."""
     from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-    from flan_lora.run import Origin, start_run
-    from flan_lora.train import build_trainer
+    from flan_lora.training.run_dir import Origin, start_run
+    from flan_lora.training.trainer import build_trainer
 
     run = start_run(run_dir / "run", recipe, Origin(base.fingerprint, split.content_hash))
     trainer = build_trainer(recipe, base, rows, split, rows, run=run)
@@ -260,7 +261,7 @@ def print_report(results: list[dict[str, Any]], options: dict[str, Any]) -> None
     """Medians, ratios to ours, and the JSON line."""
     import torch
 
-    from flan_lora.devices import measured_on
+    from flan_lora.system.devices import measured_on
 
     medians = {
         variant: {

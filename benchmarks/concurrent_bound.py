@@ -32,9 +32,9 @@ import click
 def main(shape: str, rows: int, adapters: int, rounds: int, source_tokens: int, target_tokens: int) -> None:
     from bench_train import prepare_base
 
-    from flan_lora.base import open_base, quiet_bitsandbytes
+    from flan_lora.base.load import open_base, quiet_bitsandbytes
     from flan_lora.recipe import load_recipe
-    from flan_lora.train import add_lora
+    from flan_lora.training.trainer import add_lora
 
     quiet_bitsandbytes()
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +69,7 @@ def report(seconds: dict[int, list[float]], setting: dict[str, Any]) -> None:
     """Print milliseconds per row of each batch size, and what they bound."""
     import torch
 
-    from flan_lora.devices import measured_on
+    from flan_lora.system.devices import measured_on
 
     per_row = {size: statistics.median(times) / size for size, times in seconds.items()}
     for size, value in per_row.items():

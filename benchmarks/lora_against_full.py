@@ -71,12 +71,13 @@ def run(
     """Train one variant and score it."""
     import torch
 
-    from flan_lora.base import open_base, quiet_bitsandbytes
-    from flan_lora.data import encode_split, load_split, open_source
-    from flan_lora.evaluate import evaluate
+    from flan_lora.base.load import open_base, quiet_bitsandbytes
+    from flan_lora.data.sources import open_source
+    from flan_lora.data.splits import encode_split, load_split
+    from flan_lora.evaluation.evaluate import evaluate
     from flan_lora.recipe import load_recipe
     from flan_lora.tasks import TASKS
-    from flan_lora.train import add_lora
+    from flan_lora.training.trainer import add_lora
 
     quiet_bitsandbytes()
     settings = [f"base.model={base_name}", *overrides, f"training.learning_rate={variant.learning_rate}"]
@@ -126,8 +127,8 @@ def fit(model: Any, recipe: Any, base: Any, rows: Any, steps: int) -> float:
     """`steps` AdamW steps with linear warm-up and decay; returns the mean loss of the last tenth."""
     import torch
 
-    from flan_lora.encode import Collator
-    from flan_lora.sampler import LengthGroupedOrder
+    from flan_lora.base.encode import Collator
+    from flan_lora.training.sampler import LengthGroupedOrder
 
     training = recipe.training
     lengths = [len(source) + len(target) for source, target in zip(rows.input_ids, rows.labels, strict=True)]

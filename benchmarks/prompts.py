@@ -3,9 +3,9 @@
     python benchmarks/prompts.py --data DATA --out results.jsonl                 all tasks
     python benchmarks/prompts.py --data DATA --out results.jsonl --task emotion
 
-The wordings are those of `flan_lora.zero_shot`. Each gets the same rows, the same adapter and the same number of
-steps, and is scored on the same validation rows. Each finished run is one line of the results file, so a stopped
-measurement goes on.
+The wordings are those of `flan_lora.tasks.prompt_variants`. Each gets the same rows, the same adapter and the same
+number of steps, and is scored on the same validation rows. Each finished run is one line of the results file, so a
+stopped measurement goes on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(
     data: str, base: str, tasks: tuple[str, ...], steps: int, rows: int, overrides: tuple[str, ...], out: Path
 ) -> None:
     from flan_lora.tasks import TASKS
-    from flan_lora.zero_shot import wordings
+    from flan_lora.tasks.prompt_variants import wordings
 
     results = ResultLines(out, ("task", "wording"))
     for task in tasks or TASKS:
@@ -48,12 +48,13 @@ def run(
     import torch
     from lora_against_full import fit
 
-    from flan_lora.base import open_base, quiet_bitsandbytes
-    from flan_lora.data import encode_split, load_split, open_source
-    from flan_lora.evaluate import evaluate
+    from flan_lora.base.load import open_base, quiet_bitsandbytes
+    from flan_lora.data.sources import open_source
+    from flan_lora.data.splits import encode_split, load_split
+    from flan_lora.evaluation.evaluate import evaluate
     from flan_lora.recipe import load_recipe
     from flan_lora.tasks import TASKS
-    from flan_lora.train import add_lora
+    from flan_lora.training.trainer import add_lora
 
     quiet_bitsandbytes()
     recipe = load_recipe(task_name, [f"base.model={base_name}", *overrides])

@@ -10,37 +10,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flan_lora.base import Base, open_base
-    from flan_lora.data import load_split, open_source
+    from flan_lora.adapters.manifest import Manifest
+    from flan_lora.adapters.store import Store, load_adapter
+    from flan_lora.base.load import Base, open_base
+    from flan_lora.data.sources import open_source
+    from flan_lora.data.splits import load_split
+    from flan_lora.engine.request import Sampling
     from flan_lora.errors import FlanLoraError
-    from flan_lora.evaluate import predict
-    from flan_lora.factory import build_adapter
-    from flan_lora.manifest import Manifest
+    from flan_lora.evaluation.evaluate import predict
     from flan_lora.recipe import Recipe, load_recipe
-    from flan_lora.request import Sampling
-    from flan_lora.router import Completion, Route, Router
-    from flan_lora.store import Store, load_adapter
+    from flan_lora.serving.router import Completion, Route, Router
     from flan_lora.tasks import TASKS, Example, Prompt, Task, get_task
+    from flan_lora.training.factory import build_adapter
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Base": "base",
-    "open_base": "base",
-    "load_split": "data",
-    "open_source": "data",
-    "Sampling": "request",
+    "Base": "base.load",
+    "open_base": "base.load",
+    "load_split": "data.splits",
+    "open_source": "data.sources",
+    "Sampling": "engine.request",
     "FlanLoraError": "errors",
-    "predict": "evaluate",
-    "build_adapter": "factory",
-    "Manifest": "manifest",
+    "predict": "evaluation.evaluate",
+    "build_adapter": "training.factory",
+    "Manifest": "adapters.manifest",
     "Recipe": "recipe",
     "load_recipe": "recipe",
-    "Completion": "router",
-    "Route": "router",
-    "Router": "router",
-    "Store": "store",
-    "load_adapter": "store",
+    "Completion": "serving.router",
+    "Route": "serving.router",
+    "Router": "serving.router",
+    "Store": "adapters.store",
+    "load_adapter": "adapters.store",
     "TASKS": "tasks",
     "Example": "tasks",
     "Prompt": "tasks",

@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from flan_lora.archive import ContestantRecord, ContestRecord, ReviewsRecord, TrialRecord, write_archive
-from flan_lora.comparison import Contestant
-from flan_lora.predictions import Prediction
+from flan_lora.compare.comparison import Contestant
+from flan_lora.compare.results import ContestantRecord, ContestRecord, ReviewsRecord, TrialRecord, write_archive
+from flan_lora.evaluation.predictions import Prediction
 from flan_lora.tasks import TASKS
 
 HASH = "ab" * 32

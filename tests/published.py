@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flan_lora.manifest import Manifest, Metrics
+from flan_lora.adapters.manifest import Manifest, Metrics
 from flan_lora.recipe import Recipe
 from flan_lora.tasks import TASKS
 
 if TYPE_CHECKING:  # torch stays out of tests that need only a manifest
     from peft import PeftModel
 
-    from flan_lora.bank import Bank
+    from flan_lora.engine.adapter_cache import Bank
 
 HASH = "ab" * 32
 TARGETS = ("q", "v", "wi_0")
@@ -21,7 +21,7 @@ SCORE = {"value": 0.9, "low": 0.85, "high": 0.95}
 
 def tiny_fingerprint() -> str:
     """Of the tiny T5 that `stage` trains on."""
-    from flan_lora.fingerprint import fingerprint
+    from flan_lora.base.fingerprint import fingerprint
     from tests.tiny import tiny_t5
 
     return fingerprint(tiny_t5())
@@ -118,8 +118,8 @@ def stage(folder: Path, seed: int = 0, **lora: Any) -> Path:
 
 def bank_of_two(path: Path, **settings: Any) -> Bank:
     """The adapters "one" and "two" of the tiny T5, made under ``path`` and known to a bank."""
-    from flan_lora.bank import Bank
-    from flan_lora.lora import base_linears, open_folder
+    from flan_lora.adapters.weights import base_linears, open_folder
+    from flan_lora.engine.adapter_cache import Bank
     from tests.tiny import tiny_t5
 
     bank = Bank(base_linears(tiny_t5()), fingerprint="x" * 64, **settings)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from flan_lora.bench.apart import Apart, Here, Memory, System, Watched
 from flan_lora.bench.stage import Stage, make_sources, open_staged, set_up, spread, zipf
 from flan_lora.bench.systems import Ids, Merged, Ours, Peft, merge
-from flan_lora.devices import measured_on
+from flan_lora.system.devices import measured_on
 
 MEASURES = ("activate", "load", "mixed", "merged", "traffic", "zipf", "memory")
 NUM_TASKS = 6

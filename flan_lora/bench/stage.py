@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from flan_lora.base import Base, open_base
+from flan_lora.base.load import Base, open_base
 from flan_lora.recipe import BaseSection
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from flan_lora.lora import Linears
+    from flan_lora.adapters.weights import Linears
 
 SHAPES = {
     "mini": None,
@@ -113,7 +113,7 @@ def _linears(base_path: Path) -> Linears:
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from flan_lora.lora import base_linears
+    from flan_lora.adapters.weights import base_linears
 
     with torch.device("meta"):
         return base_linears(T5ForConditionalGeneration(T5Config.from_pretrained(base_path)))

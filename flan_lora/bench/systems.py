@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 
-from flan_lora.bank import Bank
-from flan_lora.base import Base
+from flan_lora.adapters.weights import base_linears, open_folder
+from flan_lora.base.decode import generation_config
+from flan_lora.base.encode import Collator
+from flan_lora.base.load import Base
 from flan_lora.bench.apart import Memory
 from flan_lora.bench.stage import Stage, never_end
-from flan_lora.decode import generation_config
-from flan_lora.encode import Collator
-from flan_lora.engine import Engine
+from flan_lora.engine.adapter_cache import Bank
+from flan_lora.engine.request import Request
+from flan_lora.engine.runner import Engine
+from flan_lora.engine.scheduler import Scheduler
 from flan_lora.errors import BaseModelError
-from flan_lora.lora import base_linears, open_folder
-from flan_lora.request import Request
-from flan_lora.scheduler import Scheduler
 
 Ids = list[list[int]]
 

@@ -19,10 +19,10 @@ from flan_lora.cli.options import (
 from flan_lora.cli.output import duration, print_json, print_table, size
 
 if TYPE_CHECKING:
-    from flan_lora.export import Quantization
-    from flan_lora.manifest import Manifest, ScoreRecord, Scores
-    from flan_lora.merge import Dtype, Merged
-    from flan_lora.store import StoredAdapter
+    from flan_lora.adapters.ctranslate2 import Quantization
+    from flan_lora.adapters.manifest import Manifest, ScoreRecord, Scores
+    from flan_lora.adapters.merge import Dtype, Merged
+    from flan_lora.adapters.validation import StoredAdapter
 
 
 @click.group()
@@ -39,7 +39,7 @@ def list_(base: str | None, adapters_dir: Path, as_json: bool) -> None:
 
     The score is the one that picked the checkpoint, on the test rows, beside the bare base's.
     """
-    from flan_lora.store import StoredAdapter
+    from flan_lora.adapters.validation import StoredAdapter
 
     found = [(store.root.name, item) for store in stores(adapters_dir, base) for item in store.list()]
     whole = [(slug, item) for slug, item in found if isinstance(item, StoredAdapter)]
@@ -127,10 +127,11 @@ def sign(adapter_name: str, base: str | None, data_spec: str | None, max_rows: i
     It is fitted on training texts of the adapter's recipe, its threshold on validation texts, and saved beside
     the adapter; `flan-lora route` and the router's "auto" need it.
     """
-    from flan_lora.base import open_base
-    from flan_lora.data import load_split, open_source
+    from flan_lora.base.load import open_base
+    from flan_lora.data.sources import open_source
+    from flan_lora.data.splits import load_split
     from flan_lora.recipe import Recipe
-    from flan_lora.router import Router
+    from flan_lora.serving.router import Router
 
     store, name = find_store(adapter_name, adapters_dir, base)
     recipe = Recipe.model_validate(store.open(name).manifest.recipe)
@@ -176,8 +177,8 @@ def merge(
     The base is dequantised first, because those are the weights that the adapter was trained against. What the
     fold changes is measured and printed.
     """
-    from flan_lora.merge import merge as merge_adapter
-    from flan_lora.merge import save_merged
+    from flan_lora.adapters.merge import merge as merge_adapter
+    from flan_lora.adapters.merge import save_merged
 
     store, name = find_store(adapter_name, adapters_dir, base)
     merged = merge_adapter(store.open(name), base=base, dtype=dtype)
@@ -219,9 +220,9 @@ def export(
 
     The exported model is loaded again, and its answers are held against those of the merged one.
     """
-    from flan_lora.export import check_ctranslate2, export_ctranslate2
-    from flan_lora.merge import merge as merge_adapter
-    from flan_lora.merge import save_merged
+    from flan_lora.adapters.ctranslate2 import check_ctranslate2, export_ctranslate2
+    from flan_lora.adapters.merge import merge as merge_adapter
+    from flan_lora.adapters.merge import save_merged
 
     if runtime == "ctranslate2":
         check_ctranslate2()  # before the work, not after it
@@ -260,8 +261,8 @@ def push(
 
     Only files that the manifest lists are sent, in one commit; the token is the one of `hf auth login`.
     """
-    from flan_lora.upload import prepare_upload
-    from flan_lora.upload import push as push_to_hub
+    from flan_lora.adapters.upload import prepare_upload
+    from flan_lora.adapters.upload import push as push_to_hub
 
     store, name = find_store(adapter_name, adapters_dir, base)
     upload = prepare_upload(store, name, repo_id, private=private)

@@ -68,8 +68,8 @@ def router(
     merged, traffic is held against PEFT, and memory against copies of the int8 base.
     """
     from flan_lora.bench.router import MEASURES, Options, has_merged, run, to_json
-    from flan_lora.devices import choose_device
     from flan_lora.errors import DataError
+    from flan_lora.system.devices import choose_device
 
     if unknown := [name for name in (*measures, *skipped) if name not in MEASURES]:
         raise DataError(f"no measure {unknown[0]!r}: there are {', '.join(MEASURES)}.")

@@ -11,10 +11,10 @@ from flan_lora.cli.options import adapters_dir_option, data_option, find_store, 
 from flan_lora.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from flan_lora.archive import Archive
-    from flan_lora.comparison import Comparison
+    from flan_lora.adapters.store import Store
+    from flan_lora.compare.comparison import Comparison
+    from flan_lora.compare.results import Archive
     from flan_lora.recipe import Role
-    from flan_lora.store import Store
 
 
 @click.command()
@@ -61,7 +61,7 @@ def compare(
     confusion matrices, calibration, latency, and the rows that fine-tuning fixed and broke.
     """
     if not table_only:
-        from flan_lora.plots import check_matplotlib
+        from flan_lora.adapters.figures import check_matplotlib
 
         check_matplotlib()  # before the work, not after it
     chosen = _published(adapters_dir, base) if every else [find_store(adapter_name, adapters_dir, base)]
@@ -72,7 +72,7 @@ def compare(
         if not as_json:
             _print_comparison(archive)
         if not table_only:
-            from flan_lora.report_files import write_report
+            from flan_lora.compare.report import write_report
 
             path = write_report(folder, archive)
             click.echo(f"\n{path}", err=as_json)
@@ -92,9 +92,9 @@ def _compare_one(
     quiet: bool,
 ) -> tuple[Archive, Path]:
     """Answer where needed, then read everything back from the report's folder."""
-    from flan_lora.archive import find_answers, read_archive
-    from flan_lora.data import open_source
-    from flan_lora.head_to_head import hold_contest, report_folder
+    from flan_lora.compare.results import find_answers, read_archive
+    from flan_lora.compare.run import hold_contest, report_folder
+    from flan_lora.data.sources import open_source
     from flan_lora.tasks import get_task
 
     stored = store.open(name)
@@ -107,8 +107,8 @@ def _compare_one(
 
 def _published(adapters_dir: Path, base: str | None) -> list[tuple[Store, str]]:
     """Every sound adapter; an error when there is none."""
+    from flan_lora.adapters.validation import StoredAdapter
     from flan_lora.errors import AdapterError
-    from flan_lora.store import StoredAdapter
 
     found = [(s, i.name) for s in stores(adapters_dir, base) for i in s.list() if isinstance(i, StoredAdapter)]
     if not found:
@@ -118,7 +118,7 @@ def _published(adapters_dir: Path, base: str | None) -> list[tuple[Store, str]]:
 
 def _print_comparison(archive: Archive) -> None:
     """Scores side by side, then a sentence for each contestant."""
-    from flan_lora.comparison import verdict
+    from flan_lora.compare.comparison import verdict
 
     for comparison in (archive.comparison, archive.reviews):
         if comparison is None:
@@ -131,7 +131,8 @@ def _print_comparison(archive: Archive) -> None:
 
 
 def _score_table(comparison: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    from flan_lora.comparison import number, p_text, signed
+    from flan_lora.compare.comparison import p_text
+    from flan_lora.tasks.scorers import number, signed
 
     header = ["SCORE", *(f"{item.name.upper()} (95 % INTERVAL)" for item in comparison.contestants)]
     is_duel = len(comparison.duels) == 1  # more columns would not fit a terminal; the sentences below say it

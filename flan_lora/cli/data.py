@@ -26,9 +26,9 @@ def inspect(
     as_json: bool,
 ) -> None:
     """Show prompts as the model sees them, lengths and label balance."""
-    from flan_lora.base import open_tokenizer
-    from flan_lora.data import open_source
-    from flan_lora.inspection import inspect as inspect_data
+    from flan_lora.base.load import open_tokenizer
+    from flan_lora.data.inspect import inspect as inspect_data
+    from flan_lora.data.sources import open_source
 
     recipe = open_recipe(recipe_name, base, overrides)
     tokenizer = open_tokenizer(recipe.base)
@@ -49,9 +49,9 @@ def lint(
 
     Exit code 1 when one is broken, with the remedy.
     """
-    from flan_lora.base import open_tokenizer
-    from flan_lora.data import open_source
-    from flan_lora.lint import lint as lint_data
+    from flan_lora.base.load import open_tokenizer
+    from flan_lora.data.lint import lint as lint_data
+    from flan_lora.data.sources import open_source
 
     recipe = open_recipe(recipe_name, base, overrides)
     report = lint_data(recipe, open_source(data_spec), open_tokenizer(recipe.base))

@@ -15,7 +15,7 @@ def doctor(as_json: bool) -> None:
 
     Versions, the device, whether 8-bit works (one small matmul is run), and memory and time per recipe.
     """
-    from flan_lora.doctor import examine
+    from flan_lora.training.doctor import examine
 
     findings = examine()
     if as_json:

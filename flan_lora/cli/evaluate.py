@@ -38,9 +38,9 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Score ADAPTER on its recipe's data, with 95 % intervals."""
-    from flan_lora.data import open_source
-    from flan_lora.factory import reevaluate
-    from flan_lora.predictions import write_predictions
+    from flan_lora.data.sources import open_source
+    from flan_lora.evaluation.predictions import write_predictions
+    from flan_lora.training.factory import reevaluate
 
     store, name = find_store(adapter_name, adapters_dir, base)
     stored, source = store.open(name), open_source(data_spec)

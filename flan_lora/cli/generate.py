@@ -14,7 +14,7 @@ from flan_lora.cli.output import print_json, print_table, shorten
 from flan_lora.cli.route import open_router
 
 if TYPE_CHECKING:
-    from flan_lora.router import Completion, Router, Text
+    from flan_lora.serving.router import Completion, Router, Text
 
 _PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -103,9 +103,9 @@ def generate(
 
 def _open(adapter_name: str, adapters_dir: Path, base: str | None) -> tuple[Router, str]:
     """A router on the adapter's base, and the adapter's name there; the adapter is ready."""
-    from flan_lora.base import open_base
+    from flan_lora.base.load import open_base
     from flan_lora.recipe import Recipe
-    from flan_lora.router import AUTO, Router
+    from flan_lora.serving.router import AUTO, Router
 
     if adapter_name == AUTO:
         return open_router(adapters_dir, base), AUTO
@@ -119,9 +119,9 @@ def _open(adapter_name: str, adapters_dir: Path, base: str | None) -> tuple[Rout
 def _answer_file(
     router: Router, name: str, source: Path, target: Path, scores: bool, max_proposals: int | None
 ) -> None:
-    from flan_lora.answer_file import Ask, answer_file
     from flan_lora.errors import DataError
-    from flan_lora.router import AUTO
+    from flan_lora.serving.batch_file import Ask, answer_file
+    from flan_lora.serving.router import AUTO
 
     inputs, identity = (("text",), "") if name == AUTO else (router.inputs(name), router.identity(name))
     ask = Ask(name, inputs if max_proposals is None else inputs[:1], scores, max_proposals)
@@ -152,7 +152,7 @@ def _read_texts(inputs: Sequence[str], texts: Sequence[str], columns: Sequence[s
 
 def _print_proposals(router: Router, name: str, texts: Sequence[str], limit: int, *, as_json: bool) -> None:
     """What can be asked of each text, its answer, and how sure the adapter is."""
-    from flan_lora.answer_file import proposal_values
+    from flan_lora.serving.batch_file import proposal_values
 
     rows = [[proposal_values(item) for item in router.propose(text, name, max_proposals=limit)] for text in texts]
     if as_json:
@@ -181,7 +181,7 @@ def _print_answers(
 
 
 def _json(text: Text, row: Sequence[Completion], scores: bool) -> dict[str, Any]:
-    from flan_lora.answer_file import answer_values
+    from flan_lora.serving.batch_file import answer_values
 
     bare = {"base": row[0].text} if len(row) > 1 else {}
     return {"input": text, **bare, **answer_values(row[-1], scores)}

@@ -1,15 +1,13 @@
-"""``flan-lora mini``: the embedded base, and making it again."""
+"""``flan-lora mini``: where the embedded base lies."""
 
 from __future__ import annotations
 
 import click
 
-from flan_lora.mini.build import main as build
-
 
 @click.group()
 def mini() -> None:
-    """The embedded base: where it lies, and how to make it again."""
+    """The embedded base."""
 
 
 @mini.command()
@@ -18,6 +16,3 @@ def path() -> None:
     from flan_lora.mini import MINI_PATH
 
     click.echo(MINI_PATH)
-
-
-mini.add_command(build, "build")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from flan_lora.adapters.store import Store
     from flan_lora.recipe import Recipe
-    from flan_lora.store import Store
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -68,10 +68,10 @@ def open_recipe(name: str, base: str | None = None, overrides: Sequence[str] = (
 
 def stores(adapters_dir: Path, base: str | None = None) -> list[Store]:
     """The store of every base under ``adapters_dir``, or of one base."""
-    from flan_lora.store import Store
+    from flan_lora.adapters.store import Store
 
     if base is not None:
-        from flan_lora.base import base_slug
+        from flan_lora.base.load import base_slug
         from flan_lora.recipe import BaseSection
 
         return [Store(adapters_dir / base_slug(BaseSection(model=base)))]
@@ -88,8 +88,9 @@ def find_store(name: str, adapters_dir: Path, base: str | None = None) -> tuple[
         UnknownAdapterError: no base has an adapter of that name.
         AdapterError: several bases have one.
     """
+    from flan_lora.adapters.store import Store
+    from flan_lora.adapters.validation import check_name
     from flan_lora.errors import AdapterError, UnknownAdapterError
-    from flan_lora.store import Store, check_name
 
     if (Path(name) / "manifest.json").is_file():
         folder = Path(name).resolve()

@@ -6,13 +6,7 @@ from pathlib import Path
 
 import click
 
-from flan_lora.cli.options import (
-    base_option,
-    json_option,
-    open_recipe,
-    recipe_argument,
-    set_option,
-)
+from flan_lora.cli.options import base_option, json_option, open_recipe, recipe_argument, set_option
 from flan_lora.cli.output import print_json, print_table
 
 

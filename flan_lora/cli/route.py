@@ -12,7 +12,7 @@ from flan_lora.cli.options import adapters_dir_option, data_option, json_option,
 from flan_lora.cli.output import percent, print_json, print_table, shorten
 
 if TYPE_CHECKING:
-    from flan_lora.router import Router, Text
+    from flan_lora.serving.router import Router, Text
 
 serving_base_option = click.option(
     "--base", metavar="BASE", help="`mini`, a Hub id or a folder. [default: the base that has adapters]"
@@ -70,7 +70,7 @@ def _print_report(
     router: Router, data_spec: str | None, max_rows: int, foreign: Path | None, as_json: bool
 ) -> None:
     from flan_lora.errors import RequestError
-    from flan_lora.routing import FOREIGN, report
+    from flan_lora.serving.routing_report import FOREIGN, report
 
     if not router.signed():
         raise RequestError("no adapter has a signature: fit them first (flan-lora adapter sign ADAPTER).")
@@ -103,7 +103,8 @@ def _print_report(
 
 def _test_texts(router: Router, name: str, data_spec: str | None, max_rows: int) -> list[Text]:
     """Inputs of an adapter's test examples, as a user would give them."""
-    from flan_lora.data import load_split, open_source
+    from flan_lora.data.sources import open_source
+    from flan_lora.data.splits import load_split
     from flan_lora.recipe import Recipe
 
     recipe = Recipe.model_validate(router.manifest(name).recipe)
@@ -119,11 +120,11 @@ def open_router(adapters_dir: Path, base: str | None) -> Router:
     Raises:
         AdapterError: no base has adapters, or several have and ``base`` does not say which.
     """
-    from flan_lora.base import open_base
+    from flan_lora.adapters.validation import StoredAdapter
+    from flan_lora.base.load import open_base
     from flan_lora.errors import AdapterError
     from flan_lora.recipe import Recipe
-    from flan_lora.router import Router
-    from flan_lora.store import StoredAdapter
+    from flan_lora.serving.router import Router
 
     found = {
         store: item

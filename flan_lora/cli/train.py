@@ -44,9 +44,9 @@ def train(
     as_json: bool,
 ) -> None:
     """Train, evaluate and publish the adapter of RECIPE."""
-    from flan_lora.base import base_slug
-    from flan_lora.data import open_source
-    from flan_lora.factory import build_adapter, plan
+    from flan_lora.base.load import base_slug
+    from flan_lora.data.sources import open_source
+    from flan_lora.training.factory import build_adapter, plan
 
     if name is not None:
         overrides = (*overrides, f"name={json.dumps(name)}")

@@ -14,7 +14,7 @@ from flan_lora.cli.output import duration, print_table, size
 from flan_lora.errors import FlanLoraError
 
 if TYPE_CHECKING:
-    from flan_lora.data import DataSource
+    from flan_lora.data.sources import DataSource
     from flan_lora.recipe import Recipe
 
 
@@ -57,7 +57,7 @@ def train_all(
     A recipe whose adapter is published, of the same recipe, rows and base, is left alone; a run that was cut off
     goes on from its last checkpoint. One that fails does not stop the others.
     """
-    from flan_lora.data import open_source
+    from flan_lora.data.sources import open_source
     from flan_lora.recipe import known_recipes
 
     names = recipe_names or tuple(sorted(known_recipes()))
@@ -78,8 +78,8 @@ def train_all(
 
 def _train_one(recipe: Recipe, source: DataSource, runs_dir: Path, adapters_dir: Path, *, force: bool) -> Result:
     """Train, resume or leave alone; only Ctrl-C goes further up."""
-    from flan_lora.base import base_slug
-    from flan_lora.factory import build_adapter, is_published, is_resumable
+    from flan_lora.base.load import base_slug
+    from flan_lora.training.factory import build_adapter, is_published, is_resumable
 
     slug = base_slug(recipe.base)
     run_dir = runs_dir / slug / recipe.name
@@ -108,7 +108,7 @@ def _print_summary(results: Sequence[Result]) -> None:
 
 
 def _row(result: Result) -> tuple[str, ...]:
-    from flan_lora.manifest import load, load_metrics
+    from flan_lora.adapters.manifest import load, load_metrics
 
     if result.path is None:
         return (result.name, result.status, *("-",) * 6)

@@ -1,4 +1,4 @@
-"""The embedded base ``mini``: where it lies. How it was made is in `flan_lora.mini.build`.
+"""The embedded base ``mini``: where it lies. How it was made is in `tools/mini`.
 
 Importing this module imports neither torch nor transformers, so ``flan-lora --help`` stays fast.
 """

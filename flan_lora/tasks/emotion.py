@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from flan_lora.metrics import classification
 from flan_lora.tasks.baselines import majority
+from flan_lora.tasks.scorers import classification
 from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
 from flan_lora.tasks.text import label_field, options, plain, row_key, text_field
 

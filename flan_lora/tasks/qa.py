@@ -9,14 +9,14 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flan_lora.indic import restore, romanise
-from flan_lora.metrics import Scorer, squad
 from flan_lora.tasks.baselines import random_span
+from flan_lora.tasks.romanise import restore, romanise
+from flan_lora.tasks.scorers import Scorer, squad
 from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
 from flan_lora.tasks.text import answer_start, answers_field, plain, row_key, text_field
 
 if TYPE_CHECKING:
-    from flan_lora.metrics import FloatArray
+    from flan_lora.tasks.scorers import FloatArray
 
 _LATIN_LETTER = re.compile("[A-Za-z]")
 _DEVANAGARI_LETTER = re.compile("[\u0904-\u0939\u0958-\u0961\u0972-\u097f]")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from flan_lora.metrics import bleu, meteor, rouge
+from flan_lora.tasks.answer_candidates import candidates
 from flan_lora.tasks.baselines import sentences
-from flan_lora.tasks.candidates import candidates
+from flan_lora.tasks.scorers import bleu, meteor, rouge
 from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
 from flan_lora.tasks.text import answer_start, answers_field, plain, row_key, text_field
 

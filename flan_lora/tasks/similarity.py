@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flan_lora.metrics import binary
 from flan_lora.tasks.baselines import majority
+from flan_lora.tasks.scorers import binary
 from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
 from flan_lora.tasks.text import label_field, options, plain, row_key, text_field, untokenise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flan_lora.metrics import rouge
+from flan_lora.tasks.scorers import rouge
 from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
 from flan_lora.tasks.text import field_error, plain, row_key, text_field
 

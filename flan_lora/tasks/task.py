@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flan_lora.metrics import Scorer
+from flan_lora.tasks.scorers import Scorer
 
 Row = Mapping[str, Any]
 Inputs = Mapping[str, str]
@@ -77,8 +77,8 @@ class Task:
     """The score that picks the best checkpoint; higher is better."""
     max_new_tokens: int
     windowed: str = ""
-    """The input that is read in overlapping windows where a prompt does not fit (`flan_lora.windows`); empty: the
-    prompt is cut. For tasks whose answer, ``references[0]``, stands somewhere in that input: at the character
+    """The input that is read in overlapping windows where a prompt does not fit (`base.sliding_window`); empty:
+    the prompt is cut. For tasks whose answer, ``references[0]``, stands somewhere in that input: at the character
     ``inputs["answer_start"]``, if a row says so."""
     labels: tuple[str, ...] = ()
     """For classification: every answer, as the base spells it; empty for generation."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from flan_lora.adapters.store import Store
 from flan_lora.cli import main
-from flan_lora.store import Store
 from tests.checkpoint import save_checkpoint
 from tests.published import make_manifest, stage, tiny_fingerprint
 

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from flan_lora.cli import main
 from flan_lora.cli.chat import Chat
-from flan_lora.router import Router
+from flan_lora.serving.router import Router
 from flan_lora.tasks import TASKS
 
 REPO = Path(__file__).resolve().parents[2]

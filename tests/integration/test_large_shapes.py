@@ -13,15 +13,16 @@ import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration, T5Tokenizer
 
-from flan_lora.base import open_base
-from flan_lora.data import DataSource, load_split, open_source
-from flan_lora.encode import Collator, encode_sources
-from flan_lora.factory import build_adapter
+from flan_lora.adapters.store import Store
+from flan_lora.base.encode import Collator, encode_sources
+from flan_lora.base.load import open_base
+from flan_lora.data.sources import DataSource, open_source
+from flan_lora.data.splits import load_split
 from flan_lora.mini import MINI_PATH
 from flan_lora.recipe import BaseSection, known_recipes, load_recipe
-from flan_lora.router import Router
-from flan_lora.store import Store
+from flan_lora.serving.router import Router
 from flan_lora.tasks import TASKS
+from flan_lora.training.factory import build_adapter
 
 pytestmark = pytest.mark.slow
 

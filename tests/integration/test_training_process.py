@@ -16,11 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from flan_lora.data import open_source
-from flan_lora.factory import build_adapter
+from flan_lora.adapters.store import Store
+from flan_lora.data.sources import open_source
 from flan_lora.mini import MINI_PATH
 from flan_lora.recipe import load_recipe
-from flan_lora.store import Store
+from flan_lora.training.factory import build_adapter
 
 pytestmark = pytest.mark.slow
 

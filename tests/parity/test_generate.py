@@ -13,13 +13,13 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import T5ForConditionalGeneration
 
-from flan_lora import dense
-from flan_lora.bank import Bank
-from flan_lora.decode import generation_config, label_constraint
-from flan_lora.encode import Collator
-from flan_lora.engine import Engine
-from flan_lora.lora import base_linears, open_folder
-from flan_lora.request import Answer, Request
+from flan_lora.adapters.weights import base_linears, open_folder
+from flan_lora.base.decode import generation_config, label_constraint
+from flan_lora.base.encode import Collator
+from flan_lora.engine import linear as dense
+from flan_lora.engine.adapter_cache import Bank
+from flan_lora.engine.request import Answer, Request
+from flan_lora.engine.runner import Engine
 from tests.tiny import tiny_t5, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()

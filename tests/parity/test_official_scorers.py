@@ -17,7 +17,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.scoring import BootstrapAggregator
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
-from flan_lora import metrics
+from flan_lora.tasks import scorers as metrics
 
 LABELS = ("sadness", "joy", "love")
 WORDS = "the a cat cats sat on mat looked at dog dogs, barked. Why? Mr. 3.5 U.S. its it's running ran".split()

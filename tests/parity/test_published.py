@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from flan_lora.base import open_base
-from flan_lora.encode import encode_targets
+from flan_lora.adapters.store import Store, load_adapter
+from flan_lora.base.encode import encode_targets
+from flan_lora.base.load import open_base
 from flan_lora.recipe import BaseSection
-from flan_lora.router import Router
-from flan_lora.store import Store, load_adapter
+from flan_lora.serving.router import Router
 from flan_lora.tasks import TASKS
 
 TEXTS = (

@@ -1,0 +1,8 @@
+"""The frozen T5: found, loaded, fingerprinted; text to token ids and back.
+
+open a base in int8, bf16 or fp32                    load
+is it the same base                                  fingerprint
+text to token ids, one path of training and serving  encode
+token ids to text, labels as constraints             decode
+a source longer than the base reads                  sliding_window
+"""

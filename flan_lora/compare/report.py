@@ -1,0 +1,26 @@
+"""A comparison's files for people: the page and its pictures, written beside the answers they were made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flan_lora.compare.html import page
+from flan_lora.compare.plots import draw_all
+from flan_lora.compare.results import Archive
+
+
+def write_report(folder: Path, archive: Archive) -> Path:
+    """Write index.html and <picture>-<theme>.png; return the page's path. Pictures of an earlier report go.
+
+    Raises:
+        FlanLoraError: matplotlib is not installed.
+    """
+    pictures = draw_all(archive.comparison, archive.record.training_log, archive.reviews)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    for picture in pictures:
+        for theme, png in picture.png.items():
+            (folder / f"{picture.name}-{theme}.png").write_bytes(png)
+    path = folder / "index.html"
+    path.write_text(page(archive, pictures), encoding="utf-8")
+    return path

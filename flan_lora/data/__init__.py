@@ -1,0 +1,10 @@
+"""Rows to encoded splits.
+
+Hub, local folder, your file or the bundled sample  sources
+CSV, JSON, JSONL, Parquet                           file_formats
+rows to train, validation and test                  splits
+rows of other sets beside                           mixing
+is this data worth a run                            lint
+what the model will see                             inspect
+encoded splits kept on disk                         token_cache
+"""

@@ -1,0 +1,366 @@
+"""Hub | local data root | a user's file | bundled sample -> rows -> examples of a role -> token ids, cached.
+
+    DataSource -> rows (sources.py, rows.py) -> Split (examples, by the task) -> EncodedSplit (ids, by encode.py)
+
+Knows recipes, roles and limits; never a model or a device. Training data only: serving does not come through here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from flan_lora.base.encode import EncodedSource, encode_targets
+from flan_lora.base.sliding_window import encode_for_training
+from flan_lora.data.file_formats import Row
+from flan_lora.data.mixing import Addition, auxiliary_rows, sample
+from flan_lora.data.sources import DataSource, Table, content, name_for_task, read_table
+from flan_lora.data.token_cache import BrokenCacheError, CacheFile, default_cache_dir, read_cache, write_cache
+from flan_lora.errors import DataError
+from flan_lora.recipe import Recipe, Role
+from flan_lora.tasks import TASKS
+from flan_lora.tasks.task import Example, Task, swapped
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+ROLES: tuple[Role, ...] = get_args(Role)
+CACHE_VERSION = 2
+"""Part of every cache key: raise it when encoding changes, and old files are no longer found."""
+ROWS_PER_CALL = 1000
+"""Texts per call of the tokenizer: large enough to be fast, small enough for a moving progress bar."""
+PROGRESS_FROM_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Split:
+    """The examples of one role, and what they were made from."""
+
+    role: str
+    examples: tuple[Example, ...]
+    origin: str
+    """Dataset, split, revision and source; never a path of this machine."""
+    num_rows: int
+    """Rows the examples came from: a row may give none, one or two."""
+    content_hash: str
+    """sha256 (hex) over the task's columns of the rows used, in order."""
+    also: tuple[Addition, ...] = ()
+    """Of train: what the auxiliary sources (data.also) added; their rows are among the examples."""
+
+
+def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int | None = None) -> Split:
+    """Read, divide, sample and render the rows of one role.
+
+    Roles that name the same rows (one Hub split, or a user's only file) divide them by ``data.group_by``,
+    whatever the rows' order: test and validation take 20 % each (a user's file: 10 %), train the rest; without
+    train, test and validation take half each. The bundled sample has a file for each role. Train has the rows of
+    the auxiliary sources behind its own.
+
+    Args:
+        max_rows: keep a seeded sample of this many rows, in their own order; a larger sample contains a smaller.
+
+    Raises:
+        DataError: rows cannot be found, read, divided or used by the task.
+    """
+    task = TASKS[recipe.task]
+    table, numbered = _own_rows(recipe, role, source)
+    additions: list[Addition] = []
+    if role == "train" and recipe.data.also:
+        held_out = [row.values for other in ("validation", "test") for row in _own_rows(recipe, other, source)[1]]
+        for also, rows, addition in auxiliary_rows(recipe, source, held_out, [row.values for row in numbered]):
+            numbered += [_NumberedRow(also.where, number, row) for number, row in enumerate(rows)]
+            additions.append(addition)
+    numbered = sample(numbered, max_rows, recipe.training.seed)
+    examples = _render(task, numbered, table.where)
+    if role == "train" and task.swap is not None:
+        examples += tuple(swapped(task, example) for example in examples)
+    return Split(
+        role=role,
+        examples=examples,
+        origin=table.origin,
+        num_rows=len(numbered),
+        content_hash=_sha256(content(row.values, task) for row in numbered),
+        also=tuple(additions),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _NumberedRow:
+    """A row, and where it stands for an error message."""
+
+    where: str
+    number: int
+    """From 0."""
+    values: Row
+
+
+def _own_rows(recipe: Recipe, role: Role, source: DataSource) -> tuple[Table, list[_NumberedRow]]:
+    """The rows of the recipe's own dataset that play a role, under the task's column names."""
+    table = read_table(recipe, role, source)
+    rows = name_for_task(table, TASKS[recipe.task], recipe.data.columns)
+    numbers = _numbers_of_role(recipe, role, source, rows, table.where)
+    return table, [_NumberedRow(table.where, number, rows[number]) for number in numbers]
+
+
+def max_rows_of(recipe: Recipe, role: Role) -> int | None:
+    """The recipe's limit for a role."""
+    return {
+        "train": recipe.data.max_train_rows,
+        "validation": recipe.data.max_validation_rows,
+        "test": recipe.evaluation.max_test_rows,
+    }[role]
+
+
+def _numbers_of_role(recipe: Recipe, role: Role, source: DataSource, rows: Sequence[Row], where: str) -> list[int]:
+    """Numbers (from 0, ascending) of the rows that play ``role``."""
+    sharing = _roles_sharing(recipe, role, source)
+    if len(sharing) == 1:
+        return list(range(len(rows)))
+    group_by = recipe.data.group_by
+    groups = _groups(rows, TASKS[recipe.task], group_by, where, is_file=source.kind == "file")
+    share = 0.5 if "train" not in sharing else 0.1 if source.kind == "file" else 0.2
+    numbers = divide(groups, sharing, share)[role]
+    if not numbers:
+        raise DataError(
+            f"{where}: nothing is left for {role}: {len(rows)} rows in {len(set(groups))} groups "
+            f"(by {group_by or 'content'}) do not fill {', '.join(sharing)}.\n"
+            "Add rows, or set data.group_by to a column with more values (null = each row by itself)."
+        )
+    return numbers
+
+
+def _roles_sharing(recipe: Recipe, role: Role, source: DataSource) -> list[Role]:
+    """The roles, ``role`` among them, that are played by the same rows."""
+    if source.kind == "sample":
+        return [role]
+    if source.kind == "file":
+        return list(ROLES)
+    splits = recipe.data.splits
+    return [other for other in ROLES if getattr(splits, other) == getattr(splits, role)]
+
+
+def _groups(rows: Sequence[Row], task: Task, group_by: str | None, where: str, *, is_file: bool) -> list[str]:
+    """For each row the value that must not be split between roles: the group's, else the row's own content."""
+    if group_by is not None and any(group_by in row for row in rows):
+        return [json.dumps(row.get(group_by), sort_keys=True, default=str) for row in rows]
+    if group_by is not None and not is_file:
+        known = ", ".join(rows[0])
+        raise DataError(f"{where}: data.group_by names {group_by!r}, no such column.\n  columns  {known}")
+    if group_by is not None:
+        # The recipe's dataset has this column and a user's file need not; said, because equal contexts may now
+        # stand in two roles.
+        log.warning("%s has no column %r (data.group_by): rows are divided one by one.", where, group_by)
+    return [content(row, task) for row in rows]
+
+
+def divide(groups: Sequence[str], roles: Iterable[str], share: float) -> dict[str, list[int]]:
+    """Give every row to one role, whole groups at a time.
+
+    Groups are taken in the order of their sha256, so the result depends on the set of rows only: not on their
+    order, and not on Python's hash seed. Test, then validation, are filled up to ``share`` of the rows; the rest
+    is train's (validation's where train does not take part).
+
+    Args:
+        groups: one value per row; equal values stay together.
+    """
+    members: dict[str, list[int]] = {}
+    for number, group in enumerate(groups):
+        members.setdefault(group, []).append(number)
+    taking = set(roles)
+    *held_out, rest = [role for role in ("test", "validation", "train") if role in taking]
+    parts: dict[str, list[int]] = {role: [] for role in (*held_out, rest)}
+    for group in sorted(members, key=lambda value: _sha256([value])):
+        role = next((name for name in held_out if len(parts[name]) < share * len(groups)), rest)
+        parts[role].extend(members[group])
+    return {role: sorted(numbers) for role, numbers in parts.items()}
+
+
+def _render(task: Task, rows: Sequence[_NumberedRow], where: str) -> tuple[Example, ...]:
+    """Rows -> examples with keys of their own; all unusable rows in one error, the first five shown."""
+    examples: list[Example] = []
+    problems: list[str] = []
+    for row in rows:
+        try:
+            examples.extend(task.examples(row.values))
+        except DataError as error:
+            place = f"{'' if row.where == where else f'of {row.where}, '}row {row.number + 1}"
+            problems.append(f"  {place}: {' '.join(line.strip() for line in str(error).splitlines()[:2])}")
+    if problems:
+        raise DataError(
+            f"{where}: {len(problems)} of {len(rows)} rows cannot be used by task {task.name}"
+            f"{' (the first 5)' if len(problems) > 5 else ''}:\n" + "\n".join(problems[:5]) + "\n"
+            "Correct or remove these rows (numbered from 1, header not counted)."
+        )
+    if not examples:
+        raise DataError(f"{where}: {len(rows)} rows, but task {task.name} makes no example of any of them.")
+    return _with_own_keys(examples)
+
+
+def _with_own_keys(examples: Sequence[Example]) -> tuple[Example, ...]:
+    """Equal rows share a key; the second becomes <key>#2, so that saved predictions stay apart."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for example in examples:
+        seen[example.key] += 1
+        count = seen[example.key]
+        kept.append(example if count == 1 else dataclasses.replace(example, key=f"{example.key}#{count}"))
+    return tuple(kept)
+
+
+def _sha256(texts: Iterable[str]) -> str:
+    """sha256 (hex) of a sequence of texts, boundaries included."""
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(f"{len(data)}:".encode() + data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """A split as token ids: a map-style dataset of {"input_ids", "labels"} for the Trainer and the Collator."""
+
+    input_ids: list[list[int]]
+    labels: list[list[int]]
+    num_source_truncated: int
+    """Sources that were cut to data.max_source_tokens."""
+    num_target_truncated: int
+    """Targets that were cut to data.max_target_tokens."""
+    unk_share_source: float
+    """Share of <unk> among the source tokens kept, eos not counted."""
+    unk_share_target: float
+    """Share of <unk> among the target tokens kept, eos not counted."""
+    content_hash: str
+    """sha256 (hex) over texts, limits and tokenizer: equal exactly when the ids are."""
+    source_dropped: list[int] = field(default_factory=list)
+    """Tokens cut from each source."""
+    target_dropped: list[int] = field(default_factory=list)
+    """Tokens cut from each target."""
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        return {"input_ids": self.input_ids[index], "labels": self.labels[index]}
+
+    @property
+    def source_lengths(self) -> list[int]:
+        """Tokens of each source as the model sees it, for batches of equal length."""
+        return [len(ids) for ids in self.input_ids]
+
+
+def encode_split(
+    split: Split,
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    cache_dir: Path | None = None,
+) -> EncodedSplit:
+    """Token ids of a split, from the cache when the same texts were encoded before.
+
+    The key is a hash of the rendered texts, the limits and the tokenizer, so a changed prompt, recipe or base
+    never finds stale ids. A broken file is rebuilt, an unwritable folder is done without; both are said once.
+
+    Args:
+        cache_dir: none = $FLAN_LORA_CACHE, else ~/.cache/flan_lora; FLAN_LORA_CACHE=off turns caching off.
+
+    Raises:
+        DataError: a prompt does not fit data.max_source_tokens even with an empty body.
+    """
+    key = _cache_key(split, recipe, tokenizer)
+    folder = cache_dir or default_cache_dir()
+    if folder is None:
+        return _from_file(_encode(split, recipe, tokenizer), key)
+    path = folder / "encoded" / f"{key}.safetensors"
+    try:
+        return _from_file(read_cache(path), key)
+    except FileNotFoundError:
+        pass
+    except (BrokenCacheError, KeyError) as error:
+        log.warning("%s is broken and is built again (%s).", path, error)
+    encoded = _encode(split, recipe, tokenizer)
+    try:
+        write_cache(path, encoded.lists, encoded.numbers)
+    except OSError as error:
+        log.warning("%s cannot be written (%s): encoding is not cached. Set FLAN_LORA_CACHE.", folder, error)
+    return _from_file(encoded, key)
+
+
+def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 (hex) of everything that decides ids: pieces, scores, normaliser, added tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state = json.loads(backend.to_str()) if backend is not None else {"vocabulary": tokenizer.get_vocab()}
+    for setting in ("truncation", "padding"):  # left behind by the last call, not part of the tokenizer
+        state.pop(setting, None)
+    return _sha256([json.dumps(state, sort_keys=True), str(tokenizer.eos_token_id), str(tokenizer.unk_token_id)])
+
+
+def _cache_key(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash of all that the ids depend on."""
+    limits = f"{CACHE_VERSION} {recipe.data.max_source_tokens} {recipe.data.max_target_tokens}"
+    windowed = TASKS[recipe.task].windowed
+    texts = (
+        text
+        for example in split.examples
+        for text in (
+            *(example.prompt.head, example.prompt.body, example.prompt.tail, example.target),
+            # where the answer stands decides the window
+            *((example.references[0], example.inputs.get("answer_start", "")) if windowed else ()),
+        )
+    )
+    return _sha256([limits, windowed, tokenizer_identity(tokenizer), *texts])
+
+
+def _encode(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> CacheFile:
+    """Encode every example, in the form that the cache stores."""
+    from tqdm import tqdm
+
+    sources: list[EncodedSource] = []
+    targets: list[EncodedSource] = []
+    quiet = len(split.examples) < PROGRESS_FROM_ROWS or not sys.stderr.isatty()
+    with tqdm(total=len(split.examples), desc=f"encode {split.role}", unit="row", disable=quiet) as bar:
+        for start in range(0, len(split.examples), ROWS_PER_CALL):
+            chunk = split.examples[start : start + ROWS_PER_CALL]
+            sources += encode_for_training(tokenizer, TASKS[recipe.task], chunk, recipe.data.max_source_tokens)
+            targets += encode_targets(tokenizer, [e.target for e in chunk], recipe.data.max_target_tokens)
+            bar.update(len(chunk))
+    unk = tokenizer.unk_token_id
+    return CacheFile(
+        lists={
+            "input_ids": [item.input_ids for item in sources],
+            "labels": [item.input_ids for item in targets],
+            "dropped": [[item.num_dropped_tokens for item in items] for items in (sources, targets)],
+        },
+        numbers={"unk_share_source": _share(sources, unk), "unk_share_target": _share(targets, unk)},
+    )
+
+
+def _from_file(stored: CacheFile, key: str) -> EncodedSplit:
+    source_dropped, target_dropped = stored.lists["dropped"]
+    return EncodedSplit(
+        input_ids=stored.lists["input_ids"],
+        labels=stored.lists["labels"],
+        num_source_truncated=sum(1 for count in source_dropped if count),
+        num_target_truncated=sum(1 for count in target_dropped if count),
+        unk_share_source=stored.numbers["unk_share_source"],
+        unk_share_target=stored.numbers["unk_share_target"],
+        content_hash=key,
+        source_dropped=source_dropped,
+        target_dropped=target_dropped,
+    )
+
+
+def _share(items: Sequence[EncodedSource], token_id: int) -> float:
+    """Share of one id among all tokens but the closing eos."""
+    num_tokens = sum(len(item.input_ids) - 1 for item in items)
+    return sum(item.input_ids.count(token_id) for item in items) / num_tokens if num_tokens else 0.0

@@ -1,0 +1,7 @@
+"""Answers to scores with intervals.
+
+answer and score a split                            evaluate
+answers on disk                                     predictions
+temperature and reliability of label probabilities  calibration
+is the difference chance                            significance
+"""

@@ -1,0 +1,306 @@
+"""The main job in one function: recipe -> rows -> lint -> base -> train -> evaluate -> card -> publish.
+
+Composes the modules above it; every step is theirs. Only the command line stands below.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from flan_lora.adapters.card import card
+from flan_lora.adapters.figures import LIGHT, has_matplotlib, training_curve
+from flan_lora.adapters.manifest import CalibrationRecord, ExampleRecord, dump
+from flan_lora.adapters.store import Store, load_adapter
+from flan_lora.adapters.training_log import journal_text
+from flan_lora.adapters.validation import CARD, LOG, METRICS, PICTURE, StoredAdapter, check_name
+from flan_lora.base.load import Base, base_slug, open_base, open_config, open_tokenizer
+from flan_lora.data.lint import lint_splits
+from flan_lora.data.sources import DataSource
+from flan_lora.data.splits import ROLES, Split, encode_split, load_split, max_rows_of
+from flan_lora.errors import AdapterError
+from flan_lora.evaluation.calibration import calibration_of, fit_temperature, tempered
+from flan_lora.evaluation.evaluate import Evaluation, evaluate, evaluate_baselines, label_probabilities, predict
+from flan_lora.evaluation.predictions import write_predictions
+from flan_lora.recipe import Recipe, Role
+from flan_lora.tasks import TASKS
+from flan_lora.tasks.examples import SPECIMENS, specimen_examples
+from flan_lora.tasks.task import Task
+from flan_lora.training.estimate import Estimate, estimate
+from flan_lora.training.record import Evaluations, Outcome, Rows
+from flan_lora.training.run_dir import Origin, Run, can_resume, resume_run, start_run
+from flan_lora.training.trainer import TrainedAdapter, restore, train
+
+Echo = Callable[[str], None]
+
+
+def build_adapter(
+    recipe: Recipe,
+    source: DataSource,
+    *,
+    adapters_dir: Path,
+    run_dir: Path,
+    resume: bool = False,
+    report_to: str = "none",
+    echo: Echo = print,
+) -> Path:
+    """Train, evaluate and publish the adapter of a recipe; return its folder.
+
+    Under ``accelerate launch`` every process trains; the first one evaluates and publishes.
+
+    Args:
+        adapters_dir: the adapter goes to <adapters_dir>/<base slug>/<recipe name>.
+        run_dir: checkpoints and logs; what an earlier run left there is kept beside it.
+        resume: go on from the last whole checkpoint in ``run_dir``.
+        report_to: trackers of the Trainer, comma separated, or none.
+        echo: gets one line per stage.
+
+    Raises:
+        FlanLoraError: whatever the user can fix, from any stage; nothing is published then.
+    """
+    check_name(recipe.name)  # before the work, not after it
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    say: Echo = echo if is_main else _silent
+    rows = prepare_rows(recipe, source)
+    rows.lint.raise_if_errors()
+    for problem in rows.lint.problems:
+        say(str(problem))
+    base = open_base(recipe.base)
+    say(_introduction(recipe, base, rows))
+    origin = Origin(base.fingerprint, rows.splits["train"].content_hash)
+    run = open_run(run_dir, recipe, origin, resume=resume, is_main=is_main)
+    trained = train_or_restore(recipe, base, rows, run, resume=resume, report_to=report_to)
+    if not is_main:
+        return adapters_dir / base.slug / recipe.name
+    say(f"trained {trained.num_steps:,} steps in {trained.seconds:.0f} s, best at step {trained.best_step:,}")
+    evaluations = evaluate_all(recipe, base, trained, rows, run)
+    path = publish(Outcome(recipe, source, base, rows, trained, evaluations), adapters_dir, run)
+    shutil.rmtree(run.checkpoints_dir, ignore_errors=True)  # published: nothing is left to resume
+    say(_conclusion(recipe, evaluations, path))
+    return path
+
+
+def is_published(recipe: Recipe, source: DataSource, adapters_dir: Path) -> bool:
+    """Whether the store holds this very adapter: same recipe, training rows, prompt and base.
+
+    Raises:
+        FlanLoraError: rows or base are not to be had.
+    """
+    store = Store(adapters_dir / base_slug(recipe.base))
+    try:
+        manifest = store.open(recipe.name).manifest
+    except AdapterError:
+        return False
+    if manifest.recipe_fingerprint != recipe.fingerprint() or manifest.data.kind != source.kind:
+        return False
+    return _origin(recipe, source) == Origin(manifest.base.fingerprint, manifest.data.content_hash)
+
+
+def is_resumable(recipe: Recipe, source: DataSource, run_dir: Path) -> bool:
+    """Whether a run of this recipe was cut off in `run_dir`, on this base and these training rows.
+
+    Raises:
+        FlanLoraError: rows or base are not to be had.
+    """
+    return can_resume(run_dir, recipe) and Run(run_dir).is_of(_origin(recipe, source))
+
+
+def _origin(recipe: Recipe, source: DataSource) -> Origin:
+    """What a run of the recipe would stand on now."""
+    train = load_split(recipe, "train", source, max_rows=max_rows_of(recipe, "train"))
+    return Origin(open_base(recipe.base).fingerprint, train.content_hash)
+
+
+def plan(recipe: Recipe, source: DataSource) -> Estimate:
+    """What training would take, from rows and shapes alone: loads no weights. Raises DataError, BaseModelError."""
+    rows = prepare_rows(recipe, source)
+    rows.lint.raise_if_errors()
+    return estimate(recipe, open_config(recipe.base), rows.train)
+
+
+def reevaluate(
+    stored: StoredAdapter,
+    source: DataSource,
+    *,
+    role: Role = "test",
+    base: str | None = None,
+    base_only: bool = False,
+) -> Evaluation:
+    """Score a published adapter, or the bare base under its prompt, on the rows of its own recipe.
+
+    Args:
+        base: another name or place of the same base (a local copy, say); the fingerprint still decides.
+
+    Raises:
+        FlanLoraError: rows or base are not to be had, or the adapter does not fit the base.
+    """
+    recipe = Recipe.model_validate(stored.manifest.recipe)
+    spec = recipe.base if base is None else recipe.base.model_copy(update={"model": base})
+    split = load_split(recipe, role, source, max_rows=max_rows_of(recipe, role))
+    loaded = open_base(spec)
+    model = load_adapter(loaded.model, stored, fingerprint=loaded.fingerprint)
+    name = "base" if base_only else stored.name
+    if not base_only:
+        return _evaluate(recipe, loaded, model, split, name)
+    with model.disable_adapter():
+        return _evaluate(recipe, loaded, model, split, name)
+
+
+def prepare_rows(recipe: Recipe, source: DataSource) -> Rows:
+    """Load, encode (cached) and lint the three roles."""
+    tokenizer = open_tokenizer(recipe.base)
+    splits = {role: load_split(recipe, role, source, max_rows=max_rows_of(recipe, role)) for role in ROLES}
+    encoded = encode_split(splits["train"], recipe, tokenizer)
+    return Rows(
+        splits=splits,
+        train=encoded,
+        validation=encode_split(splits["validation"], recipe, tokenizer),
+        lint=lint_splits(recipe, splits, encoded, tokenizer),
+    )
+
+
+def open_run(run_dir: Path, recipe: Recipe, origin: Origin, *, resume: bool, is_main: bool) -> Run:
+    """The run's folder; of several processes only the first makes it."""
+    if resume:
+        return resume_run(run_dir, recipe, origin)
+    return start_run(run_dir, recipe, origin) if is_main else Run(run_dir)
+
+
+def train_or_restore(
+    recipe: Recipe, base: Base, rows: Rows, run: Run, *, resume: bool, report_to: str
+) -> TrainedAdapter:
+    """Train, or pick up an adapter whose training had ended before the run was cut off."""
+    if resume and run.done_path.is_file():
+        return restore(recipe, base, run)
+    return train(
+        recipe,
+        base,
+        rows.train,
+        rows.splits["validation"],
+        rows.validation,
+        run=run,
+        resume=resume,
+        report_to=report_to,
+    )
+
+
+def evaluate_all(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows, run: Run) -> Evaluations:
+    """Score adapter, bare base and baselines on test, once; predictions are saved in the run's folder."""
+    task, test = TASKS[recipe.task], rows.splits["test"]
+    adapter = _evaluate(recipe, base, trained.peft_model, test, recipe.name)
+    with trained.peft_model.disable_adapter():
+        bare = _evaluate(recipe, base, trained.peft_model, test, "base")
+        bare_answers = _answer_specimens(recipe, base, trained.peft_model)
+    examples = _examples(task, _answer_specimens(recipe, base, trained.peft_model), bare_answers)
+    baselines = evaluate_baselines(task, rows.splits["train"], test)
+    for evaluation in (adapter, bare, *baselines.values()):
+        write_predictions(run.path / "predictions" / f"{evaluation.name}.jsonl", evaluation.predictions)
+    return Evaluations(adapter, bare, baselines, examples, _calibration(recipe, base, trained, rows))
+
+
+def publish(outcome: Outcome, adapters_dir: Path, run: Run) -> Path:
+    """Write log, metrics, picture and card beside the staged weights, then hand the folder to the store."""
+    manifest, metrics, staged_dir = outcome.manifest(), outcome.metrics(), outcome.trained.staged_dir
+    log = run.read_log()
+    (staged_dir / LOG).write_text(journal_text(log), encoding="utf-8")
+    has_picture = has_matplotlib()  # an extra: without it the card goes without its picture
+    if has_picture:
+        (staged_dir / PICTURE).write_bytes(training_curve(log, outcome.recipe.select_on).png[LIGHT.name])
+    (staged_dir / METRICS).write_text(dump(metrics), encoding="utf-8")
+    text = card(manifest, metrics, picture=PICTURE if has_picture else None)
+    (staged_dir / CARD).write_text(text, encoding="utf-8")
+    return Store(adapters_dir / outcome.base.slug).publish(staged_dir, manifest)
+
+
+def _evaluate(recipe: Recipe, base: Base, model: torch.nn.Module, split: Split, name: str) -> Evaluation:
+    return evaluate(
+        model,
+        base.tokenizer,
+        TASKS[recipe.task],
+        split,
+        evaluation=recipe.evaluation,
+        max_source_tokens=recipe.data.max_source_tokens,
+        name=name,
+        progress=True,
+    )
+
+
+def _calibration(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows) -> CalibrationRecord | None:
+    """A temperature for the adapter's labels, fitted on validation and tried on test."""
+    if not TASKS[recipe.task].labels or not recipe.evaluation.constrained:
+        return None  # nobody is ever given probabilities of labels
+    (known, wanted), (found, truths) = (
+        _label_probabilities(recipe, base, trained, rows.splits[role]) for role in ("validation", "test")
+    )
+    if not known:
+        return None
+    temperature = fit_temperature(known, wanted)
+    return CalibrationRecord(
+        temperature=temperature,
+        num_rows=len(known),
+        ece_before=calibration_of(found, truths).error,
+        ece_after=calibration_of([tempered(row, temperature) for row in found], truths).error,
+    )
+
+
+def _label_probabilities(
+    recipe: Recipe, base: Base, trained: TrainedAdapter, split: Split
+) -> tuple[list[dict[str, float]], list[str]]:
+    """Of each row, and its true label."""
+    found = label_probabilities(
+        trained.peft_model,
+        base.tokenizer,
+        TASKS[recipe.task],
+        split.examples,
+        batch_size=recipe.evaluation.batch_size,
+        max_source_tokens=recipe.data.max_source_tokens,
+    )
+    return found, [example.references[0] for example in split.examples]
+
+
+def _answer_specimens(recipe: Recipe, base: Base, model: torch.nn.Module) -> list[str]:
+    """The task's specimens, answered as test rows are."""
+    return predict(
+        model,
+        base.tokenizer,
+        TASKS[recipe.task],
+        specimen_examples(TASKS[recipe.task]),
+        evaluation=recipe.evaluation,
+        max_source_tokens=recipe.data.max_source_tokens,
+    )
+
+
+def _examples(task: Task, adapter: Sequence[str], bare: Sequence[str]) -> tuple[ExampleRecord, ...]:
+    return tuple(
+        ExampleRecord(inputs=dict(item.inputs), hoped_for=item.hoped_for, adapter=own, base=other)
+        for item, own, other in zip(SPECIMENS.get(task.name, ()), adapter, bare, strict=True)
+    )
+
+
+def _introduction(recipe: Recipe, base: Base, rows: Rows) -> str:
+    return (
+        f"{recipe.name}: {len(rows.train):,} training examples, {rows.splits['train'].origin}\n"
+        + "".join(f"  also {addition}\n" for addition in rows.splits["train"].also)
+        + f"base {base.slug} on {base.device_reason}"
+    )
+
+
+def _conclusion(recipe: Recipe, evaluations: Evaluations, path: Path) -> str:
+    """The score that matters, beside what it must beat."""
+    key = recipe.select_on
+    score = evaluations.adapter.scores[key]
+    beside = {"bare base": evaluations.base, **evaluations.baselines}
+    others = ", ".join(f"{name} {item.scores[key].value:.4g}" for name, item in beside.items())
+    return (
+        f"{key} on {evaluations.adapter.num_rows:,} test examples: {score.value:.4g} "
+        f"(95 % interval {score.low:.4g} to {score.high:.4g}); {others}\n"
+        f"published {path}"
+    )
+
+
+def _silent(line: str) -> None:
+    """Says nothing: the other processes of a distributed run."""

@@ -1,0 +1,411 @@
+"""Recipe + base + encoded rows -> staged adapter, through a Seq2SeqTrainer. Publishing is the store's business."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from peft import PeftModel, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerControl,
+    set_seed,
+)
+
+from flan_lora.base.encode import Collator
+from flan_lora.base.load import Base, enable_gradient_checkpointing
+from flan_lora.data.splits import EncodedSplit, Split
+from flan_lora.errors import TrainingError
+from flan_lora.evaluation.evaluate import is_out_of_memory, predict
+from flan_lora.recipe import Recipe, TrainingSection
+from flan_lora.system.devices import has_bf16
+from flan_lora.tasks import TASKS
+from flan_lora.tasks.scorers import score
+from flan_lora.training.callbacks import EpochOrder, Progress, RunLog, StopOnInterrupt
+from flan_lora.training.lora import peft_config
+from flan_lora.training.run_dir import Run, step_of
+from flan_lora.training.sampler import LengthGroupedOrder
+from flan_lora.training.trackers import open_trackers
+
+IGNORED_LABEL = -100
+"""Marks padding in labels; cross entropy skips it."""
+
+
+@dataclass(frozen=True)
+class TrainedAdapter:
+    """A finished run: the best checkpoint's weights, in memory and staged on disk as a plain PEFT folder."""
+
+    peft_model: PeftModel
+    staged_dir: Path
+    num_steps: int
+    best_step: int
+    best_score: float
+    seconds: float
+    """Wall time of the training that this process did, evaluation included."""
+    precision: str
+    num_trainable: int
+
+
+def train(
+    recipe: Recipe,
+    base: Base,
+    rows: EncodedSplit,
+    validation: Split,
+    validation_rows: EncodedSplit,
+    *,
+    run: Run,
+    resume: bool = False,
+    report_to: str = "none",
+) -> TrainedAdapter:
+    """Train one LoRA adapter on the frozen base and stage the best checkpoint.
+
+    Args:
+        recipe: everything that decides the result; equal recipes on one machine give equal weights.
+        base: frozen; its linears get LoRA layers in place, its weights are never written.
+        rows: encoded training rows.
+        validation, validation_rows: the same rows as examples (for generation) and encoded (for the loss).
+        run: where checkpoints, log and the staged adapter go.
+        resume: continue from the last whole checkpoint of ``run``, bit-identically.
+        report_to: trackers of the Trainer, comma separated: tensorboard, wandb, mlflow, or none.
+
+    Raises:
+        TrainingError: batch sizes that do not divide, nothing to resume, out of memory, a diverged loss,
+            or an interrupt (checkpoint saved; the text says how to resume).
+    """
+    trainer = build_trainer(recipe, base, rows, validation, validation_rows, run=run, report_to=report_to)
+    # no whole checkpoint: the run died before its first, and starts at step 0
+    checkpoint = run.last_checkpoint(trainer.args.world_size) if resume else None
+    if resume and trainer.is_world_process_zero():
+        run.rewind_log(step_of(checkpoint) if checkpoint else 0)
+    started_s = time.perf_counter()
+    with _explained_failures(recipe, run), trainer.interrupt:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.raise_if_interrupted(run)
+    return _stage(trainer, run, time.perf_counter() - started_s)
+
+
+def restore(recipe: Recipe, base: Base, run: Run) -> TrainedAdapter:
+    """The adapter of a run whose training had ended: staged weights on the base, facts from done.json."""
+    peft_model = add_lora(recipe, base)
+    set_peft_model_state_dict(peft_model, load_file(run.staged_dir / "adapter_model.safetensors"))
+    facts = json.loads(run.done_path.read_text(encoding="utf-8"))
+    return TrainedAdapter(peft_model=peft_model, staged_dir=run.staged_dir, **facts)
+
+
+def build_trainer(
+    recipe: Recipe,
+    base: Base,
+    rows: EncodedSplit,
+    validation: Split,
+    validation_rows: EncodedSplit,
+    *,
+    run: Run,
+    report_to: str = "none",
+) -> LoraTrainer:
+    """The trainer, ready to go: LoRA layers in place, order, callbacks and arguments set."""
+    set_seed(recipe.training.seed)
+    peft_model = add_lora(recipe, base)
+    collator = Collator(
+        pad_id=base.tokenizer.pad_token_id, decoder_start_id=base.model.config.decoder_start_token_id
+    )
+    lengths = [len(source) + len(target) for source, target in zip(rows.input_ids, rows.labels, strict=True)]
+    order = LengthGroupedOrder(lengths, recipe.training.batch_size, recipe.training.seed)
+    arguments = _arguments(recipe, base.device, len(rows), run, report_to)
+    trainer = LoraTrainer(
+        model=peft_model,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=validation_rows,
+        data_collator=collator,
+        order=order,
+        score_validation=_validation_scorer(recipe, base, validation),
+        interrupt=StopOnInterrupt(),
+        callbacks=_callbacks(recipe, order, run),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def add_lora(recipe: Recipe, base: Base) -> PeftModel:
+    """Put trainable LoRA layers (fp32) beside the frozen linears of the base; B starts at zero."""
+    if recipe.training.gradient_checkpointing:
+        enable_gradient_checkpointing(base)
+    return get_peft_model(base.model, peft_config(recipe))
+
+
+class LoraTrainer(Seq2SeqTrainer):  # type: ignore[misc]
+    """Seq2SeqTrainer with exact gradient accumulation, a reproducible order and our own evaluation.
+
+    transformers 5 hands ``num_items_in_batch`` to T5, which ignores it, and then stops dividing by the number of
+    micro batches: the loss grows with the accumulation. Here the loss of a step is the mean over all its target
+    tokens, however they are split into micro batches and devices.
+    """
+
+    def __init__(
+        self,
+        *,
+        order: LengthGroupedOrder,
+        score_validation: Callable[[PeftModel, int, int], dict[str, float]],
+        interrupt: StopOnInterrupt,
+        callbacks: list[Any],
+        **arguments: Any,
+    ) -> None:
+        super().__init__(callbacks=[*callbacks, interrupt], **arguments)
+        self.interrupt = interrupt
+        self.order = order
+        self.score_validation = score_validation
+        self.model_accepts_loss_kwargs = True  # makes the Trainer count the target tokens of a step for us
+        self.loss_is_scaled_for_ga = True  # and leave the division to compute_loss
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """Summed cross entropy / target tokens of the whole optimizer step. logits (B, T, V), labels (B, T)."""
+        labels = inputs["labels"]
+        outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
+        loss = _summed_cross_entropy(outputs.logits, labels)
+        if num_items_in_batch is None:
+            loss = loss / labels.ne(IGNORED_LABEL).sum().clamp(min=1)
+        else:
+            # DDP averages gradients over processes, while num_items_in_batch counts the tokens of all of them.
+            loss = loss * self.accelerator.num_processes / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Generate on validation and score; adds the teacher-forced loss. Rows are divided between processes."""
+        started_s = time.perf_counter()
+        scores = self.score_validation(self.model, self.args.process_index, self.args.world_size)
+        scores["loss"] = self._validation_loss()
+        scores["seconds"] = time.perf_counter() - started_s
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
+        self.log(metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Stop at the first loss that is no number: every later step would be wasted."""
+        super().log(logs, start_time)
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise TrainingError(
+                f"the loss became {logs['loss']} by step {self.state.global_step}; nothing is published.\n"
+                "Lower training.learning_rate, or set training.precision=fp32."
+            )
+
+    def raise_if_interrupted(self, run: Run) -> None:
+        """Turn a Ctrl-C that ended training into an error that says how to go on."""
+        if self.interrupt.is_interrupted:
+            raise TrainingError(
+                f"interrupted at step {self.state.global_step} of {self.state.max_steps}; the checkpoint is saved "
+                f"in {run.checkpoints_dir}.\nGive the same command with --resume to continue exactly there."
+            ) from KeyboardInterrupt()
+
+    @torch.inference_mode()
+    def _validation_loss(self) -> float:
+        """Mean cross entropy per target token over validation."""
+        was_training = self.model.training
+        self.model.eval()
+        rows = self.eval_dataset
+        order = sorted(range(len(rows)), key=lambda row: len(rows.input_ids[row]))
+        mine = order[self.args.process_index :: self.args.world_size]
+        size = self.args.per_device_eval_batch_size
+        total, num_tokens = 0.0, 0
+        for start in range(0, len(mine), size):
+            batch = self._prepare_inputs(self.data_collator([rows[row] for row in mine[start : start + size]]))
+            labels = batch.pop("labels")
+            with self.accelerator.autocast():
+                logits = self.model(**batch).logits
+            total += float(_summed_cross_entropy(logits, labels))
+            num_tokens += int(labels.ne(IGNORED_LABEL).sum())
+        self.model.train(was_training)
+        parts = _gathered([(total, num_tokens)], self.args.world_size)
+        return float(sum(part[0] for part in parts) / max(sum(part[1] for part in parts), 1))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedOrder:
+        return self.order
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Only the adapter: the base is never written, and no pickled arguments."""
+        if self.args.should_save:
+            self.model.save_pretrained(output_dir or self.args.output_dir, save_embedding_layers=False)
+
+
+def split_batch(training: TrainingSection, world_size: int) -> tuple[int, int]:
+    """(examples per forward pass and device, forward passes per optimizer step).
+
+    Raises:
+        TrainingError: ``batch_size`` is not a multiple of devices x micro_batch_size.
+    """
+    micro = training.micro_batch_size or max(training.batch_size // world_size, 1)
+    if training.batch_size % (micro * world_size):
+        raise TrainingError(
+            f"training.batch_size = {training.batch_size} does not divide over {world_size} processes with "
+            f"micro batches of {micro}.\nSet training.batch_size to a multiple of {micro * world_size}, "
+            "or training.micro_batch_size to a divisor."
+        )
+    return micro, training.batch_size // (micro * world_size)
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """'bf16' or 'fp32': what `auto` means on this device."""
+    if precision != "auto":
+        return precision
+    return "bf16" if has_bf16(device) else "fp32"
+
+
+def _arguments(
+    recipe: Recipe, device: torch.device, num_rows: int, run: Run, report_to: str
+) -> Seq2SeqTrainingArguments:
+    training = recipe.training
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    micro, accumulation = split_batch(training, world_size)
+    steps_per_eval = max(math.ceil(num_rows / training.batch_size) // training.evals_per_epoch, 1)
+    return Seq2SeqTrainingArguments(
+        output_dir=str(run.checkpoints_dir),
+        seed=training.seed,
+        use_cpu=device.type == "cpu",
+        ddp_backend="gloo" if device.type == "cpu" and world_size > 1 else None,
+        ddp_find_unused_parameters=False,
+        bf16=resolve_precision(training.precision, device) == "bf16",
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=recipe.evaluation.batch_size,
+        gradient_accumulation_steps=accumulation,
+        num_train_epochs=training.epochs,
+        max_steps=training.max_steps or -1,
+        optim="adamw_torch",
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.lr_schedule,
+        warmup_steps=training.warmup_share,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        eval_strategy="steps",
+        eval_steps=steps_per_eval,
+        save_strategy="steps",
+        save_steps=steps_per_eval,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{recipe.select_on}",
+        greater_is_better=True,
+        logging_steps=10,
+        logging_nan_inf_filter=False,  # a loss that is no number must be seen, not replaced by the last one
+        include_num_input_tokens_seen="non_padding",
+        remove_unused_columns=False,
+        dataloader_pin_memory=device.type == "cuda",
+        disable_tqdm=True,
+        report_to=open_trackers(report_to, run.path),
+        run_name=recipe.name,
+    )
+
+
+def _callbacks(recipe: Recipe, order: LengthGroupedOrder, run: Run) -> list[Any]:
+    callbacks: list[Any] = [EpochOrder(order), RunLog(run), Progress(recipe.select_on)]
+    if recipe.training.patience is not None:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=recipe.training.patience))
+    return callbacks
+
+
+def _validation_scorer(
+    recipe: Recipe, base: Base, validation: Split
+) -> Callable[[PeftModel, int, int], dict[str, float]]:
+    """(model, rank, world size) -> scores of the whole validation split; each rank generates its share."""
+    task = TASKS[recipe.task]
+    examples = validation.examples
+
+    def score_validation(model: PeftModel, rank: int, world_size: int) -> dict[str, float]:
+        mine = list(range(rank, len(examples), world_size))
+        answers = predict(
+            model,
+            base.tokenizer,
+            task,
+            [examples[row] for row in mine],
+            evaluation=recipe.evaluation,
+            max_source_tokens=recipe.data.max_source_tokens,
+        )
+        by_row = dict(_gathered(list(zip(mine, answers, strict=True)), world_size))
+        predictions = [by_row[row] for row in range(len(examples))]
+        references = [example.references for example in examples]
+        sources = [example.inputs[task.inputs[0]] for example in examples]
+        return score(task.scorers, predictions, references, sources)
+
+    return score_validation
+
+
+def _gathered(items: list[Any], world_size: int) -> list[Any]:
+    """The lists of all processes, joined."""
+    return list(gather_object(items)) if world_size > 1 else items
+
+
+def _summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """logits (B, T, V) any float, labels (B, T) int64 with -100 as padding -> scalar fp32 sum.
+
+    Only positions with a label are cast to fp32: padding would cost as much memory as text.
+    """
+    is_label = labels.ne(IGNORED_LABEL)
+    return torch.nn.functional.cross_entropy(logits[is_label].float(), labels[is_label], reduction="sum")
+
+
+def _stage(trainer: LoraTrainer, run: Run, seconds: float) -> TrainedAdapter:
+    """Write the best weights as a plain PEFT folder, then say that training is done."""
+    state = trainer.state
+    trained = TrainedAdapter(
+        peft_model=trainer.model,
+        staged_dir=run.staged_dir,
+        num_steps=state.global_step,
+        best_step=int(state.best_global_step or state.global_step),
+        best_score=float(state.best_metric or 0.0),
+        seconds=seconds,
+        precision="bf16" if trainer.args.bf16 else "fp32",
+        num_trainable=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+    )
+    if trainer.is_world_process_zero():
+        shutil.rmtree(run.staged_dir, ignore_errors=True)
+        trainer.model.save_pretrained(run.staged_dir, save_embedding_layers=False)
+        (run.staged_dir / "README.md").unlink(missing_ok=True)  # PEFT's empty template; the card replaces it
+        run.done_path.write_text(json.dumps(_facts(trained), indent=2) + "\n", encoding="utf-8")
+    return trained
+
+
+def _facts(trained: TrainedAdapter) -> dict[str, Any]:
+    names = ("num_steps", "best_step", "best_score", "seconds", "precision", "num_trainable")
+    return {name: getattr(trained, name) for name in names}
+
+
+@contextmanager
+def _explained_failures(recipe: Recipe, run: Run) -> Iterator[None]:
+    """Out of memory becomes a TrainingError that names the dial."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        micro = recipe.training.micro_batch_size or recipe.training.batch_size
+        raise TrainingError(
+            f"out of memory in training {recipe.name} with micro batches of {micro} and sources of up to "
+            f"{recipe.data.max_source_tokens} tokens.\n"
+            f"Turn one of these dials, strongest first:\n"
+            f"  --set training.micro_batch_size={max(micro // 2, 1)}   same result, half the activations\n"
+            f"  --set training.gradient_checkpointing=true   same result, about a third slower\n"
+            f"  --set data.max_source_tokens={recipe.data.max_source_tokens // 2}   cuts long sources\n"
+            f"Checkpoints are in {run.checkpoints_dir}."
+        ) from error

@@ -1,0 +1,337 @@
+"""Rows of one batch: each answers as if it were alone, draws by its own seed, leaves when it has finished."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import T5ForConditionalGeneration
+
+from flan_lora.base.decode import label_constraint
+from flan_lora.base.load import Base, open_base
+from flan_lora.engine.adapter_cache import Bank, Lease, Mix
+from flan_lora.engine.decode_group import Row
+from flan_lora.engine.memory_pool import NO_DELTAS
+from flan_lora.engine.request import Answer, Request, Sampling
+from flan_lora.engine.runner import Batch, Engine
+from flan_lora.engine.t5 import Forward, project
+from flan_lora.errors import AdapterError, RequestError
+from tests.checkpoint import save_checkpoint, spec_of
+from tests.published import bank_of_two, tiny_peft
+from tests.tiny import tiny_t5, tiny_tokenizer
+
+BARE = Lease(None, {})
+
+
+def source(seed: int, length: int) -> list[int]:
+    draw = random.Random(seed)
+    return [draw.randrange(3, 128) for _ in range(length - 1)] + [1]
+
+
+def soft_base() -> T5ForConditionalGeneration:
+    """A tiny T5 whose next token is open: with its own head, two tokens have all the probability."""
+    base = tiny_t5()
+    base.lm_head.weight.data *= 0.2
+    return base
+
+
+def generate(engine: Engine, *requests: Request, bank: Bank | None = None) -> list[list[Answer]]:
+    if bank is None:
+        return engine.generate(requests, BARE)
+    with bank.lease([name for request in requests for name in request.mix]) as lease:
+        return engine.generate(requests, lease)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("cpu", False), ("cpu", True), pytest.param(("cuda", True), marks=pytest.mark.gpu)],
+    ids=["cpu", "boards", "cuda"],
+)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    device, boards = request.param
+    return Engine(soft_base().to(device), boards=boards)
+
+
+@pytest.fixture(scope="module")
+def bank(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    return bank_of_two(tmp_path_factory.mktemp("adapters"), device=engine.device)
+
+
+@pytest.fixture(scope="module", params=["fp32", "bf16", "int8"])
+def base(request: pytest.FixtureRequest, checkpoint: Path) -> Base:
+    return open_base(spec_of(checkpoint, request.param), device="cpu")
+
+
+# The weights of a base
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_int8_linears_agree_with_bitsandbytes_at_threshold_0(
+    checkpoint: Path, dtype: torch.dtype, device: str
+) -> None:
+    base = open_base(spec_of(checkpoint, "int8"), device=device).model
+    module = base.decoder.block[0].layer[1].EncDecAttention.q
+    linear = Forward(base)._decoder[0].cross.q  # type: ignore[union-attr]
+    x = (torch.randn(3, 5, 32) * torch.logspace(-3, 3, 15).view(3, 5, 1)).to(device, dtype)
+    expected = module(x)
+    assert linear.weight.dtype == torch.int8 and module.state.threshold == 0.0
+    assert expected.abs().max() > 100
+    # beyond the last bit: the scales are multiplied in another order
+    rtol = 1e-6 if dtype == torch.float32 else 2**-7
+    torch.testing.assert_close(project((linear,), x, NO_DELTAS)[0], expected, rtol=rtol, atol=1e-9)
+
+
+def test_logits_are_the_base_models(base: Base) -> None:
+    ids, labels = torch.tensor([source(1, 9), source(2, 9)]), torch.tensor([source(3, 6), source(4, 6)])
+    with torch.inference_mode():
+        expected = base.model(input_ids=ids, labels=labels).logits.float()
+        forward, mask = Forward(base.model), torch.ones_like(ids)
+        decoding = forward.start(forward.encode(ids, mask, NO_DELTAS), mask, NO_DELTAS, width=1, max_tokens=6)
+        fed = torch.cat([torch.zeros(2, 1, dtype=torch.int64), labels[:, :-1]], dim=1)
+        steps = [forward.step(fed[:, step], [decoding], NO_DELTAS) for step in range(6)]
+    tolerance = (1e-5 if base.dtype == torch.float32 else 0.05) * expected.abs().max().item()
+    torch.testing.assert_close(torch.stack(steps, dim=1), expected, rtol=0, atol=tolerance)
+
+
+def test_nothing_of_the_base_is_written(checkpoint: Path, bank: Bank, engine: Engine) -> None:
+    base = open_base(spec_of(checkpoint, "int8"), device=str(engine.device)).model
+    before = {name: tensor.clone() for name, tensor in base.named_parameters()}
+    engine = Engine(base)
+    generate(engine, Request(source(1, 9), {"one": 1.0}, 5), Request(source(2, 5), {}, 5, num_beams=2), bank=bank)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.named_parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in base.modules())
+
+
+def test_a_base_that_carries_an_adapter_is_refused() -> None:
+    with pytest.raises(AdapterError, match=r"already carries an adapter: encoder.*\.q is a Linear"):
+        Engine(tiny_peft().get_base_model())
+
+
+# Neighbours
+
+
+def first_logits(forward: Forward, sources: list[list[int]], mixes: list[Mix], bank: Bank) -> torch.Tensor:
+    width = max(map(len, sources))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in sources])
+    mask = (torch.arange(width) < torch.tensor([[len(row)] for row in sources])).long()
+    with bank.lease([name for mix in mixes for name in mix]) as lease, torch.inference_mode():
+        deltas = lease.gather(mixes)
+        decoding = forward.start(forward.encode(ids, mask, deltas), mask, deltas, width=1, max_tokens=2)
+        forward.step(torch.zeros(len(sources), dtype=torch.int64), [decoding], deltas)
+        return forward.step(torch.full((len(sources),), 7), [decoding], deltas)
+
+
+def test_no_neighbour_leaks_into_a_row(tmp_path: Path) -> None:
+    """In fp64, where a leak cannot hide in float noise, which random weights amplify a thousand times."""
+    forward = Forward(tiny_t5().double())
+    bank = bank_of_two(tmp_path, dtype=torch.float64)
+    sources = [source(seed, length) for seed, length in enumerate((3, 40, 9, 1, 17))]
+    mixes: list[Mix] = [{"one": 1.0}, {}, {"two": 1.0}, {"one": 0.5, "two": 0.5}, {"two": 1.0}]
+    together = first_logits(forward, sources, mixes, bank)
+    alone = torch.cat([first_logits(forward, [s], [m], bank) for s, m in zip(sources, mixes, strict=True)])
+    reordered = first_logits(forward, sources[::-1], mixes[::-1], bank).flip(0)
+    torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(together, reordered, rtol=1e-6, atol=1e-6)
+    assert (together - together.roll(1, 0)).abs().amax(1).min() > 1, "rows must differ for this to fail"
+
+
+def test_an_int8_row_is_bit_for_bit_the_one_it_is_alone(checkpoint: Path) -> None:
+    """Where LLM.int8 at threshold 6 chooses outlier columns over the whole batch."""
+    base = open_base(spec_of(checkpoint, "int8", int8_threshold=6.0), device="cpu").model
+    linear = Forward(base)._encoder[0].attention.q
+    x = torch.randn(4, 3, 32)
+    x[1] *= 100
+    together = project((linear,), x, NO_DELTAS)[0]
+    alone = torch.cat([project((linear,), x[row : row + 1], NO_DELTAS)[0] for row in range(4)])
+    assert torch.equal(together, alone)
+
+
+def test_an_answer_is_the_one_a_row_gets_alone(engine: Engine, bank: Bank) -> None:
+    ways = [{}, {"num_beams": 3}, {"sampling": Sampling(0.9, 0.95, seed=4), "num_return_sequences": 2}]
+    mixes: list[Mix] = [{}, {"one": 1.0}, {"two": 1.0}, {"one": 0.3, "two": 0.7}]
+    requests = [
+        Request(
+            source(seed, 2 + 5 * seed % 23), mixes[seed % 4], (3, 9, 6)[seed % 3], **ways[seed % 3 - seed // 6]
+        )
+        for seed in range(12)
+    ]
+    together = generate(engine, *requests, bank=bank)
+    for request, answers in zip(requests, together, strict=True):
+        (alone,) = generate(engine, request, bank=bank)
+        assert [answer.ids for answer in answers] == [answer.ids for answer in alone]
+        assert [a.log_prob for a in answers] == pytest.approx([a.log_prob for a in alone], abs=1e-3)
+
+
+def test_a_mixed_batch_copies_no_adapter(bank: Bank) -> None:
+    """73 MB a row at flan-t5-large, rank 16, all linears, if rows were gathered."""
+    linear = "decoder.block.0.layer.0.SelfAttention.q"
+    with bank.lease(["one", "two"]) as lease:
+        assert lease.slots is not None
+        mine = lease.slots.rows.untyped_storage()
+        runs = lease.gather([{"one": 1.0}, {"two": 1.0}, {}, {"one": 0.5, "two": 0.5}])._pairs_of(linear)
+        assert [run.number for run, *_ in runs] == [2, 1, 1]
+        for _, *halves in runs:
+            assert all(half.untyped_storage().data_ptr() == mine.data_ptr() for half in halves)
+
+
+def test_rows_of_one_adapter_share_products_whatever_their_order(engine: Engine, bank: Bank) -> None:
+    mixes: list[Mix] = [{"two": 1.0}, {}, {"one": 1.0}, {"two": 1.0}, {"one": 1.0}]
+    with bank.lease(["one", "two"]) as lease:
+        batch = Batch(engine)
+        batch.join([Row(Request(source(seed, 9), mix, 4), lease) for seed, mix in enumerate(mixes)])
+        runs = batch._cohorts[0].deltas._pairs_of("decoder.block.0.layer.0.SelfAttention.q")
+        assert [(run.stop - run.start, run.number) for run, *_ in runs] == [(4, 2)]
+
+
+def test_rows_join_and_leave_between_steps(engine: Engine, bank: Bank) -> None:
+    """Of any way to decode, length and adapter; and each answers as it does alone."""
+    ways = [{}, {"num_beams": 3}, {"sampling": Sampling(0.9, 0.95, seed=4), "num_return_sequences": 2}]
+    mixes: list[Mix] = [{}, {"one": 1.0}, {"two": 1.0}, {"one": 0.3, "two": 0.7}]
+    requests = [
+        Request(source(seed, 2 + 5 * seed % 23), mixes[seed % 4], (9, 3, 12, 6)[seed // 3 % 4], **ways[seed % 3])
+        for seed in range(24)
+    ]
+    answers: dict[Row, list[Answer]] = {}
+    sizes = []
+    with bank.lease(["one", "two"]) as lease:
+        waiting = [Row(request, lease) for request in requests]
+        rows, batch = list(waiting), Batch(engine)
+        while waiting or batch.num_rows:
+            joining, waiting = waiting[:2], waiting[2:]
+            batch.join(joining)
+            sizes.append(batch.num_rows)
+            answers.update(batch.step().finished)
+    assert max(sizes) > 8 and len(sizes) < 30, "rows of different ages must share steps for this to test joins"
+    for request, row in zip(requests, rows, strict=True):
+        (alone,) = generate(engine, request, bank=bank)
+        assert [answer.ids for answer in answers[row]] == [answer.ids for answer in alone]
+
+
+def test_a_dropped_row_leaves_the_others_alone(engine: Engine) -> None:
+    rows = [Row(Request(source(seed, 9), {}, 9), BARE) for seed in range(4)]
+    batch = Batch(engine)
+    batch.join(rows)
+    batch.step()
+    batch.drop(rows[:1])
+    batch.drop(rows[2:])
+    finished = {}
+    while batch.num_rows:
+        finished.update(batch.step().finished)
+    assert list(finished) == [rows[1]]
+    assert finished[rows[1]][0].ids == generate(engine, rows[1].request)[0][0].ids
+
+
+def test_every_row_keeps_its_own_limit(engine: Engine) -> None:
+    limits = (1, 4, 2, 11, 7)
+    for num_beams in (1, 3):
+        requests = [Request(source(seed, 9), {}, limit, num_beams) for seed, limit in enumerate(limits)]
+        for (answer,), limit in zip(generate(engine, *requests), limits, strict=True):
+            assert len(answer.ids) == limit or (len(answer.ids) < limit and answer.ids[-1] == 1)
+
+
+# Sampling
+
+
+def test_a_seed_decides_the_draw(engine: Engine) -> None:
+    requests = [Request(source(1, 9), {}, 10, sampling=Sampling(seed=seed)) for seed in (0, 1, 0)]
+    first, other, again = (row[0].ids for row in generate(engine, *requests))
+    assert first == again != other
+    several = Request(source(1, 9), {}, 10, num_return_sequences=4, sampling=Sampling(seed=0))
+    (row,) = generate(engine, several)
+    assert len({answer.ids for answer in row}) == 4 and row[0].ids == first
+
+
+def test_cold_or_narrow_sampling_is_greedy(engine: Engine) -> None:
+    greedy, cold, narrow = generate(
+        engine,
+        *(
+            Request(source(1, 9), {}, 8, sampling=s)
+            for s in (None, Sampling(temperature=1e-4), Sampling(top_p=1e-6))
+        ),
+    )
+    assert greedy[0].ids == cold[0].ids == narrow[0].ids
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (2.0, 1.0), (3.0, 0.6)])
+def test_draws_follow_the_models_distribution(temperature: float, top_p: float) -> None:
+    base, num_draws = soft_base(), 3000
+    with torch.inference_mode():
+        logits = base(input_ids=torch.tensor([source(1, 9)]), decoder_input_ids=torch.tensor([[0]])).logits[0, 0]
+    probs = (logits / temperature).softmax(0)
+    ranked, order = probs.sort(descending=True)
+    nucleus = order[: int((ranked.cumsum(0) < top_p).sum()) + 1]
+    expected = torch.zeros_like(probs).scatter(0, nucleus, probs[nucleus] / probs[nucleus].sum())
+    sampling = Sampling(temperature, top_p, seed=3)
+    (row,) = generate(
+        Engine(base), Request(source(1, 9), {}, 1, num_return_sequences=num_draws, sampling=sampling)
+    )
+    counts = torch.bincount(torch.tensor([answer.ids[0] for answer in row]), minlength=128)
+    assert counts[expected == 0].sum() == 0
+    likely = expected > 0.01
+    assert likely.sum() > 3, "a distribution of one token would test nothing"
+    deviation = (expected * (1 - expected) / num_draws).sqrt()
+    assert ((counts / num_draws - expected).abs() < 4.5 * deviation)[likely].all()
+
+
+# Streams, labels, errors
+
+
+def test_tokens_are_streamed_as_they_come(engine: Engine) -> None:
+    requests = [Request(source(seed, 9), {}, limit) for seed, limit in enumerate((3, 12, 6, 9))]
+    heard: dict[int, list[int]] = {0: [], 1: [], 2: [], 3: []}
+    order: list[int] = []
+
+    def hear(place: int, token: int) -> None:
+        heard[place].append(token)
+        order.append(place)
+
+    answers = engine.generate(requests, BARE, on_token=hear)
+    assert [tuple(heard[place]) for place in range(4)] == [row[0].ids for row in answers]
+    assert order[:4] == [0, 1, 2, 3], "the first token of all comes before the second of any"
+
+
+def test_rows_with_and_without_labels_share_a_batch(engine: Engine) -> None:
+    tokenizer = tiny_tokenizer()
+    labels = label_constraint(tokenizer, ["joy", "sad", "sadness"])
+    other = label_constraint(tokenizer, ["yes", "no"])
+    requests = [
+        Request(source(seed, 9), {}, 5, constraint=c) for seed, c in enumerate((labels, None, other, labels))
+    ]
+    answers = [row[0].ids for row in generate(engine, *requests)]
+    assert answers[0] in labels.labels and answers[2] in other.labels and answers[3] in labels.labels
+    assert answers[1] == generate(engine, requests[1])[0][0].ids
+    first, second = engine.label_probabilities([requests[0], requests[2]], BARE)
+    assert list(first) == ["joy", "sad", "sadness"] and list(second) == ["yes", "no"]
+    assert sum(first.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens: expected 1 or more \\(got 0\\)"),
+        ({"input_ids": []}, "input_ids: expected at least eos"),
+        ({"num_return_sequences": 2}, "num_return_sequences: greedy and beam search have num_beams=1 answers"),
+        ({"num_beams": 2, "sampling": Sampling()}, "num_beams: sampling takes 1 \\(got 2\\)"),
+        ({"sampling": Sampling(temperature=0.0)}, "temperature: expected more than 0"),
+        ({"sampling": Sampling(seed=-1)}, "seed: expected 0 to"),
+        ({"sampling": Sampling(top_p=1.5)}, "top_p: expected 0 < top_p <= 1 \\(got 1.5\\)"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(fields: dict[str, object], problem: str) -> None:
+    with pytest.raises(RequestError, match=problem):
+        Request(**{"input_ids": [1], **fields})  # type: ignore[arg-type]
+
+
+def test_pooled_states_are_the_mean_over_the_source_alone(engine: Engine) -> None:
+    sources = [source(1, 3), source(2, 21)]
+    with torch.inference_mode():
+        states = [tiny_t5().encoder(input_ids=torch.tensor([ids])).last_hidden_state[0].mean(0) for ids in sources]
+    torch.testing.assert_close(engine.pooled_states(sources), torch.stack(states), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,420 @@
+"""Prediction and scoring over a tiny random T5: order, batches, beams, labels, modes, files and error texts."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from flan_lora.base.decode import label_constraint
+from flan_lora.data.splits import Split
+from flan_lora.errors import BaseModelError, DataError
+from flan_lora.evaluation import evaluate as evaluation_module
+from flan_lora.evaluation.evaluate import evaluate, evaluate_baselines, label_probabilities, predict
+from flan_lora.recipe import EvaluationSection
+from flan_lora.tasks.scorers import classification, score, squad
+from flan_lora.tasks.task import Baseline, Example, Prompt, Task, swapped
+from tests.tiny import tiny_t5, tiny_tokenizer
+
+TOKENIZER = tiny_tokenizer()
+LABELS = ("sad", "sadness", "joy", "not", "not joy", "a")
+"""Labels whose tokens or characters begin other labels."""
+WORDS = "the a joy is not sad love question what yes no".split()
+
+
+def make_task(labels: tuple[str, ...] = (), max_new_tokens: int = 12) -> Task:
+    return Task(
+        name="toy",
+        version=1,
+        summary="Says something about a text",
+        inputs=("text",),
+        columns=("text",),
+        prompt=lambda inputs: Prompt("Text: ", inputs["text"], " Answer:"),
+        examples=lambda row: [],
+        scorers=(classification(labels) if labels else squad(),),
+        select_on="f1",
+        max_new_tokens=max_new_tokens,
+        labels=labels,
+        baselines=(Baseline("first", lambda train, examples: [train[0].target] * len(examples)),),
+    )
+
+
+def make_examples(task: Task, num: int = 14, answer: str = "joy") -> list[Example]:
+    """Texts of very different lengths, from one word to some thirty."""
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(WORDS, k=1 + 3 * (row % 11))) + f" {row}" for row in range(num)]
+    return [
+        Example(f"key-{row}", task.prompt({"text": text}), answer, (answer,), {"text": text})
+        for row, text in enumerate(texts)
+    ]
+
+
+def make_split(examples: list[Example]) -> Split:
+    return Split("test", tuple(examples), "the toy rows", len(examples), "hash")
+
+
+def answers(model: Any, task: Task, examples: list[Example], **evaluation: Any) -> list[str]:
+    section = EvaluationSection(**evaluation)
+    return predict(model, TOKENIZER, task, examples, evaluation=section, max_source_tokens=96)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return tiny_t5()
+
+
+@pytest.mark.parametrize("num_beams", [1, 3], ids=["greedy", "beams"])
+@pytest.mark.parametrize("labels", [(), LABELS], ids=["free", "labels"])
+def test_answers_depend_neither_on_batch_size_nor_on_order(
+    model: Any, labels: tuple[str, ...], num_beams: int
+) -> None:
+    task = make_task(labels)
+    examples = make_examples(task)
+    alone = answers(model, task, examples, batch_size=1, num_beams=num_beams)
+    if not labels:
+        assert len(set(alone)) > len(alone) // 2, "the answers must differ, or a mix-up would not show"
+    for batch_size in (3, 8, 32):
+        assert answers(model, task, examples, batch_size=batch_size, num_beams=num_beams) == alone
+    places = random.Random(1).sample(range(len(examples)), len(examples))
+    shuffled = answers(model, task, [examples[p] for p in places], batch_size=3, num_beams=num_beams)
+    assert shuffled == [alone[place] for place in places]
+
+
+def test_answers_are_those_of_plain_generate_on_the_whole_prompt(model: Any) -> None:
+    task = make_task()
+    examples = make_examples(task, num=6)
+    expected = []
+    for example in examples:
+        source = TOKENIZER(f"Text: {example.inputs['text']} Answer:", return_tensors="pt")
+        ids = model.generate(**source, max_new_tokens=12, do_sample=False)[0]
+        expected.append(TOKENIZER.decode(ids, skip_special_tokens=True).strip())
+    assert answers(model, task, examples) == expected
+
+
+def test_beams_search_more_than_greedy(model: Any) -> None:
+    task = make_task()
+    examples = make_examples(task)
+    assert answers(model, task, examples, num_beams=1) != answers(model, task, examples, num_beams=4)
+
+
+@pytest.mark.parametrize("num_beams", [1, 2, 9], ids=["greedy", "beams", "more beams than labels"])
+@pytest.mark.parametrize("seed", range(4))
+def test_constrained_answers_are_labels_even_with_random_weights(seed: int, num_beams: int) -> None:
+    task = make_task(LABELS)
+    assert set(answers(tiny_t5(seed), task, make_examples(task), num_beams=num_beams)) <= set(LABELS)
+
+
+def test_unconstrained_answers_of_random_weights_are_no_labels(model: Any) -> None:
+    task = make_task(LABELS)
+    assert not set(answers(model, task, make_examples(task), constrained=False)) & set(LABELS)
+
+
+@pytest.mark.parametrize("wanted", LABELS)
+def test_every_label_can_be_the_answer(model: Any, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that prefers the tokens of one label, in their order, gets to say that label and nothing longer."""
+    task = make_task(LABELS)
+    ids = TOKENIZER(wanted)["input_ids"]
+
+    def prefer(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        step = input_ids.shape[1] - 1
+        scores[:, ids[min(step, len(ids) - 1)]] += 100.0
+        return scores
+
+    generate = type(model).generate
+
+    def generate_with_preference(self: Any, *args: Any, logits_processor: list[Any], **kwargs: Any) -> Any:
+        return generate(self, *args, logits_processor=[prefer, *logits_processor], **kwargs)
+
+    monkeypatch.setattr(type(model), "generate", generate_with_preference)
+    assert answers(model, task, make_examples(task, num=3)) == [wanted] * 3
+
+
+def test_only_the_tokens_of_a_label_may_follow_and_its_end_where_it_ends() -> None:
+    constraint = label_constraint(TOKENIZER, ("not", "not joy", "sad"))
+    is_not, joy, sad, eos = TOKENIZER("not joy sad")["input_ids"]
+    assert constraint.allowed(()) == [is_not, sad]
+    assert constraint.allowed((is_not,)) == [eos, joy]
+    assert constraint.allowed((is_not, joy)) == constraint.allowed((sad,)) == [eos]
+    for over_or_dead in ((sad, eos), (sad, joy)):
+        assert constraint.allowed(over_or_dead) == [eos], "some token must stay finite"
+    assert constraint.max_new_tokens == 3
+
+
+def test_a_label_comes_back_as_given_and_is_then_parsed(model: Any) -> None:
+    """The tokenizer turns double spaces into one; a decoded answer would equal no label."""
+    task = replace(make_task(("not  joy",)), parse=str.upper)
+    assert answers(model, task, make_examples(task, num=2)) == ["NOT  JOY"] * 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (("joy", "खुशी"), r"cannot spell the label 'खुशी': its tokens are .*<unk> .*</s>\."),
+        (("joy", "{}"), r"cannot spell the label '{}'"),
+        (("joy", " "), r"cannot spell the label ' ': its tokens are </s>\."),
+        (("not joy", "not  joy"), r"the labels 'not joy' and 'not  joy' are the same to this base's tokenizer"),
+        (("joy", "z" * 99), r"the label 'z+' is too long: more than 64 tokens\. Shorten it\."),
+    ],
+    ids=["unknown script", "unknown characters", "empty", "twins", "too long"],
+)
+def test_labels_that_the_tokenizer_cannot_spell_are_named(
+    model: Any, labels: tuple[str, ...], message: str
+) -> None:
+    task = make_task(labels)
+    with pytest.raises(DataError, match=message):
+        answers(model, task, make_examples(task))
+
+
+def test_answers_may_be_longer_than_the_twenty_tokens_of_transformers(model: Any) -> None:
+    task = make_task(max_new_tokens=45)
+    lengths = [len(TOKENIZER(answer)["input_ids"]) for answer in answers(model, task, make_examples(task))]
+    assert 25 < max(lengths) <= 47  # the text may split into other tokens than were generated
+
+
+def test_values_of_the_checkpoint_do_not_leak_into_the_answers(model: Any) -> None:
+    task = make_task()
+    examples = make_examples(task, num=6)
+    expected = answers(model, task, examples)
+    stranger = tiny_t5()
+    for name, value in {
+        "max_new_tokens": 2,
+        "num_beams": 4,
+        "do_sample": True,
+        "no_repeat_ngram_size": 1,
+        "repetition_penalty": 5.0,
+        "min_length": 9,
+    }.items():
+        setattr(stranger.generation_config, name, value)
+    assert answers(stranger, task, examples) == expected
+
+
+def crash(*args: Any, **kwargs: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def lora(model: Any, dropout: float = 0.0) -> Any:
+    """A LoRA with seeded weights and random B: with PEFT's B = 0 it would be the base."""
+    config = LoraConfig(
+        r=4, lora_alpha=8, lora_dropout=dropout, target_modules=["q", "v"], task_type="SEQ_2_SEQ_LM"
+    )
+    peft_model = get_peft_model(model, config)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in peft_model.named_parameters():
+        if "lora_" in name:
+            parameter.data.normal_(std=0.3, generator=generator)
+    return peft_model
+
+
+def test_an_adapter_answers_otherwise_than_its_base(model: Any) -> None:
+    task = make_task()
+    examples = make_examples(task)
+    adapted = answers(lora(tiny_t5()), task, examples)
+    assert adapted == answers(lora(tiny_t5()), task, examples, batch_size=1)
+    assert adapted != answers(model, task, examples)
+
+
+def test_prediction_within_training_sees_no_dropout_and_gives_every_mode_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = make_task()
+    examples = make_examples(task)
+    expected = answers(lora(tiny_t5()), task, examples)
+    peft_model = lora(tiny_t5(), dropout=0.5)
+    peft_model.train()
+    peft_model.base_model.model.encoder.eval()  # a part that somebody froze on purpose
+    modes = [module.training for module in peft_model.modules()]
+    assert answers(peft_model, task, examples) == expected
+    assert [module.training for module in peft_model.modules()] == modes
+    monkeypatch.setattr(type(tiny_t5()), "generate", crash)
+    with pytest.raises(KeyboardInterrupt):
+        answers(peft_model, task, examples)
+    assert [module.training for module in peft_model.modules()] == modes
+
+
+@pytest.mark.parametrize("quantise", [False, True], ids=["fp32", "int8"])
+def test_training_goes_on_after_a_prediction(quantise: bool, tmp_path: Path) -> None:
+    """inference_mode must leave nothing behind that autograd refuses; bitsandbytes keeps state in its layers."""
+    base = tiny_t5()
+    if quantise:
+        base = in_int8(base, tmp_path)
+    peft_model = lora(base)
+    task = make_task()
+    answers(peft_model, task, make_examples(task, num=3))
+    peft_model.train()
+    batch = TOKENIZER(["a joy", "not sad"], return_tensors="pt", padding=True)
+    peft_model(**batch, labels=batch["input_ids"]).loss.backward()
+    gradients = [p.grad for name, p in peft_model.named_parameters() if "lora_A" in name]
+    assert gradients and all(grad is not None and grad.abs().sum() > 0 for grad in gradients)
+
+
+def in_int8(model: Any, folder: Path) -> Any:
+    from transformers import BitsAndBytesConfig, T5ForConditionalGeneration
+
+    model.save_pretrained(folder)
+    config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0, llm_int8_skip_modules=["wo", "lm_head"])
+    return T5ForConditionalGeneration.from_pretrained(folder, quantization_config=config, device_map="cpu")
+
+
+def test_no_examples_give_no_answers(model: Any) -> None:
+    assert answers(model, make_task(), []) == []
+
+
+def test_a_source_that_is_too_long_is_cut_in_its_body_only(model: Any) -> None:
+    task = make_task()
+    long, longer = ({"text": "joy " * num} for num in (200, 300))
+    rows = [Example(str(len(i["text"])), task.prompt(i), "", ("",), i) for i in (long, longer)]
+    assert len(set(answers(model, task, rows))) == 1  # both are cut to the same text
+
+
+def test_out_of_memory_names_the_dial(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(type(model), "generate", generate)
+    task = make_task()
+    with pytest.raises(BaseModelError) as error:
+        answers(model, task, make_examples(task), batch_size=8, num_beams=2)
+    assert str(error.value).startswith("out of memory while generating for 8 sources of up to ")
+    assert "tokens, 2 beams.\n  --set evaluation.batch_size=4 " in str(error.value)
+
+
+def test_other_runtime_errors_keep_their_traceback(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(type(model), "generate", generate)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        answers(model, make_task(), make_examples(make_task()))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "progress", "shown"),
+    [(Terminal, True, True), (Terminal, False, False), (io.StringIO, True, False)],
+    ids=["terminal", "not asked for", "pipe"],
+)
+def test_the_bar_is_for_terminals(
+    model: Any, monkeypatch: pytest.MonkeyPatch, stream: Callable[[], io.StringIO], progress: bool, shown: bool
+) -> None:
+    stderr = stream()
+    monkeypatch.setattr("sys.stderr", stderr)
+    task = make_task()
+    section = EvaluationSection()
+    predict(
+        model, TOKENIZER, task, make_examples(task), evaluation=section, max_source_tokens=96, progress=progress
+    )
+    assert ("/14" in stderr.getvalue()) is shown
+
+
+def toy_evaluation(model: Any, task: Task, examples: list[Example]) -> evaluation_module.Evaluation:
+    section = EvaluationSection(batch_size=4)
+    return evaluate(
+        model, TOKENIZER, task, make_split(examples), evaluation=section, max_source_tokens=96, name="toy"
+    )
+
+
+def test_an_evaluation_holds_the_answers_in_order_and_their_scores(model: Any) -> None:
+    task = replace(make_task(), parse=str.upper)
+    examples = make_examples(task)
+    half = len(examples) // 2
+    parsed = answers(model, task, examples)
+    known = [
+        replace(ex, references=(a,)) if row < half else ex
+        for row, (ex, a) in enumerate(zip(examples, parsed, strict=True))
+    ]
+    result = toy_evaluation(model, task, known)
+    assert (result.name, result.task, result.split, result.num_rows) == ("toy", "toy", "test", len(examples))
+    assert [p.key for p in result.predictions] == [example.key for example in examples]
+    assert [p.prediction for p in result.predictions] == parsed
+    assert [p.raw.upper() for p in result.predictions] == parsed
+    assert [p.source for p in result.predictions] == [example.inputs["text"] for example in examples]
+    assert [p.references for p in result.predictions] == [example.references for example in known]
+    exact = result.scores["exact_match"]
+    assert exact.value == 50.0
+    assert 0.0 < exact.low < 50.0 < exact.high < 100.0
+    assert result.seconds > 0
+
+
+def test_an_empty_split_is_an_error_that_says_where_it_came_from(model: Any) -> None:
+    message = r"the test split has no examples to score \(0 rows from the toy rows\)"
+    with pytest.raises(DataError, match=message):
+        toy_evaluation(model, make_task(), [])
+    with pytest.raises(DataError, match=message):
+        evaluate_baselines(make_task(), make_split([]), make_split([]))
+
+
+def test_baselines_are_scored_like_a_model() -> None:
+    task = make_task(("joy", "a"))
+    train, test = make_examples(task, num=2), make_examples(task, num=3) + make_examples(task, num=1, answer="a")
+    result = evaluate_baselines(task, make_split(train), make_split(test))["first"]
+    assert (result.name, result.num_rows) == ("first", 4)
+    assert {p.prediction for p in result.predictions} == {"joy"}
+    expected = score(task.scorers, ["joy"] * 4, [ex.references for ex in test], [""] * 4)
+    assert {name: s.value for name, s in result.scores.items()} == expected
+    assert result.scores["accuracy"].value == 0.75
+
+
+def test_a_symmetric_task_is_asked_both_ways(model: Any) -> None:
+    """The toy's swap turns the words round; agreement counts the answers that stay."""
+    task = replace(
+        make_task(("sad", "joy")),
+        swap=lambda inputs: {"text": " ".join(reversed(inputs["text"].split()))},
+        scorers=(classification(("sad", "joy")),),
+    )
+    examples = tuple(
+        Example(str(n), task.prompt({"text": text}), "joy", ("joy",), {"text": text})
+        for n, text in enumerate(("the joy", "a b", "no", "love is not sad", "what the question", "yes no yes"))
+    )
+    split = Split("test", examples, "here", len(examples), "hash")
+    settings = {"evaluation": EvaluationSection(), "max_source_tokens": 64}
+    scored = evaluate(model, TOKENIZER, task, split, name="x", **settings)
+    turned = [replace(e, prompt=task.prompt(task.swap(e.inputs))) for e in examples]  # type: ignore[misc]
+    one, other = (predict(model, TOKENIZER, task, rows, **settings) for rows in (examples, turned))
+    share = sum(a == b for a, b in zip(one, other, strict=True)) / len(examples)
+    assert scored.scores["order_agreement"].value == share
+    assert (
+        "order_agreement"
+        not in evaluate(model, TOKENIZER, replace(task, swap=None), split, name="x", **settings).scores
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 32])
+def test_label_probabilities_are_those_of_the_spellings_in_any_batch(model: Any, batch_size: int) -> None:
+    """Against the loss of every label by itself, which transformers averages over tokens."""
+    task = make_task(LABELS)
+    examples = make_examples(task, num=6)
+    found = label_probabilities(model, TOKENIZER, task, examples, batch_size=batch_size, max_source_tokens=256)
+    for example, row in zip(examples, found, strict=True):
+        source = TOKENIZER(str(example.prompt), return_tensors="pt").input_ids
+        expected = []
+        for label in LABELS:
+            ids = TOKENIZER(label, return_tensors="pt").input_ids
+            with torch.inference_mode():
+                expected.append(-model(input_ids=source, labels=ids).loss * ids.shape[1])
+        assert list(row) == list(LABELS)
+        assert list(row.values()) == pytest.approx(torch.stack(expected).softmax(0).tolist(), abs=1e-5)
+    assert len({round(row["joy"], 4) for row in found}) > 3, "the rows must differ, or a mix-up would not show"
+
+
+def test_label_probabilities_of_a_symmetric_task_are_the_mean_of_both_orders(model: Any) -> None:
+    task = replace(make_task(LABELS), swap=lambda inputs: {"text": inputs["text"][::-1]})
+    examples = make_examples(task, num=5)
+    settings = {"batch_size": 4, "max_source_tokens": 256}
+    plain = replace(task, swap=None)
+    one = label_probabilities(model, TOKENIZER, plain, examples, **settings)
+    other = label_probabilities(model, TOKENIZER, plain, [swapped(task, e) for e in examples], **settings)
+    found = label_probabilities(model, TOKENIZER, task, examples, **settings)
+    for mean, a, b in zip(found, one, other, strict=True):
+        assert mean == pytest.approx({label: (a[label] + b[label]) / 2 for label in LABELS}, abs=1e-5)
+    assert one[3] != pytest.approx(other[3], abs=1e-4)

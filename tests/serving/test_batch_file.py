@@ -1,0 +1,280 @@
+"""``flan-lora generate`` over a true router on the tiny T5: texts, files, kills half-way, lines that are wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from flan_lora.adapters.store import Store
+from flan_lora.base.load import open_base
+from flan_lora.cli import main
+from flan_lora.serving.router import Router
+from flan_lora.tasks import TASKS
+from tests.checkpoint import save_checkpoint, spec_of
+from tests.published import make_manifest, stage, tiny_fingerprint
+
+TEXTS = ["i am so sad", "joy to the question", "what is not to love", "fear", "no anger, is yes"]
+
+
+@pytest.fixture(scope="module")
+def adapters_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two emotion adapters and one for questions and contexts, on a tiny checkpoint."""
+    path = tmp_path_factory.mktemp("generate")
+    save_checkpoint(path / "base")
+    model = {"model": "mini", "quantization": "fp32"}
+    for seed, (name, task) in enumerate((("emotion", "emotion"), ("moods", "emotion"), ("qa", "qa"))):
+        recipe = {**make_manifest(name, base=model).recipe, "task": task}
+        manifest = make_manifest(
+            name,
+            task=task,
+            task_version=TASKS[task].version,
+            base={**model, "fingerprint": tiny_fingerprint()},
+            recipe=recipe,
+        )
+        Store(path / "adapters" / "base").publish(stage(path / name, seed), manifest)
+    return path / "adapters"
+
+
+@pytest.fixture(scope="module")
+def router(adapters_dir: Path) -> Router:
+    """What the command line must agree with."""
+    base = open_base(spec_of(adapters_dir.parent / "base"), device="cpu")
+    return Router.open(adapters_dir / "base", base)
+
+
+def where(adapters_dir: Path) -> list[str]:
+    return ["--adapters-dir", str(adapters_dir), "--base", str(adapters_dir.parent / "base")]
+
+
+def run(adapters_dir: Path, *arguments: object, input: str | None = None) -> Result:
+    command = ["generate", *map(str, arguments), *where(adapters_dir)]
+    return CliRunner().invoke(main, command, input=input)
+
+
+def succeed(adapters_dir: Path, *arguments: object, input: str | None = None) -> str:
+    result = run(adapters_dir, *arguments, input=input)
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result.stdout
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# Texts
+
+
+def test_texts_and_standard_input_are_answered_in_order(adapters_dir: Path, router: Router) -> None:
+    expected = [answer.text for answer in router.generate(TEXTS, "moods")]
+    assert succeed(adapters_dir, "--adapter", "moods", *TEXTS).splitlines() == expected
+    for arguments in (["-"], []):
+        assert succeed(adapters_dir, "--adapter", "moods", *arguments, input=f"{TEXTS[0]}\n") == f"{expected[0]}\n"
+    folder = adapters_dir / "base" / "moods"
+    assert succeed(adapters_dir, "--adapter", folder, *TEXTS).splitlines() == expected
+
+
+def test_compare_asks_the_bare_base_in_the_adapters_own_way(adapters_dir: Path, router: Router) -> None:
+    printed = succeed(adapters_dir, "--adapter", "emotion", "--compare", "--json", *TEXTS)
+    tuned = router.generate(TEXTS, "emotion")
+    bare = router.generate(TEXTS, None, task="emotion")
+    assert [(row["base"], row["answer"]) for row in json.loads(printed)] == [
+        (left.text, right.text) for left, right in zip(bare, tuned, strict=True)
+    ]
+    assert [a.text for a in bare] != [a.text for a in tuned], "the adapter must matter"
+    header, line = succeed(adapters_dir, "--adapter", "emotion", "--compare", TEXTS[0]).splitlines()
+    assert re.split(r"  +", header) == ["TEXT", "BARE BASE", "ADAPTER"]
+    assert re.split(r"  +", line) == [TEXTS[0], bare[0].text, tuned[0].text]
+
+
+def test_scores_are_the_models_probabilities(adapters_dir: Path, router: Router) -> None:
+    expected = router.generate(TEXTS[0], "emotion", label_probabilities=True)
+    (row,) = json.loads(succeed(adapters_dir, "--adapter", "emotion", "--scores", "--json", TEXTS[0]))
+    assert row["log_prob"] == pytest.approx(expected.log_prob, abs=1e-4)
+    assert row["mean_log_prob"] == pytest.approx(expected.log_prob / expected.num_tokens, abs=1e-4)
+    assert row["label_probabilities"] == pytest.approx(dict(expected.label_probabilities or {}), abs=1e-4)
+    assert sum(row["label_probabilities"].values()) == pytest.approx(1)
+    _, line = succeed(adapters_dir, "--adapter", "emotion", "--scores", TEXTS[0]).splitlines()
+    best = max(row["label_probabilities"], key=row["label_probabilities"].get)
+    assert f"{row['log_prob']:.2f}  {best} {row['label_probabilities'][best]:.3f}, " in line
+
+
+def test_several_inputs_are_named(adapters_dir: Path, router: Router) -> None:
+    given = dict.fromkeys(TASKS["qa"].inputs, "en") | {"question": "what is joy", "context": "love is joy"}
+    named = [part for column, text in given.items() for part in ("-c", f"{column}={text}")]
+    assert succeed(adapters_dir, "--adapter", "qa", *named).strip() == router.generate(given, "qa").text
+    for wrong, expected in (
+        (["Who?"], "not one text: -c "),
+        (["-c", "question=Who?"], "-c context=..."),
+        (["-c", "answer=x"], "--column answer=x: this adapter's task takes"),
+        (["-c", "question"], "as COLUMN=TEXT"),
+    ):
+        result = run(adapters_dir, "--adapter", "qa", *wrong)
+        assert result.exit_code == 1 and expected in result.stderr
+
+
+# Files
+
+
+def test_a_file_is_answered_line_by_line_with_the_adapters_it_names(
+    adapters_dir: Path, router: Router, tmp_path: Path
+) -> None:
+    given = dict.fromkeys(TASKS["qa"].inputs, "en") | {"question": "what is joy", "context": "love is joy"}
+    lines: list[Any] = [
+        TEXTS[0],
+        {"text": TEXTS[1], "id": 7},
+        {"text": TEXTS[2], "adapter": "moods"},
+        {**given, "adapter": "qa"},
+        {"text": TEXTS[3]},
+    ]
+    source, target = tmp_path / "in.jsonl", tmp_path / "out" / "answers.jsonl"
+    source.write_text("\n\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    succeed(adapters_dir, "--adapter", "emotion", "-i", source, "-o", target, "--scores")
+    found = records(target)
+    assert [row["line"] for row in found] == [1, 3, 5, 7, 9] and [row["input"] for row in found] == lines
+    names = ["emotion", "emotion", "moods", "qa", "emotion"]
+    expected = router.generate([*TEXTS[:3], given, TEXTS[3]], names)
+    assert [(row["adapter"], row["answer"]) for row in found] == [
+        (name, answer.text) for name, answer in zip(names, expected, strict=True)
+    ]
+    assert [row["log_prob"] for row in found] == pytest.approx([a.log_prob for a in expected], abs=1e-3)
+    assert ["label_probabilities" in row for row in found] == [True, True, True, False, True]
+    result = run(adapters_dir, "--adapter", "emotion", "-i", source, "-o", target)
+    assert result.exit_code == 1 and f"{target} exists" in result.stderr
+
+
+def test_bad_lines_are_named_and_the_others_are_answered(
+    adapters_dir: Path, router: Router, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = [
+        '"i am so sad"',
+        "{nonsense",
+        '{"txt": "joy"}',
+        "[1]",
+        '{"text": "fear", "adapter": "nobody"}',
+        '"fear"',
+    ]
+    source.write_text("\n".join(lines), encoding="utf-8")
+    result = run(adapters_dir, "--adapter", "emotion", "--input", source, "--output", target)
+    assert result.exit_code == 1 and f"4 lines have no answer ({target} says why)" in result.stderr
+    for number, reason in ((2, "not valid JSON"), (3, "expected the text inputs text"), (4, "got list")):
+        assert re.search(rf"{re.escape(str(source))}:{number}: .*{reason}", result.stderr)
+    assert f"{source}:5: no adapter 'nobody'" in result.stderr
+    found = records(target)
+    assert [row["line"] for row in found] == [1, 2, 3, 4, 5, 6]
+    assert ["error" in row for row in found] == [False, True, True, True, True, False]
+    assert found[5]["answer"] == router.generate("fear", "emotion").text
+
+
+def test_a_killed_command_goes_on_where_it_stopped(adapters_dir: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle of the file, and half a line at its end."""
+    source, whole, target = tmp_path / "in.jsonl", tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(f'"i am {number} and sad"\n' for number in range(40)), encoding="utf-8")
+    succeed(adapters_dir, "--adapter", "emotion", "-i", source, "-o", whole)
+    code = (
+        "import os, time, flan_lora.serving.batch_file as f; f._PORTION = 3; sync = os.fsync\n"
+        "def slow(handle): sync(handle); time.sleep(0.1)\n"
+        "f.os.fsync = slow; from flan_lora.cli import main; main()"
+    )
+    command = ["generate", "--adapter", "emotion", "-i", source, "-o", target, *where(adapters_dir)]
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, command)])
+    partial = wait_for_partial(target, num_lines=9)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with partial.open("a", encoding="utf-8") as file:
+        file.write('{"line": 99, "inp')
+    begun = partial.read_bytes()
+    num_done = begun.count(b"\n")
+    assert 9 <= num_done < 40 and not target.exists()
+    result = run(adapters_dir, *command[1:7])
+    assert f"40 answers in {target}, {num_done} lines of them from before" in result.stderr
+    assert target.read_bytes() == whole.read_bytes() and target.read_bytes().startswith(begun[:-17])
+    assert not partial.exists()
+
+
+def wait_for_partial(target: Path, num_lines: int) -> Path:
+    """The growing output, once it has so many lines."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for path in target.parent.glob(f"{target.name}.*.partial"):
+            if path.read_bytes().count(b"\n") >= num_lines:
+                return path
+        time.sleep(0.01)
+    raise AssertionError("nothing was written")
+
+
+def test_another_job_does_not_go_on_in_the_same_file(
+    adapters_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('"i am so sad"\n"fear"\n', encoding="utf-8")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        assert run(adapters_dir, "--adapter", "emotion", "-i", source, "-o", target).exit_code == 1
+    for other in (["--adapter", "moods"], ["--adapter", "emotion", "--scores"]):
+        result = run(adapters_dir, *other, "-i", source, "-o", target)
+        assert result.exit_code == 1 and "unfinished output of another job" in result.stderr
+    assert (
+        "2 lines of them from before"
+        in run(adapters_dir, "--adapter", "emotion", "-i", source, "-o", target).stderr
+    )
+
+
+def test_an_edited_unfinished_file_is_refused(adapters_dir: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('"i am so sad"\n"fear"\n', encoding="utf-8")
+    command = ["--adapter", "emotion", "-i", source, "-o", target]
+    succeed(adapters_dir, *command)
+    first, second = target.read_bytes().splitlines(keepends=True)
+    target.unlink()
+    from flan_lora.serving.batch_file import Ask, _job  # the name is the file's only secret
+
+    identity = Router.open(
+        adapters_dir / "base", open_base(spec_of(adapters_dir.parent / "base"), device="cpu")
+    ).identity("emotion")
+    job = _job(source.read_text(), Ask("emotion", ("text",)), identity)
+    partial = tmp_path / f"out.jsonl.{job}.partial"
+    partial.write_bytes(second + first)
+    result = run(adapters_dir, *command)
+    assert result.exit_code == 1 and "has been edited" in result.stderr
+    partial.write_bytes(first)
+    succeed(adapters_dir, *command)
+    assert target.read_bytes() == first + second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-i", "in.jsonl"], "--input and --output go together"),
+        (["-i", "in.jsonl", "-o", "out.jsonl", "text"], "no TEXT, --column or --compare"),
+        (["-i", "missing.jsonl", "-o", "out.jsonl"], "missing.jsonl: no such file"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    adapters_dir: Path, arguments: list[str], message: str
+) -> None:
+    result = run(adapters_dir, "--adapter", "emotion", *arguments)
+    assert result.exit_code == 1 and message in result.stderr
+
+
+def test_empty_and_binary_files_are_refused(adapters_dir: Path, tmp_path: Path) -> None:
+    for content, message in ((b"\n \n", "the file has no lines"), (b"\xff\xfe", "not UTF-8")):
+        (tmp_path / "in.jsonl").write_bytes(content)
+        result = run(
+            adapters_dir, "--adapter", "emotion", "-i", tmp_path / "in.jsonl", "-o", tmp_path / "out.jsonl"
+        )
+        assert result.exit_code == 1 and message in result.stderr

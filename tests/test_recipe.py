@@ -1,0 +1,163 @@
+"""Recipes: every shipped file is valid, every mistake is named in one message, overrides are typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flan_lora.errors import RecipeError
+from flan_lora.recipe import Recipe, apply_overrides, load_recipe, parse_recipe, sections_in
+from flan_lora.tasks import TASKS
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
+MINIMAL = {"name": "mine", "task": "emotion", "data": {"dataset": "owner/name"}}
+
+
+def test_there_is_one_recipe_per_task():
+    assert sorted(load_recipe(path).task for path in RECIPES) == sorted(TASKS)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipe_is_valid_and_named_after_its_file(path):
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe.base.model == "google/flan-t5-large" and recipe.base.quantization == "int8"
+    assert recipe.training.batch_size in (8, 16), "the source project trained with batches of 8 or 16"
+    assert 3 <= recipe.training.epochs <= 5
+    assert recipe.select_on == TASKS[recipe.task].select_on
+
+
+def test_shipped_recipes_share_rank_and_targets_so_that_adapters_stack():
+    assert len({(r.lora.rank, r.lora.target_modules) for r in map(load_recipe, RECIPES)}) == 1
+
+
+def test_all_problems_of_a_file_come_in_one_message(tmp_path):
+    file = tmp_path / "bad.yaml"
+    file.write_text(
+        "name: Bad/Name\ntask: emotoin\ndata: {dataset: a/b}\nlora: {rank: 0, taget_modules: [q]}\ntraning: {}\n"
+    )
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(file)
+    text = str(caught.value)
+    assert "5 problems" in text and str(file) in text
+    assert "lora.rank: Input should be greater than or equal to 1 (got 0)" in text
+    assert "lora.taget_modules: unknown key, did you mean 'target_modules'? (got ['q'])" in text
+    assert "traning: unknown key, did you mean 'training'?" in text
+    assert "task: unknown task, did you mean 'emotion'? (got 'emotoin')" in text
+    assert "name: " in text and "Bad/Name" in text
+
+
+def test_unclose_words_list_what_is_known():
+    with pytest.raises(RecipeError, match=r"lora.zzz: unknown key \(known: rank, alpha"):
+        parse_recipe({**MINIMAL, "lora": {"zzz": 1}}, where="here")
+
+
+def test_missing_keys_are_named():
+    with pytest.raises(RecipeError, match=r"data.dataset: required, but missing"):
+        parse_recipe({"name": "mine", "task": "qa", "data": {}}, where="here")
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "just words", "a: [1", ""])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=r"recipe\.yaml"):
+        load_recipe(file)
+
+
+def test_unknown_recipe_lists_where_it_looked_and_suggests():
+    with pytest.raises(RecipeError, match=r"did you mean 'emotion'"):
+        load_recipe("emotoin")
+
+
+def test_overrides_are_yaml_and_validated():
+    recipe = load_recipe(
+        "emotion", ["training.learning_rate=3e-5", "lora.target_modules=[q, v]", "training.patience=null"]
+    )
+    assert recipe.training.learning_rate == 3e-5  # PyYAML reads 3e-5 as a string; the schema makes it a number
+    assert recipe.lora.target_modules == ("q", "v")
+    assert recipe.training.patience is None
+    with pytest.raises(RecipeError, match=r"training.epochs: .*\(got -1\)"):
+        load_recipe("emotion", ["training.epochs=-1"])
+
+
+def _for_mini(tmp_path: Path, section: str) -> Path:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\ntask: emotion\ndata: {dataset: a/b}\ntraining: {epochs: 4, batch_size: 8}\n"
+        f"for_base: {section}\n"
+    )
+    return file
+
+
+def test_values_for_one_base_hold_on_that_base_only_and_set_wins(tmp_path):
+    file = _for_mini(tmp_path, "{mini: {training: {learning_rate: 2.0e-3, epochs: 1}}}")
+    large, mini = load_recipe(file), load_recipe(file, iter(["base.model=mini"]))
+    assert (large.training.epochs, mini.training.epochs) == (4, 1)
+    assert (large.training.batch_size, mini.training.batch_size) == (8, 8)
+    assert mini.training.learning_rate == 2e-3
+    assert load_recipe(file, ["base.model=mini", "training.epochs=2"]).training.epochs == 2
+    assert "for_base" not in mini.resolved()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipe_is_valid_on_mini(path):
+    assert load_recipe(path, ["base.model=mini"]).base.model == "mini"
+
+
+def test_mistakes_in_values_for_a_base_are_named(tmp_path):
+    file = _for_mini(tmp_path, "{mini: {training: {learning_rat: 2.0e-3}}}")
+    with pytest.raises(RecipeError, match=r"training.learning_rat: unknown key, did you mean 'learning_rate'"):
+        load_recipe(file, ["base.model=mini"])
+    with pytest.raises(RecipeError, match=r"for_base: expected base.model -> sections, got \['mini'\]"):
+        load_recipe(_for_mini(tmp_path, "[mini]"))
+
+
+@pytest.mark.parametrize("override", ["nonsense", "=3", "name.x=1", 'name="x" y', "lora.target_modules=[q"])
+def test_malformed_override_is_refused(override):
+    with pytest.raises(RecipeError, match="--set"):
+        load_recipe("emotion", [override])
+
+
+def test_overrides_do_not_touch_their_input():
+    values = {"data": {"dataset": "a/b"}}
+    apply_overrides(values, ["data.config=x"])
+    assert values == {"data": {"dataset": "a/b"}}
+
+
+@pytest.mark.parametrize("quantization", ["fp16", "int4", "float16"])
+def test_half_precision_that_overflows_is_not_offered(quantization):
+    with pytest.raises(RecipeError, match=r"base.quantization"):
+        parse_recipe({**MINIMAL, "base": {"quantization": quantization}}, where="here")
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_initialisations_that_change_the_base_are_not_offered(init):
+    with pytest.raises(RecipeError, match=r"lora.init_lora_weights: unknown key"):
+        parse_recipe({**MINIMAL, "lora": {"init_lora_weights": init}}, where="here")
+
+
+def test_micro_batch_must_divide_the_batch():
+    with pytest.raises(RecipeError, match="micro_batch_size must divide batch_size"):
+        parse_recipe({**MINIMAL, "training": {"batch_size": 16, "micro_batch_size": 3}}, where="here")
+
+
+def test_fingerprint_ignores_spelling_and_sees_every_value():
+    plain = parse_recipe(MINIMAL, where="here")
+    spelled_out = parse_recipe(plain.resolved(), where="here")
+    changed = parse_recipe({**MINIMAL, "training": {"seed": 1}}, where="here")
+    assert plain.fingerprint() == spelled_out.fingerprint() != changed.fingerprint()
+
+
+def test_every_field_has_help():
+    def sections(section):
+        yield section
+        for field in section.model_fields.values():
+            for below in sections_in(field.annotation):
+                yield from sections(below)
+
+    missing = [
+        f"{s.__name__}.{n}" for s in sections(Recipe) for n, f in s.model_fields.items() if not f.description
+    ]
+    assert missing == []

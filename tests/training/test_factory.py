@@ -1,0 +1,228 @@
+"""The main job end to end on a tiny base: published, verified, scored again to the same numbers."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+from flan_lora.adapters.manifest import load_metrics
+from flan_lora.adapters.store import Store
+from flan_lora.adapters.training_log import curve, read_journal
+from flan_lora.base.load import open_base
+from flan_lora.data.sources import open_source
+from flan_lora.data.splits import load_split
+from flan_lora.errors import AdapterError, AdapterMismatchError, DataError
+from flan_lora.evaluation.calibration import calibration_of, tempered
+from flan_lora.recipe import Recipe, parse_recipe
+from flan_lora.serving.router import Router
+from flan_lora.tasks import TASKS
+from flan_lora.tasks.examples import SPECIMENS
+from flan_lora.training.factory import build_adapter, plan, reevaluate
+from flan_lora.training.run_dir import Run
+from tests.checkpoint import edit_config, save_checkpoint
+from tests.tiny import tiny_t5
+
+WORDS = {"sad": "sadness", "joy": "joy", "love": "love", "anger": "anger", "fear": "fear", "what": "surprise"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A tiny checkpoint of another name than the embedded one, and a CSV file of the user's."""
+    folder = tmp_path_factory.mktemp("factory")
+    edit_config(save_checkpoint(folder / "tiny-base"), tie_word_embeddings=False)
+    with (folder / "mine.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows([f"i am {word} {number}", label] for number in range(40) for word, label in WORDS.items())
+    return folder
+
+
+def recipe_for(folder: Path, **training) -> Recipe:
+    values = {
+        "name": "moods",
+        "task": "emotion",
+        "base": {"model": str(folder / "tiny-base"), "quantization": "fp32"},
+        "data": {"dataset": "owner/name"},
+        "training": {"precision": "fp32", "learning_rate": 0.005, "epochs": 4, "evals_per_epoch": 1, **training},
+    }
+    return parse_recipe(values, where="test")
+
+
+@pytest.fixture(scope="module")
+def published(folder) -> Path:
+    source = open_source(str(folder / "mine.csv"))
+    return build_adapter(
+        recipe_for(folder),
+        source,
+        adapters_dir=folder / "adapters",
+        run_dir=folder / "run",
+        echo=lambda line: None,
+    )
+
+
+def test_the_adapter_stands_under_its_base_and_is_whole(folder, published):
+    store = Store(folder / "adapters" / "tiny-base")
+    assert published == store.root / "moods" and store.verify("moods") == []
+    names = {path.name for path in published.iterdir()}
+    assert names == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+        "metrics.json",
+        "README.md",
+        "training_log.jsonl",
+        "training_curve.png",
+    }
+
+
+def test_manifest_and_metrics_tell_the_same_and_name_no_folder(published, folder):
+    manifest = Store(folder / "adapters" / "tiny-base").open("moods").manifest
+    metrics = load_metrics(published / "metrics.json")
+    assert (manifest.scores, manifest.base_scores) == (metrics.adapter, metrics.base)
+    assert manifest.baseline_scores.keys() == {"majority"}
+    assert (manifest.data.num_train_rows, manifest.data.num_validation_rows, manifest.data.num_test_rows) == (
+        192,
+        24,
+        24,
+    )
+    assert str(folder) not in "".join(path.read_text() for path in published.glob("*.json"))
+
+
+def test_eval_reproduces_every_number(published, folder):
+    store = Store(folder / "adapters" / "tiny-base")
+    source, base = open_source(str(folder / "mine.csv")), str(folder / "tiny-base")
+    adapter = reevaluate(store.open("moods"), source, base=base)
+    bare = reevaluate(store.open("moods"), source, base=base, base_only=True)
+    metrics = load_metrics(published / "metrics.json")
+    for evaluation, expected in ((adapter, metrics.adapter), (bare, metrics.base)):
+        assert {name: vars_of(score) for name, score in evaluation.scores.items()} == {
+            name: vars_of(score) for name, score in expected.items()
+        }
+
+
+def test_labels_are_served_at_the_temperature_that_validation_asks_for(published, folder):
+    """What the router gives is what the record speaks of: the test error after the temperature."""
+    stored = Store(folder / "adapters" / "tiny-base").open("moods")
+    found = load_metrics(published / "metrics.json").calibration
+    assert found.temperature == stored.manifest.label_temperature != 1.0
+    assert found.num_rows == stored.manifest.data.num_validation_rows
+    split = load_split(recipe_for(folder), "test", open_source(str(folder / "mine.csv")))
+    truths = [example.references[0] for example in split.examples]
+    texts = [example.inputs["text"] for example in split.examples]
+    router = Router.open(folder / "adapters" / "tiny-base", open_base(recipe_for(folder).base, device="cpu"))
+    served = [row.label_probabilities for row in router.generate(texts, "moods", label_probabilities=True)]
+    assert calibration_of(served, truths).error == pytest.approx(found.ece_after, abs=1e-3)
+    raw = [tempered(row, 1 / found.temperature) for row in served]
+    assert calibration_of(raw, truths).error == pytest.approx(found.ece_before, abs=1e-3)
+    assert f"at temperature {found.temperature:.2f}" in (published / "README.md").read_text(encoding="utf-8")
+
+
+def vars_of(score) -> tuple[float, float, float]:
+    return score.value, score.low, score.high
+
+
+def test_the_run_keeps_log_and_predictions_but_no_checkpoints(published, folder):
+    run = Run(folder / "run")
+    assert not run.checkpoints_dir.exists() and run.read_log()
+    assert {path.stem for path in (run.path / "predictions").iterdir()} == {"moods", "base", "majority"}
+
+
+def test_resume_after_training_had_ended_publishes_without_training(published, folder, monkeypatch):
+    monkeypatch.setattr("flan_lora.training.factory.train", lambda *_, **__: pytest.fail("trained again"))
+    source = open_source(str(folder / "mine.csv"))
+    again = build_adapter(
+        recipe_for(folder),
+        source,
+        adapters_dir=folder / "again",
+        run_dir=folder / "run",
+        resume=True,
+        echo=lambda line: None,
+    )
+    first, second = (path / "adapter_model.safetensors" for path in (published, again))
+    assert first.read_bytes() == second.read_bytes()
+    assert load_metrics(again / "metrics.json").adapter == load_metrics(published / "metrics.json").adapter
+
+
+def test_another_base_of_the_same_shape_is_refused(published, folder):
+    other = edit_config(save_checkpoint(folder / "other", tiny_t5(seed=1)), tie_word_embeddings=False)
+    stored = Store(folder / "adapters" / "tiny-base").open("moods")
+    with pytest.raises(AdapterMismatchError, match="does not fit this base"):
+        reevaluate(stored, open_source(str(folder / "mine.csv")), base=str(other))
+
+
+def test_rows_that_fail_the_lint_stop_the_run_before_anything_is_written(folder, tmp_path):
+    file = tmp_path / "one-label.csv"
+    file.write_text("text,label\n" + "".join(f"i am sad {number},sadness\n" for number in range(200)))
+    with pytest.raises(DataError, match="lint"):
+        build_adapter(
+            recipe_for(folder),
+            open_source(str(file)),
+            adapters_dir=tmp_path / "adapters",
+            run_dir=tmp_path / "run",
+        )
+    assert not (tmp_path / "run").exists() and not (tmp_path / "adapters").exists()
+
+
+def test_a_reserved_name_is_refused_before_the_work(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("flan_lora.training.factory.prepare_rows", lambda *_: pytest.fail("work was done"))
+    values = {**recipe_for(folder).resolved(), "name": "auto"}
+    with pytest.raises(AdapterError, match="auto"):
+        build_adapter(
+            parse_recipe(values, where="test"),
+            open_source(str(folder / "mine.csv")),
+            adapters_dir=tmp_path / "adapters",
+            run_dir=tmp_path / "run",
+        )
+
+
+def test_a_plan_loads_no_weights(folder, monkeypatch):
+    monkeypatch.setattr(
+        "flan_lora.training.factory.open_base", lambda *_, **__: pytest.fail("weights were loaded")
+    )
+    cost = plan(recipe_for(folder), open_source(str(folder / "mine.csv")))
+    assert cost.num_steps == 48
+    lora = sum(p.numel() for p in tiny_lora_parameters(folder))
+    assert cost.num_trainable == lora
+
+
+def tiny_lora_parameters(folder):
+    from flan_lora.training.trainer import add_lora
+
+    recipe = recipe_for(folder)
+    return [p for p in add_lora(recipe, open_base(recipe.base, device="cpu")).parameters() if p.requires_grad]
+
+
+def test_every_task_has_a_baseline_to_stand_beside_its_scores():
+    assert all(task.baselines for task in TASKS.values())
+
+
+def test_the_card_has_the_curve_and_the_answers_of_this_run(folder, published):
+    stored = Store(folder / "adapters" / "tiny-base").open("moods")
+    log = read_journal(stored)
+    assert curve(log, "eval_macro_f1").steps == (12, 24, 36, 48) and len(curve(log, "loss").steps) >= 4
+    assert not [entry for entry in log if "unix_time_s" in entry]
+    metrics = load_metrics(published / "metrics.json")
+    assert [item.hoped_for for item in metrics.examples] == [item.hoped_for for item in SPECIMENS["emotion"]]
+    assert {item.adapter for item in metrics.examples} <= set(TASKS["emotion"].labels)
+    text = (published / "README.md").read_text(encoding="utf-8")
+    assert "](training_curve.png)" in text and metrics.examples[0].inputs["text"] in text
+    assert (published / "training_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert all(
+        (published / name).stat().st_size < 200_000 for name in ("training_curve.png", "training_log.jsonl")
+    )
+
+
+def test_without_matplotlib_an_adapter_is_published_without_its_picture(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    path = build_adapter(
+        recipe_for(folder, max_steps=2),
+        open_source(str(folder / "mine.csv")),
+        adapters_dir=folder / "plain",
+        run_dir=folder / "plain-run",
+        echo=lambda line: None,
+    )
+    assert not (path / "training_curve.png").exists() and (path / "training_log.jsonl").is_file()
+    assert "training_curve.png" not in (path / "README.md").read_text(encoding="utf-8")

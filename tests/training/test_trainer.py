@@ -1,0 +1,350 @@
+"""Training: exact accumulation, bit-identical resume, a clean stop, and errors that name the dial."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flan_lora.base.encode import Collator
+from flan_lora.base.load import Base, open_base
+from flan_lora.data.splits import EncodedSplit, Split
+from flan_lora.errors import TrainingError
+from flan_lora.evaluation.evaluate import is_out_of_memory
+from flan_lora.recipe import Recipe, parse_recipe
+from flan_lora.tasks import TASKS
+from flan_lora.training.callbacks import StopOnInterrupt
+from flan_lora.training.run_dir import Origin, start_run
+from flan_lora.training.trackers import open_trackers
+from flan_lora.training.trainer import LoraTrainer, build_trainer, restore, split_batch, train
+from tests.tiny import tiny_t5, tiny_tokenizer
+
+CPU = torch.device("cpu")
+
+
+def tiny_recipe(**training) -> Recipe:
+    values = {
+        "name": "tiny",
+        "task": "emotion",
+        "base": {"model": "mini", "quantization": "fp32"},
+        "data": {"dataset": "owner/name"},
+        "training": {"precision": "fp32", "batch_size": 16, "epochs": 2, "learning_rate": 0.01, **training},
+    }
+    return parse_recipe(values, where="test")
+
+
+def tiny_base(recipe: Recipe) -> Base:
+    return Base(
+        model=tiny_t5().requires_grad_(False),
+        tokenizer=tiny_tokenizer(),
+        spec=recipe.base,
+        device=CPU,
+        device_reason="test",
+        dtype=torch.float32,
+        fingerprint="0" * 64,
+    )
+
+
+def rows_of_unequal_length(num_rows: int = 64) -> EncodedSplit:
+    generator = torch.Generator().manual_seed(0)
+
+    def tokens(low: int, high: int) -> list[int]:
+        size = int(torch.randint(low, high, (), generator=generator))
+        return [*torch.randint(3, 100, (size,), generator=generator).tolist(), 1]
+
+    return EncodedSplit(
+        input_ids=[tokens(3, 30) for _ in range(num_rows)],
+        labels=[tokens(1, 9) for _ in range(num_rows)],
+        num_source_truncated=0,
+        num_target_truncated=0,
+        unk_share_source=0.0,
+        unk_share_target=0.0,
+        content_hash="0" * 64,
+    )
+
+
+ORIGIN = Origin(base="0" * 64, rows="0" * 64)
+
+
+@pytest.fixture(scope="module")
+def validation() -> Split:
+    task = TASKS["emotion"]
+    texts = ["i am sad", "i am not sad", "joy to you", "what fear is"]
+    examples = [task.examples({"text": text, "label": index % 6})[0] for index, text in enumerate(texts)]
+    return Split(role="validation", examples=tuple(examples), origin="test", num_rows=4, content_hash="0" * 64)
+
+
+def run_training(recipe, path, validation, rows=None, *, interrupt_at=None, run=None, resume=False):
+    """Train and return (adapter tensors, run); ``interrupt_at`` raises at that step as a kill would."""
+    rows = rows or rows_of_unequal_length()
+    run = run or start_run(path, recipe, ORIGIN)
+    trained = train(recipe, tiny_base(recipe), rows, validation, rows_of_unequal_length(4), run=run, resume=resume)
+    return load_file(trained.staged_dir / "adapter_model.safetensors"), run
+
+
+def without_dropout(recipe) -> tuple[Recipe, Base]:
+    recipe = parse_recipe({**recipe.resolved(), "lora": {"dropout": 0.0}}, where="test")
+    return recipe, dataclasses.replace(tiny_base(recipe), model=tiny_t5(dropout_rate=0.0).requires_grad_(False))
+
+
+@pytest.fixture(scope="module")
+def whole_batch_loss() -> float:
+    """T5's own mean loss per target token over all 16 rows, without any Trainer."""
+    rows = rows_of_unequal_length(16)
+    batch = Collator(pad_id=0, decoder_start_id=0)([rows[index] for index in range(16)])
+    with torch.no_grad():
+        return float(tiny_t5()(**batch).loss)
+
+
+@pytest.mark.parametrize("micro", [16, 4, 1], ids=lambda micro: f"micro-{micro}")
+def test_accumulation_is_exact_whatever_the_micro_batch(tmp_path, validation, whole_batch_loss, micro):
+    def first_step(micro_batch_size):
+        training = {"micro_batch_size": micro_batch_size, "max_steps": 1, "warmup_share": 0.0}
+        recipe, base = without_dropout(tiny_recipe(**training))
+        run = start_run(tmp_path / f"run-{micro_batch_size}", recipe, ORIGIN)
+        trainer = build_trainer(
+            recipe, base, rows_of_unequal_length(16), validation, rows_of_unequal_length(4), run=run
+        )
+        trainer.args.logging_steps = 1
+        trainer.train()
+        (entry,) = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
+        return entry["loss"], entry["grad_norm"]
+
+    assert first_step(micro) == pytest.approx(first_step(16), rel=1e-4)
+    assert first_step(micro)[0] == pytest.approx(whole_batch_loss, rel=1e-4)
+
+
+def test_same_seed_gives_bitwise_equal_weights_and_another_seed_does_not(tmp_path, validation):
+    first, _ = run_training(tiny_recipe(), tmp_path / "a", validation)
+    again, _ = run_training(tiny_recipe(), tmp_path / "b", validation)
+    other, _ = run_training(tiny_recipe(seed=1), tmp_path / "c", validation)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+@pytest.mark.parametrize("evals_per_epoch", [1, 2], ids=["from an epoch's end", "from inside an epoch"])
+def test_resume_is_bit_identical_with_dropout_and_length_groups(tmp_path, validation, evals_per_epoch):
+    recipe = tiny_recipe(evals_per_epoch=evals_per_epoch, patience=None, micro_batch_size=8, epochs=3)
+    whole, _ = run_training(recipe, tmp_path / "whole", validation)
+    run = start_run(tmp_path / "killed", recipe, ORIGIN)
+    train_and_die(recipe, run, validation, at_step=7)
+    newest = run.last_checkpoint()
+    assert newest.name == f"checkpoint-{4 if evals_per_epoch == 1 else 6}"
+    leave_half_a_checkpoint(newest, run.checkpoints_dir / "checkpoint-7")
+    resumed, _ = run_training(recipe, None, validation, run=run, resume=True)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    steps = [entry["step"] for entry in run.read_log() if "eval_loss" in entry]
+    assert steps == sorted(set(steps)), "the log holds each evaluation once"
+
+
+def train_and_die(recipe, run, validation, at_step):
+    """Train until the middle of a step, then die without any clean-up."""
+
+    class Killed(BaseException):
+        pass
+
+    trainer = build_trainer(
+        recipe, tiny_base(recipe), rows_of_unequal_length(), validation, rows_of_unequal_length(4), run=run
+    )
+    compute_loss = trainer.compute_loss
+
+    def compute_loss_or_die(*args, **options):
+        if trainer.state.global_step == at_step:
+            raise Killed
+        return compute_loss(*args, **options)
+
+    trainer.compute_loss = compute_loss_or_die
+    with pytest.raises(Killed):
+        trainer.train()
+
+
+def leave_half_a_checkpoint(whole, torn):
+    shutil.copytree(whole, torn)
+    (torn / "trainer_state.json").write_text('{"global_step": ')
+
+
+def test_adapter_moves_and_base_does_not(tmp_path, validation):
+    recipe = tiny_recipe()
+    base = tiny_base(recipe)
+    before = {name: value.clone() for name, value in base.model.state_dict().items()}
+    run = start_run(tmp_path / "run", recipe, ORIGIN)
+    trained = train(recipe, base, rows_of_unequal_length(), validation, rows_of_unequal_length(4), run=run)
+    after = {name.replace(".base_layer", ""): value for name, value in base.model.state_dict().items()}
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    tensors = load_file(trained.staged_dir / "adapter_model.safetensors")
+    assert any(value.abs().max() > 0 for name, value in tensors.items() if "lora_B" in name)
+    assert sorted(path.name for path in trained.staged_dir.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert json.loads(run.done_path.read_text())["num_steps"] == 8
+
+
+def test_a_finished_run_is_restored_without_training_again(tmp_path, validation):
+    staged, run = run_training(tiny_recipe(), tmp_path / "run", validation)
+    restored = restore(tiny_recipe(), tiny_base(tiny_recipe()), run)
+    tensors = {name.replace(".default", ""): value for name, value in restored.peft_model.state_dict().items()}
+    assert all(torch.equal(tensors[key], staged[key]) for key in staged)
+    assert restored.num_steps == 8 and restored.staged_dir == run.staged_dir
+
+
+def test_loss_falls_and_log_holds_every_tenth_step_and_each_evaluation(tmp_path, validation):
+    recipe = tiny_recipe(epochs=10, patience=None, evals_per_epoch=1)
+    _, run = run_training(recipe, tmp_path / "run", validation)
+    log = run.read_log()
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert losses[-1] < losses[0] - 0.3
+    assert [entry["step"] for entry in log if "eval_loss" in entry] == list(range(4, 41, 4))
+    assert {"eval_accuracy", "eval_macro_f1", "eval_loss", "eval_seconds"} <= set(
+        next(entry for entry in log if "eval_loss" in entry)
+    )
+
+
+def test_the_best_checkpoint_is_staged_not_the_last(tmp_path, validation, monkeypatch):
+    recipe = tiny_recipe(epochs=4, evals_per_epoch=1, patience=None)
+    scores = iter([0.1, 0.9, 0.2, 0.3])
+    monkeypatch.setattr(
+        "flan_lora.training.trainer._validation_scorer",
+        lambda *_: lambda model, rank, world_size: {recipe.select_on: next(scores)},
+    )
+    staged, run = run_training(recipe, tmp_path / "run", validation)
+    done = json.loads(run.done_path.read_text())
+    assert (done["best_step"], done["best_score"]) == (8, 0.9)
+    best = load_file(run.checkpoints_dir / "checkpoint-8" / "adapter_model.safetensors")
+    last = load_file(run.checkpoints_dir / "checkpoint-16" / "adapter_model.safetensors")
+    assert all(torch.equal(staged[key], best[key]) for key in staged)
+    assert not all(torch.equal(staged[key], last[key]) for key in staged)
+
+
+def test_patience_stops_early(tmp_path, validation, monkeypatch):
+    recipe = tiny_recipe(epochs=20, evals_per_epoch=1, patience=2)
+    monkeypatch.setattr(
+        "flan_lora.training.trainer._validation_scorer",
+        lambda *_: lambda model, rank, world_size: {recipe.select_on: 0.5},
+    )
+    _, run = run_training(recipe, tmp_path / "run", validation)
+    assert (
+        json.loads(run.done_path.read_text())["num_steps"] == 12
+    )  # best at step 4, two evaluations without better
+
+
+def test_interrupt_saves_and_says_how_to_resume(tmp_path, validation, monkeypatch):
+    recipe = tiny_recipe(epochs=3, patience=None)
+    whole, _ = run_training(recipe, tmp_path / "whole", validation)
+    handler = signal.getsignal(signal.SIGINT)
+    original = StopOnInterrupt.on_step_end
+
+    def interrupt_at_three(self, args, state, control, **_):
+        if state.global_step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        original(self, args, state, control)
+
+    monkeypatch.setattr(StopOnInterrupt, "on_step_end", interrupt_at_three)
+    run = start_run(tmp_path / "run", recipe, ORIGIN)
+    with pytest.raises(TrainingError, match=r"interrupted at step 3 of 12;(.|\n)*--resume"):
+        run_training(recipe, None, validation, run=run)
+    assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C belongs to the caller again"
+    assert run.last_checkpoint().name == "checkpoint-3" and not run.done_path.exists()
+    monkeypatch.setattr(StopOnInterrupt, "on_step_end", original)
+    resumed, _ = run_training(recipe, None, validation, run=run, resume=True)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=["cuda", "cpu"],
+)
+def test_out_of_memory_names_the_dial(tmp_path, validation, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("flan_lora.training.trainer.LoraTrainer.compute_loss", fail)
+    with pytest.raises(TrainingError, match=r"out of memory .*16(.|\n)*--set training.micro_batch_size=8"):
+        run_training(tiny_recipe(), tmp_path / "run", validation)
+
+
+def test_other_runtime_errors_keep_their_traceback(tmp_path, validation, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("flan_lora.training.trainer.LoraTrainer.compute_loss", fail)
+    with pytest.raises(RuntimeError, match="mat1"):
+        run_training(tiny_recipe(), tmp_path / "run", validation)
+    assert not is_out_of_memory(ValueError("shape"))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, validation, monkeypatch):
+    original = LoraTrainer.compute_loss
+    monkeypatch.setattr(LoraTrainer, "compute_loss", lambda *args, **kw: original(*args, **kw) * float("nan"))
+    run = start_run(tmp_path / "run", tiny_recipe(epochs=10), ORIGIN)
+    with pytest.raises(TrainingError, match=r"the loss became nan by step 10(.|\n)*learning_rate"):
+        run_training(tiny_recipe(epochs=10), None, validation, run=run)
+    assert not run.staged_dir.exists()
+
+
+def test_tensorboard_files_stay_with_the_run(tmp_path, validation, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "")  # restored afterwards
+    recipe = tiny_recipe(epochs=1)
+    run = start_run(tmp_path / "run", recipe, ORIGIN)
+    rows = rows_of_unequal_length()
+    train(
+        recipe,
+        tiny_base(recipe),
+        rows,
+        validation,
+        rows_of_unequal_length(4),
+        run=run,
+        report_to="tensorboard",
+    )
+    assert list((run.path / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(
+    ("report_to", "message"),
+    [("tensorbord", "unknown tracker 'tensorbord'"), ("mlflow", r"needs the package mlflow(.|\n)*pip install")],
+)
+def test_a_tracker_that_cannot_be_used_is_refused_before_training(tmp_path, monkeypatch, report_to, message):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match=message):
+        open_trackers(report_to, tmp_path)
+    assert open_trackers("none", tmp_path) == ["none"]
+
+
+def test_batches_that_do_not_divide_are_refused_with_the_numbers():
+    training = tiny_recipe(batch_size=16, micro_batch_size=8).training
+    assert split_batch(training, world_size=1) == (8, 2)
+    assert split_batch(training, world_size=2) == (8, 1)
+    with pytest.raises(TrainingError, match=r"batch_size = 16 .* 3 processes (.|\n)*multiple of 24"):
+        split_batch(training, world_size=3)
+
+
+def test_int8_base_trains_and_keeps_its_int8_weights(tmp_path, validation):
+    tiny_t5().save_pretrained(tmp_path / "base")
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    (tmp_path / "base" / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    values = tiny_recipe(precision="bf16").resolved()
+    recipe = parse_recipe(
+        {**values, "base": {"model": str(tmp_path / "base"), "quantization": "int8"}}, where="test"
+    )
+    base = open_base(recipe.base, device="cpu")
+    weight = base.model.encoder.block[0].layer[0].SelfAttention.q.weight
+    before = weight.clone()
+    run = start_run(tmp_path / "run", recipe, ORIGIN)
+    trained = train(recipe, base, rows_of_unequal_length(), validation, rows_of_unequal_length(4), run=run)
+    assert weight.dtype == torch.int8 and torch.equal(weight, before)
+    assert base.model.lm_head.weight.dtype == base.dtype, "training casts nothing of the base"
+    tensors = load_file(trained.staged_dir / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert any(value.abs().max() > 0 for name, value in tensors.items() if "lora_B" in name)

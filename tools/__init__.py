@@ -1,0 +1,1 @@
+"""Builders of the assets in the package. Not part of the wheel."""

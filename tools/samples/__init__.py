@@ -1,0 +1,1 @@
+"""How the bundled sample rows were written: ``python -m tools.samples.generate --out DIR``."""
