@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flan_lora.adapters.manifest import Manifest
-    from flan_lora.adapters.store import Store, load_adapter
+    from flan_lora.adapters.peft_loader import load_adapter
+    from flan_lora.adapters.store import Store
     from flan_lora.base.load import Base, open_base
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split
@@ -41,7 +42,7 @@ _HOMES = {
     "Route": "serving.router",
     "Router": "serving.router",
     "Store": "adapters.store",
-    "load_adapter": "adapters.store",
+    "load_adapter": "adapters.peft_loader",
     "TASKS": "tasks",
     "Example": "tasks",
     "Prompt": "tasks",

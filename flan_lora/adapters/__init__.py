@@ -1,14 +1,15 @@
 """A published adapter: what it is, its folder, its weights, its card; merged, exported, uploaded.
 
-    what an adapter says of itself            manifest
-    is this folder sound                      validation
-    publish, open, list, verify, remove       store
-    the LoRA weights, checked against a base  weights
-    model card                                card
-    pictures, training curve                  figures
-    scores and losses by step                 training_log
-    energy and CO2 estimate                   emissions
-    folded into its base                      merge
-    for CTranslate2                           ctranslate2
-    to the Hub                                upload
+what an adapter says of itself            manifest
+is this folder and its config sound       validation
+publish, open, list, verify, remove       store
+the LoRA tensors, checked against a base  weights
+onto its base as a PeftModel              peft_loader
+model card                                card
+pictures, training curve                  figures
+scores and losses by step                 training_log
+energy and CO2 estimate                   emissions
+folded into its base                      merge
+for CTranslate2                           ctranslate2
+to the Hub                                upload
 """

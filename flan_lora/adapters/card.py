@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from flan_lora.base.load import MINI, base_slug
 from flan_lora.adapters.emissions import estimate_emissions
 from flan_lora.adapters.manifest import DataRecord, Manifest, Metrics, ScoreRecord, Scores
+from flan_lora.base.load import MINI, base_slug
 from flan_lora.recipe import BaseSection
 from flan_lora.tasks import TASKS
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from flan_lora.adapters.merge import Merged, write_whole
 from flan_lora.base.encode import encode_sources
 from flan_lora.errors import FlanLoraError
-from flan_lora.adapters.merge import Merged, write_whole
 from flan_lora.tasks.examples import probe_examples
 
 if TYPE_CHECKING:

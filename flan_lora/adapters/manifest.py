@@ -6,6 +6,7 @@ build it from `portable_base_name` and `portable_recipe`, what is left of a path
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -45,6 +46,11 @@ class FileRecord(Section):
     """Of the whole file, lower-case hex."""
     size_bytes: int = Field(ge=0)
     """Its length; a truncated file is told from an altered one by it."""
+
+    @classmethod
+    def of(cls, content: bytes) -> FileRecord:
+        """The record of a file with this content."""
+        return cls(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
 
 
 class ScoreRecord(Section):

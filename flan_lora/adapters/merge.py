@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from flan_lora.adapters.peft_loader import load_adapter
 from flan_lora.adapters.validation import StoredAdapter
-from flan_lora.base.load import Base, open_base
 from flan_lora.base.encode import encode_sources, encode_targets
+from flan_lora.base.fingerprint import int8_scale
+from flan_lora.base.load import Base, open_base
 from flan_lora.errors import AdapterError
 from flan_lora.evaluation.evaluate import predict
-from flan_lora.base.fingerprint import int8_scale
 from flan_lora.recipe import Recipe
-from flan_lora.tasks.examples import probe_examples
-from flan_lora.adapters.store import load_adapter
 from flan_lora.tasks import get_task
+from flan_lora.tasks.examples import probe_examples
 from flan_lora.tasks.task import Example, Task
 
 if TYPE_CHECKING:

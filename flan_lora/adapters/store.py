@@ -1,7 +1,7 @@
 """The only writer of adapters/: plain PEFT folders with a manifest, published whole or not at all.
 
-Knows files, locks and renames; what a sound adapter is stands in adapter.py. torch and peft are imported where
-weights are read, so listing and opening need neither.
+Knows files, locks and renames; what a sound adapter is stands in validation.py and weights.py. torch is
+imported where weights are read, so listing and opening do without.
 
 How a publish survives a crash: everything is written and fsynced in ``.new-<name>``, the manifest last. Then come
 three renames under the store's lock: ``<name>`` to ``.old-<name>``, ``.new-<name>`` to ``<name>``, ``.old-<name>``
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import difflib
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
 
+from flan_lora.adapters.manifest import FileRecord, Manifest, dump, load_metrics
 from flan_lora.adapters.validation import (
     CARD,
     CONFIG,
@@ -33,7 +33,6 @@ from flan_lora.adapters.validation import (
     PICTURE,
     REQUIRED,
     WEIGHTS,
-    AdapterFiles,
     BrokenAdapter,
     StoredAdapter,
     canonical_config,
@@ -41,23 +40,17 @@ from flan_lora.adapters.validation import (
     check_name,
     config_problems,
     corrupt,
-    indented,
     inspect,
     is_name,
-    parsed,
     pickles,
     prompt_problems,
-    read_again,
     read_or_none,
-    weight_problems,
 )
-from flan_lora.errors import AdapterCorruptError, AdapterError, AdapterMismatchError, UnknownAdapterError
-from flan_lora.adapters.manifest import FileRecord, Manifest, dump, load_metrics
+from flan_lora.adapters.weights import AdapterFiles, parsed, weight_problems
+from flan_lora.errors import AdapterCorruptError, AdapterError, UnknownAdapterError
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-    from torch import Tensor
-    from transformers import T5ForConditionalGeneration
+    pass
 
 PUBLISHED = (*REQUIRED, CARD, METRICS, LOG, PICTURE)
 """What a staged folder may hold; the manifest is written here."""
@@ -276,49 +269,6 @@ class Store:
         _delete(trash)
 
 
-def load_adapter(
-    base_model: T5ForConditionalGeneration, stored: StoredAdapter, *, fingerprint: str | None = None
-) -> PeftModel:
-    """Put an adapter onto its base for inference and return the PeftModel: frozen, in evaluation mode.
-
-    Gives the logits of plain ``PeftModel.from_pretrained(base_model, stored.path)`` and checks what that does not:
-    the base is the one it was trained on, the files are the published ones, every weight has landed. LoRA layers,
-    fp32, go into ``base_model`` itself, on its devices; ``peft_model.unload()`` takes them out again.
-
-    Args:
-        fingerprint: of ``base_model`` if known (`Base.fingerprint`), else it is computed (tens of ms).
-
-    Raises:
-        AdapterMismatchError: another base, another prompt version, or weights that do not land on this base;
-            ``base_model`` is as before.
-        AdapterCorruptError: the files changed since the adapter was opened.
-        AdapterError: ``base_model`` already carries an adapter.
-    """
-    from peft import LoraConfig, PeftModelForSeq2SeqLM, set_peft_model_state_dict
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    from flan_lora.base.fingerprint import fingerprint as fingerprint_of
-
-    if any(isinstance(module, BaseTunerLayer) for module in base_model.modules()):
-        raise AdapterError(
-            f"cannot load adapter {stored.name!r}: this base already carries one. "
-            "Call unload() on its PeftModel first."
-        )
-    check_fits(stored.manifest, fingerprint or fingerprint_of(base_model))
-    files = read_published(stored)
-    # Layers start on the meta device: no time and no random numbers are spent on weights that are replaced next.
-    peft_model = PeftModelForSeq2SeqLM(
-        base_model, LoraConfig.from_peft_type(**files.config), low_cpu_mem_usage=True
-    )
-    try:
-        _check_landing(stored.name, peft_model, files.tensors)
-        set_peft_model_state_dict(peft_model, dict(files.tensors), low_cpu_mem_usage=True)
-    except BaseException:
-        peft_model.unload()
-        raise
-    return peft_model.requires_grad_(False).eval()
-
-
 # What is published
 
 
@@ -358,39 +308,6 @@ def _content_problems(contents: Mapping[str, bytes], staged: Path, manifest: Man
     return problems
 
 
-# Reading weights into a model
-
-
-def read_published(stored: StoredAdapter) -> AdapterFiles:
-    """The files of an opened adapter, from the very bytes whose sha256 was checked again.
-
-    Raises:
-        AdapterCorruptError: the files changed since the adapter was opened.
-    """
-    next_step = "If it was published anew, open it again; else restore or retrain it."
-    return read_again(stored.name, stored.path, stored.manifest.files, next_step)
-
-
-def _check_landing(name: str, peft_model: PeftModel, tensors: Mapping[str, Tensor]) -> None:
-    """Every key and shape of the file against the layers; PEFT only warns, and then answers as the bare base."""
-    from peft import get_peft_model_state_dict
-
-    # embeddings "auto" would ask the Hub for the base's config, over the network
-    layers = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
-    expected = {key: tuple(tensor.shape) for key, tensor in layers.items()}
-    got = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    problems = [
-        f"{key}: the file has {got.get(key, 'nothing')}, the base takes {expected.get(key, 'nothing')}"
-        for key in sorted(got.keys() | expected.keys())
-        if got.get(key) != expected.get(key)
-    ]
-    if problems:
-        raise AdapterMismatchError(
-            f"the weights of adapter {name!r} do not land on this base ({len(problems)} differ):\n"
-            f"{indented(problems)}\nServe the base it was trained on, or publish it again."
-        )
-
-
 # Files
 
 
@@ -399,13 +316,9 @@ def _write_folder(folder: Path, contents: Mapping[str, bytes], manifest: Manifes
     folder.mkdir()
     for name, content in contents.items():
         _write_synced(folder / name, content)
-    files = {name: _file_record(content) for name, content in contents.items()}
+    files = {name: FileRecord.of(content) for name, content in contents.items()}
     _write_synced(folder / MANIFEST, dump(manifest.model_copy(update={"files": files})).encode())
     _sync_folder(folder)
-
-
-def _file_record(content: bytes) -> FileRecord:
-    return FileRecord(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
+from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import CARD, MANIFEST, StoredAdapter
 from flan_lora.errors import AdapterError
-from flan_lora.adapters.store import Store
 
 REPO_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 

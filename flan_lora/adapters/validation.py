@@ -1,7 +1,7 @@
-"""What a sound adapter folder is: its name, its files, its weights, and the base and prompt that it fits.
+"""What a sound adapter folder is: its name, its files, its config, and the base and prompt that it fits.
 
-Only looks, never writes. Knows PEFT's two files and our manifest; torch is imported where weights are read.
-Checks return lines, so that one error can carry all of them.
+Only looks, never writes. Checks return lines, so that one error can carry all of them; those of the
+tensors stand in weights.py.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flan_lora.errors import AdapterCorruptError, AdapterError, AdapterMismatchError
 from flan_lora.adapters.manifest import FileRecord, Manifest, load
+from flan_lora.errors import AdapterCorruptError, AdapterError, AdapterMismatchError
 from flan_lora.recipe import NAME_PATTERN
 from flan_lora.tasks import TASKS
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 MANIFEST, CONFIG, WEIGHTS = "manifest.json", "adapter_config.json", "adapter_model.safetensors"
 CARD, METRICS = "README.md", "metrics.json"
@@ -57,21 +57,6 @@ class StoredAdapter:
     def size_bytes(self) -> int:
         """All published files but the manifest."""
         return sum(record.size_bytes for record in self.manifest.files.values())
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterFiles:
-    """What the two files of PEFT say, read once and checked."""
-
-    config: Mapping[str, Any]
-    """adapter_config.json"""
-    tensors: Mapping[str, Tensor]
-    """Key of the file -> its tensor, fp32, on the CPU."""
-
-    @staticmethod
-    def of(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> AdapterFiles:
-        """Of tensors in the dtype of their file."""
-        return AdapterFiles(config, {key: tensor.float() for key, tensor in tensors.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,26 +183,6 @@ def read_or_none(path: Path) -> bytes | None:
         return None
 
 
-def read_again(name: str, path: Path, records: Mapping[str, FileRecord], next_step: str) -> AdapterFiles:
-    """PEFT's files of an opened adapter, from bytes whose sha256 is the one that was recorded then.
-
-    Raises:
-        AdapterCorruptError: they changed since; ``next_step`` ends the text.
-    """
-    contents = {file: read_or_none(path / file) for file in REQUIRED}
-    problems = [line for file in REQUIRED for line in file_problems(file, contents[file], records.get(file))]
-    if problems:
-        raise corrupt(f"adapter {name!r} changed since it was opened", problems, next_step)
-    return parsed(contents)
-
-
-def parsed(contents: Mapping[str, bytes | None]) -> AdapterFiles:
-    """PEFT's files, of checked bytes."""
-    from safetensors.torch import load as load_tensors
-
-    return AdapterFiles.of(json.loads(contents[CONFIG] or b""), load_tensors(contents[WEIGHTS] or b""))
-
-
 def pickles(path: Path) -> list[str]:
     """Files below a folder that would run code when loaded."""
     found = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in PICKLE_SUFFIXES)
@@ -331,83 +296,6 @@ def _of_pattern(field: str, module: str, config: Mapping[str, Any], default: flo
         if re.match(rf"(.*\.)?({pattern})$", module):
             return float(value)
     return default
-
-
-# adapter_model.safetensors
-
-
-def weight_problems(weights: bytes, config: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the tensors: not safetensors, keys off LoRA pairs, shapes, not finite, never trained."""
-    return checked_weights(weights, config)[1]
-
-
-def checked_weights(weights: bytes, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
-    """Key -> tensor, and `weight_problems`."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load as load_tensors
-
-    try:
-        tensors = load_tensors(weights)
-    except (SafetensorError, ValueError, KeyError) as error:
-        return {}, [f"{WEIGHTS}: not readable as safetensors: {error}"]
-    return tensors, _tensor_problems(tensors, config)
-
-
-def _tensor_problems(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> list[str]:
-    matches = {key: LORA_KEY.fullmatch(key) for key in sorted(tensors)}
-    problems = [
-        f"{WEIGHTS}: {key} is not a LoRA weight, expected base_model.model.<module>.lora_A.weight or lora_B.weight"
-        for key, match in matches.items()
-        if match is None
-    ]
-    problems += [f"{WEIGHTS}: {key} holds NaN or infinity: the training diverged" for key in _not_finite(tensors)]
-    pairs: dict[str, dict[str, Tensor]] = {}
-    for key, match in matches.items():
-        if match is not None:
-            pairs.setdefault(match["module"], {})[match["kind"][0]] = tensors[key]
-    for module, pair in pairs.items():
-        problems += _pair_problems(module, pair, config)
-    problems += [f"{WEIGHTS}: target module {name!r} has no weights" for name in _untouched(pairs, config)]
-    if not problems and not any(pair["B"].any() for pair in pairs.values()):
-        return [f"{WEIGHTS}: every B is 0: training did not move the adapter, it answers as the bare base"]
-    return problems
-
-
-def _untouched(modules: Iterable[str], config: Mapping[str, Any]) -> list[str]:
-    """Names in target_modules that no weight belongs to; a regex names nothing."""
-    targets, found = config["target_modules"], tuple(modules)
-    if isinstance(targets, str):
-        return []
-    return sorted(t for t in targets if not any(m == t or m.endswith(f".{t}") for m in found))
-
-
-def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Keys of tensors with a NaN or infinity.
-
-    A sum that is finite has none in it: one pass without a copy, where asking every number takes ten times as
-    long. By numpy, because torch's threads wait for each other once per tensor where cores are busy.
-    """
-    import numpy as np
-
-    with np.errstate(all="ignore"):  # inf - inf
-        doubtful = [key for key, tensor in tensors.items() if not np.isfinite(tensor.float().numpy().sum())]
-    return sorted(key for key in doubtful if not tensors[key].isfinite().all())
-
-
-def _pair_problems(module: str, pair: Mapping[str, Tensor], config: Mapping[str, Any]) -> list[str]:
-    """A is (rank, in), B is (out, rank), DoRA's magnitude m is (out)."""
-    kinds, rank = (["A", "B", "m"] if config.get("use_dora") else ["A", "B"]), module_rank(module, config)
-    if sorted(pair) != kinds:
-        return [f"{WEIGHTS}: {module} has {sorted(pair)}, expected {kinds} (lora_A, lora_B, magnitude vector)"]
-    if not is_target(module, config):
-        targets = config["target_modules"]
-        named = targets if isinstance(targets, str) else sorted(targets)
-        return [f"{WEIGHTS}: {module} is not one of the target modules {named}"]
-    shapes = {kind: tuple(tensor.shape) for kind, tensor in sorted(pair.items())}
-    agree = len(shapes["A"]) == len(shapes["B"]) == 2 and shapes["A"][0] == shapes["B"][1] == rank
-    if agree and shapes.get("m", shapes["B"][:1]) == shapes["B"][:1]:
-        return []
-    return [f"{WEIGHTS}: {module} has shapes {shapes}, expected A ({rank}, in) and B (out, {rank})"]
 
 
 # Texts

@@ -1,40 +1,33 @@
-"""An adapter's weights in CPU memory, ready to serve: read from a PEFT folder, and known to land on the base.
-
-Knows folders, LoRA's files and the shapes of the base's linears; never a slot, a batch or a request.
-"""
+"""An adapter's tensors in CPU memory: read from a PEFT folder, checked, and matched to the linears of a base."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from _thread import start_new_thread
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flan_lora.adapters.manifest import FileRecord
 from flan_lora.adapters.validation import (
     CONFIG,
     LORA_KEY,
     PLAIN_INITS,
     REQUIRED,
     WEIGHTS,
-    AdapterFiles,
     StoredAdapter,
-    checked_weights,
     corrupt,
+    file_problems,
     indented,
     is_target,
     module_rank,
     module_scaling,
     pickles,
-    read_again,
     read_or_none,
 )
 from flan_lora.errors import AdapterError, AdapterMismatchError
-from flan_lora.adapters.manifest import FileRecord
-from flan_lora.adapters.store import read_published
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +44,21 @@ _HARMLESS = frozenset(
 )
 """Fields of adapter_config.json that change nothing, or that are read here. Any other must be empty: a field of
 a future PEFT that we do not know could change what the weights mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFiles:
+    """What the two files of PEFT say, read once and checked."""
+
+    config: Mapping[str, Any]
+    """adapter_config.json"""
+    tensors: Mapping[str, Tensor]
+    """Key of the file -> its tensor, fp32, on the CPU."""
+
+    @staticmethod
+    def of(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> AdapterFiles:
+        """Of tensors in the dtype of their file."""
+        return AdapterFiles(config, {key: tensor.float() for key, tensor in tensors.items()})
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ def open_folder(name: str, path: Path) -> tuple[PlainFolder, AdapterFiles]:
     if problems:
         raise corrupt(where, problems, _RESTORE)
     records: Future[Mapping[str, FileRecord]] = Future()
-    start_new_thread(_record, (contents, records))  # `threading` would wait for it to run, up to a millisecond
+    threading.Thread(target=_record, args=(contents, records), name="adapter sha256", daemon=True).start()
     config = _parse_config(name, contents[CONFIG])
     check_plain(name, config)
     tensors, problems = checked_weights(contents[WEIGHTS], config)
@@ -139,6 +147,36 @@ def read_adapter(source: Source) -> AdapterFiles:
     if isinstance(source, StoredAdapter):
         return read_published(source)
     return read_again(source.name, source.path, source.files, "Load it again.")
+
+
+def read_published(stored: StoredAdapter) -> AdapterFiles:
+    """The files of an opened adapter, from the very bytes whose sha256 was checked again.
+
+    Raises:
+        AdapterCorruptError: the files changed since the adapter was opened.
+    """
+    next_step = "If it was published anew, open it again; else restore or retrain it."
+    return read_again(stored.name, stored.path, stored.manifest.files, next_step)
+
+
+def read_again(name: str, path: Path, records: Mapping[str, FileRecord], next_step: str) -> AdapterFiles:
+    """PEFT's files of an opened adapter, from bytes whose sha256 is the one that was recorded then.
+
+    Raises:
+        AdapterCorruptError: they changed since; ``next_step`` ends the text.
+    """
+    contents = {file: read_or_none(path / file) for file in REQUIRED}
+    problems = [line for file in REQUIRED for line in file_problems(file, contents[file], records.get(file))]
+    if problems:
+        raise corrupt(f"adapter {name!r} changed since it was opened", problems, next_step)
+    return parsed(contents)
+
+
+def parsed(contents: Mapping[str, bytes | None]) -> AdapterFiles:
+    """PEFT's files, of checked bytes."""
+    from safetensors.torch import load as load_tensors
+
+    return AdapterFiles.of(json.loads(contents[CONFIG] or b""), load_tensors(contents[WEIGHTS] or b""))
 
 
 def land(name: str, files: AdapterFiles, linears: Linears) -> AdapterWeights:
@@ -201,8 +239,10 @@ def _parse_config(name: str, content: bytes) -> dict[str, Any]:
 
 
 def _record(contents: Mapping[str, bytes], to: Future[Mapping[str, FileRecord]]) -> None:
-    hashes = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
-    to.set_result({file: FileRecord(sha256=hashes[file], size_bytes=len(contents[file])) for file in contents})
+    try:
+        to.set_result({file: FileRecord.of(content) for file, content in contents.items()})
+    except BaseException as error:  # whoever asks for the records must not wait for ever
+        to.set_exception(error)
 
 
 def _pairs(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -236,3 +276,80 @@ def _check_landing(
             f"the weights of adapter {name!r} do not land on this base ({len(problems)} differ):\n"
             f"{indented(problems)}\nServe the base it was trained on, or publish it again."
         )
+
+
+# The tensors of adapter_model.safetensors
+
+
+def weight_problems(weights: bytes, config: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the tensors: not safetensors, keys off LoRA pairs, shapes, not finite, never trained."""
+    return checked_weights(weights, config)[1]
+
+
+def checked_weights(weights: bytes, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
+    """Key -> tensor, and `weight_problems`."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_tensors
+
+    try:
+        tensors = load_tensors(weights)
+    except (SafetensorError, ValueError, KeyError) as error:
+        return {}, [f"{WEIGHTS}: not readable as safetensors: {error}"]
+    return tensors, _tensor_problems(tensors, config)
+
+
+def _tensor_problems(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> list[str]:
+    matches = {key: LORA_KEY.fullmatch(key) for key in sorted(tensors)}
+    problems = [
+        f"{WEIGHTS}: {key} is not a LoRA weight, expected base_model.model.<module>.lora_A.weight or lora_B.weight"
+        for key, match in matches.items()
+        if match is None
+    ]
+    problems += [f"{WEIGHTS}: {key} holds NaN or infinity: the training diverged" for key in _not_finite(tensors)]
+    pairs: dict[str, dict[str, Tensor]] = {}
+    for key, match in matches.items():
+        if match is not None:
+            pairs.setdefault(match["module"], {})[match["kind"][0]] = tensors[key]
+    for module, pair in pairs.items():
+        problems += _pair_problems(module, pair, config)
+    problems += [f"{WEIGHTS}: target module {name!r} has no weights" for name in _untouched(pairs, config)]
+    if not problems and not any(pair["B"].any() for pair in pairs.values()):
+        return [f"{WEIGHTS}: every B is 0: training did not move the adapter, it answers as the bare base"]
+    return problems
+
+
+def _untouched(modules: Iterable[str], config: Mapping[str, Any]) -> list[str]:
+    """Names in target_modules that no weight belongs to; a regex names nothing."""
+    targets, found = config["target_modules"], tuple(modules)
+    if isinstance(targets, str):
+        return []
+    return sorted(t for t in targets if not any(m == t or m.endswith(f".{t}") for m in found))
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Keys of tensors with a NaN or infinity.
+
+    A sum that is finite has none in it: one pass without a copy, where asking every number takes ten times as
+    long. By numpy, because torch's threads wait for each other once per tensor where cores are busy.
+    """
+    import numpy as np
+
+    with np.errstate(all="ignore"):  # inf - inf
+        doubtful = [key for key, tensor in tensors.items() if not np.isfinite(tensor.float().numpy().sum())]
+    return sorted(key for key in doubtful if not tensors[key].isfinite().all())
+
+
+def _pair_problems(module: str, pair: Mapping[str, Tensor], config: Mapping[str, Any]) -> list[str]:
+    """A is (rank, in), B is (out, rank), DoRA's magnitude m is (out)."""
+    kinds, rank = (["A", "B", "m"] if config.get("use_dora") else ["A", "B"]), module_rank(module, config)
+    if sorted(pair) != kinds:
+        return [f"{WEIGHTS}: {module} has {sorted(pair)}, expected {kinds} (lora_A, lora_B, magnitude vector)"]
+    if not is_target(module, config):
+        targets = config["target_modules"]
+        named = targets if isinstance(targets, str) else sorted(targets)
+        return [f"{WEIGHTS}: {module} is not one of the target modules {named}"]
+    shapes = {kind: tuple(tensor.shape) for kind, tensor in sorted(pair.items())}
+    agree = len(shapes["A"]) == len(shapes["B"]) == 2 and shapes["A"][0] == shapes["B"][1] == rank
+    if agree and shapes.get("m", shapes["B"][:1]) == shapes["B"][:1]:
+        return []
+    return [f"{WEIGHTS}: {module} has shapes {shapes}, expected A ({rank}, in) and B (out, {rank})"]

@@ -20,8 +20,8 @@ from types import MappingProxyType
 
 import torch
 
-from flan_lora.adapters.validation import AdapterFiles, StoredAdapter, check_fits
-from flan_lora.adapters.weights import AdapterWeights, Linears, Source, land, read_adapter
+from flan_lora.adapters.validation import StoredAdapter, check_fits
+from flan_lora.adapters.weights import AdapterFiles, AdapterWeights, Linears, Source, land, read_adapter
 from flan_lora.engine.memory_pool import Deltas, Layout, Slots, Update
 from flan_lora.errors import AdapterError, UnknownAdapterError
 

@@ -15,7 +15,8 @@ import torch
 from flan_lora.adapters.card import card
 from flan_lora.adapters.figures import LIGHT, has_matplotlib, training_curve
 from flan_lora.adapters.manifest import CalibrationRecord, ExampleRecord, dump
-from flan_lora.adapters.store import Store, load_adapter
+from flan_lora.adapters.peft_loader import load_adapter
+from flan_lora.adapters.store import Store
 from flan_lora.adapters.training_log import journal_text
 from flan_lora.adapters.validation import CARD, LOG, METRICS, PICTURE, StoredAdapter, check_name
 from flan_lora.base.load import Base, base_slug, open_base, open_config, open_tokenizer

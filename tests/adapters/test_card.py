@@ -11,14 +11,14 @@ import pytest
 import yaml
 from huggingface_hub import EvalResult, ModelCard
 
-from flan_lora.data.mixing import Addition
+from flan_lora.adapters.card import DATA_TERMS, LIMITS, PIPELINE_TAGS, SAMPLE_INPUTS, card
 from flan_lora.adapters.manifest import AdditionRecord
+from flan_lora.adapters.store import Store
+from flan_lora.data.mixing import Addition
 from flan_lora.mini import MINI_PATH
 from flan_lora.recipe import BaseSection, Recipe, load_recipe
-from flan_lora.adapters.card import DATA_TERMS, LIMITS, PIPELINE_TAGS, SAMPLE_INPUTS, card
-from flan_lora.tasks.examples import SPECIMENS
-from flan_lora.adapters.store import Store
 from flan_lora.tasks import TASKS
+from flan_lora.tasks.examples import SPECIMENS
 from tests.published import make_manifest, make_metrics, manifest_values, stage
 
 REPO = Path(__file__).resolve().parents[2]

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from flan_lora.errors import AdapterCorruptError
 from flan_lora.adapters.manifest import (
     Manifest,
     ScoreRecord,
@@ -21,6 +20,7 @@ from flan_lora.adapters.manifest import (
     portable_recipe,
     utc_now,
 )
+from flan_lora.errors import AdapterCorruptError
 from flan_lora.tasks.scorers import Score
 from tests.published import make_metrics
 from tests.published import manifest_values as values

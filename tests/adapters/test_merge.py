@@ -14,15 +14,17 @@ from click.testing import CliRunner
 from safetensors import safe_open
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
+from flan_lora.adapters.ctranslate2 import answer_ctranslate2, export_ctranslate2
+from flan_lora.adapters.merge import merge, save_merged, write_whole
+from flan_lora.adapters.peft_loader import load_adapter
+from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import StoredAdapter, module_scaling
+from flan_lora.adapters.weights import read_published
 from flan_lora.base.load import fuse_gelu, open_base
 from flan_lora.cli import main
 from flan_lora.errors import AdapterError, AdapterMismatchError, FlanLoraError
-from flan_lora.adapters.ctranslate2 import answer_ctranslate2, export_ctranslate2
-from flan_lora.adapters.merge import merge, save_merged, write_whole
-from flan_lora.tasks.examples import SPECIMENS
-from flan_lora.adapters.store import Store, load_adapter, read_published
 from flan_lora.tasks import TASKS
+from flan_lora.tasks.examples import SPECIMENS
 from tests.checkpoint import save_checkpoint, spec_of
 from tests.published import make_manifest, stage, tiny_fingerprint
 from tests.tiny import tiny_t5

@@ -20,13 +20,14 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 
 from flan_lora.adapters import store as store_module
+from flan_lora.adapters.manifest import FileRecord, Manifest, dump, load
+from flan_lora.adapters.peft_loader import load_adapter
+from flan_lora.adapters.store import Store
+from flan_lora.adapters.validation import BrokenAdapter, StoredAdapter
+from flan_lora.base.fingerprint import fingerprint
 from flan_lora.base.load import open_base
 from flan_lora.errors import AdapterCorruptError, AdapterError, AdapterMismatchError, UnknownAdapterError
-from flan_lora.base.fingerprint import fingerprint
-from flan_lora.adapters.manifest import Manifest, dump, load
 from flan_lora.recipe import BaseSection
-from flan_lora.adapters.store import Store, load_adapter
-from flan_lora.adapters.validation import BrokenAdapter, StoredAdapter
 from tests.published import make_manifest, make_metrics, stage, tiny_fingerprint
 from tests.tiny import tiny_t5, tiny_tokenizer
 
@@ -654,7 +655,7 @@ def test_verify_reads_weights_whose_hash_was_forged(staged: Path, store: Store) 
     rewrite_weights(path, not_finite)
     record = load(path / "manifest.json")
     content = (path / WEIGHTS).read_bytes()
-    forged = store_module._file_record(content)
+    forged = FileRecord.of(content)
     (path / "manifest.json").write_text(
         dump(record.model_copy(update={"files": {**record.files, WEIGHTS: forged}}))
     )

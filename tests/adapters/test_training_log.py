@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from flan_lora.adapters.validation import LOG, StoredAdapter
-from flan_lora.adapters.training_log import Curve, curve, journal_text
 from flan_lora.adapters.manifest import FileRecord
+from flan_lora.adapters.training_log import Curve, curve, journal_text
+from flan_lora.adapters.validation import LOG, StoredAdapter
 from flan_lora.recipe import Recipe
 from flan_lora.training.run_dir import training_log
 from tests.published import HASH, make_manifest

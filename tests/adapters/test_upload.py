@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from huggingface_hub import HfApi, ModelCard
 from peft import PeftModel
 
-from flan_lora.cli import main
-from flan_lora.errors import AdapterError
 from flan_lora.adapters.card import card
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.upload import prepare_upload, push
+from flan_lora.cli import main
+from flan_lora.errors import AdapterError
 from tests.published import make_manifest, make_metrics, stage, tiny_fingerprint
 from tests.tiny import tiny_t5
 

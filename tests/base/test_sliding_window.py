@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flan_lora.adapters.store import Store, load_adapter
+from flan_lora.adapters.peft_loader import load_adapter
+from flan_lora.adapters.store import Store
 from flan_lora.base.encode import Collator, encode_source, encode_sources
 from flan_lora.base.load import open_base
 from flan_lora.base.sliding_window import Reader, best, encode_for_training, encode_windows

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from flan_lora.adapters.store import Store, load_adapter
+from flan_lora.adapters.peft_loader import load_adapter
+from flan_lora.adapters.store import Store
 from flan_lora.base.encode import encode_targets
 from flan_lora.base.load import open_base
 from flan_lora.recipe import BaseSection

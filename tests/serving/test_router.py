@@ -16,7 +16,8 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from flan_lora.adapters.store import Store, load_adapter
+from flan_lora.adapters.peft_loader import load_adapter
+from flan_lora.adapters.store import Store
 from flan_lora.base.load import Base, open_base
 from flan_lora.cli import main
 from flan_lora.engine.adapter_cache import AdapterState
