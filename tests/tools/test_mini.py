@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import lzma
 import math
 import os
 import random
@@ -169,7 +168,7 @@ def test_batches_depend_on_the_step_alone_and_passes_differ():
     from tools.mini.pretrain import denoising_batches
 
     tokens = np.random.default_rng(0).integers(3, 400, 285 * 9).astype(np.uint16)
-    one, two = (denoising_batches(tokens, PATTERN, 512, 2, seed=1) for _ in range(2))
+    one, two = (denoising_batches(tokens, PATTERN, 512, 512, seed=1) for _ in range(2))
     list(map(one, range(15)))
     assert torch.equal(one(13)[0].input_ids, two(13)[0].input_ids)
     assert not torch.equal(one(0)[0].input_ids, one(len(PATTERN))[0].input_ids)
@@ -181,7 +180,7 @@ def test_a_pattern_gives_its_kinds_in_turn_and_every_window_once_per_pass():
 
     short, long = Suffix(6, 2), Suffix(10, 2)
     tokens = np.arange(3, 3 + 8 * 24).astype(np.uint16)
-    batches = denoising_batches(tokens, (short, long, short), 512, 2, seed=0, micro_batches=3)
+    batches = denoising_batches(tokens, (short, long, short), 512, 16, seed=0, micro_batches=3)
     widths = [[batch.input_ids.shape[1] for batch in batches(step)] for step in range(5)]
     assert widths == [[8, 12, 8]] * 5
     firsts = [int(row[0]) for step in range(5) for b in (0, 2) for row in batches(step)[b].input_ids]
@@ -296,44 +295,6 @@ def test_schedule_warms_up_holds_and_ends_near_zero():
 # --- the build, on generated text
 
 
-def _sentences(rng: random.Random, count: int) -> list[str]:
-    syllables = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
-    words = ["".join(rng.choices(syllables, k=rng.randint(1, 3))) for _ in range(300)]
-    return [" ".join(rng.choices(words, k=rng.randint(5, 12))) + "." for _ in range(count)]
-
-
-def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-@pytest.fixture(scope="module")
-def data_root(tmp_path_factory) -> Path:
-    """A data root in the Hub's shape with every source the build needs, all of it made up here."""
-    from tools.mini import corpus
-
-    root, rng = tmp_path_factory.mktemp("data"), random.Random(0)
-    for entry in corpus.SOURCES:
-        lines = _sentences(rng, 60)
-        path = root / entry.path
-        if not entry.text_columns:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(lzma.compress("\n\n".join(_sentences(rng, 300)).encode()))
-        elif entry.name == "instruct":
-            rows = [{"task": "trec", "input": s, "output": "LOC", "options": ["LOC", "NUM"]} for s in lines]
-            _write_rows(path / "trec.jsonl", rows)
-        else:
-            _write_rows(path, [_row(entry.text_columns, line, index) for index, line in enumerate(lines)])
-    return root
-
-
-def _row(columns: tuple[str, ...], line: str, index: int) -> dict[str, object]:
-    answer = line.split()[1]
-    return {"label": index % 2, "answers": {"text": [answer], "answer_start": [line.index(answer)]}} | {
-        column: f"A: {line}\nB: {answer}" if column == "dialogue" else line for column in columns
-    }
-
-
 @pytest.fixture
 def one_thread():
     before = torch.get_num_threads()
@@ -345,7 +306,7 @@ def _tiny(data_root: Path, out: Path, **options: object) -> str:
     from tools.mini.build import Plan, build, weights_digest
     from tools.mini.network import Shape
 
-    plan = Plan(3, 4, decay_steps=2, batch_rows=2, span_rows=1, num_threads=1)
+    plan = Plan(3, 4, decay_steps=2, batch_tokens=512, span_tokens=1, num_threads=1)
     shape = Shape(512, 32, 48, 8, 4, 1, 1)
     return weights_digest(build(data_root, out, plan=plan, shape=shape, **options))
 

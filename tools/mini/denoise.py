@@ -35,6 +35,10 @@ class Spans:
     def window_tokens(self) -> int:
         return self.rule.window_tokens
 
+    @property
+    def source_tokens(self) -> int:
+        return self.rule.source_tokens
+
     def pair(self, window: npt.NDArray[Any], vocab_size: int, rng: np.random.Generator) -> tuple[Ids, Ids]:
         """(source, target), both ending in ``</s>``."""
         return corrupt(window, self.rule, vocab_size, rng)
@@ -44,12 +48,16 @@ class Spans:
 class Suffix:
     """Source: the first `prefix_tokens` and a sentinel. Target: the sentinel and the rest."""
 
-    prefix_tokens: int = 160
+    prefix_tokens: int = 190
     suffix_tokens: int = 64
 
     @property
     def window_tokens(self) -> int:
         return self.prefix_tokens + self.suffix_tokens
+
+    @property
+    def source_tokens(self) -> int:
+        return self.prefix_tokens + 2
 
     def pair(self, window: npt.NDArray[Any], vocab_size: int, rng: np.random.Generator) -> tuple[Ids, Ids]:
         """(source, target), both ending in ``</s>``."""
@@ -72,6 +80,10 @@ class Lookup:
     def window_tokens(self) -> int:
         return self.num_tokens
 
+    @property
+    def source_tokens(self) -> int:
+        return self.num_tokens + self.rule.lengths(self.num_tokens)[0]
+
     def pair(self, window: npt.NDArray[Any], vocab_size: int, rng: np.random.Generator) -> tuple[Ids, Ids]:
         """(source, target), both ending in ``</s>``."""
         ids = np.asarray(window, dtype=np.int64)
@@ -83,8 +95,10 @@ class Lookup:
 
 Denoiser = Spans | Suffix | Lookup
 
+BRIEF = Spans(Corruption(source_tokens=128))
 SHORT = Spans(Corruption(source_tokens=256))
-LONG = Spans(Corruption(source_tokens=144, noise_share=0.5, mean_span_tokens=8.0))
+LONG = Spans(Corruption(source_tokens=192, noise_share=0.5, mean_span_tokens=8.0))
 
-PATTERN: tuple[Denoiser, ...] = (SHORT, LONG, SHORT, Suffix(), SHORT, Lookup(), SHORT, LONG, SHORT, Suffix())
-"""Kinds of the micro-batches, in turn: half are T5's own."""
+PATTERN: tuple[Denoiser, ...] = (SHORT, LONG, BRIEF, Suffix(), SHORT, Lookup(), BRIEF, LONG, BRIEF, Suffix())
+"""Kinds of the micro-batches, in turn: half are T5's own, most of them over half the length, where attention costs
+half as much."""

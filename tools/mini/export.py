@@ -122,7 +122,8 @@ def render_card(
             "(arXiv:2205.05131) and look-ups (`tools/mini/denoise.py`); packed, no padding.",
             *_wrapped(
                 "Instruction: several templates per set (arXiv:2210.11416), pairs made of plain text beside "
-                f"them (`tools/mini/selfmade.py`), {plan['span_rows']} windows of stage one in every batch. "
+                f"them (`tools/mini/selfmade.py`), {plan['span_tokens']} source tokens of stage one with every "
+                "batch. "
                 "The initial weights hold the copying circuits of `tools/mini/circuits.py`."
             ),
             "",
@@ -141,7 +142,7 @@ def render_card(
             f"Made on a CPU ({platform.machine()}, {threads} threads), fp32 products, seed {plan['seed']}.",
             f"Versions: {versions}. Loss curve: `loss.jsonl`. Rebuild:",
             "",
-            f"    python -m tools.mini --data DIR --out DIR --steps {plan['steps']} "
+            f"    python -m tools.mini build --data DIR --out DIR --steps {plan['steps']} "
             f"--instruct-steps {plan['instruct_steps']} --decay-steps {plan['decay_steps']} "
             f"--seed {plan['seed']} --threads {threads}",
             "",

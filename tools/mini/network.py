@@ -193,3 +193,40 @@ def token_losses(
     logits = _linear(states, model.lm_head).float()
     loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
     return loss.view_as(labels)
+
+
+class AutogradT5:
+    """Loss and gradients through autograd, on any device: what `fused.FusedT5` is measured and tested against."""
+
+    def __init__(self, model: Any, dtype: torch.dtype, *, compiled: bool = False) -> None:
+        self.model, self.dtype = model, dtype
+        self.buckets: dict[tuple[int, bool], Tensor] = {}
+        self.compiled = compiled
+        self.token_losses = torch.compile(token_losses, dynamic=False) if compiled else token_losses
+
+    def __repr__(self) -> str:
+        return f"autograd{', compiled' if self.compiled else ''}, {self.dtype}"
+
+    def begin_step(self) -> None:
+        """Clear the gradients."""
+        for parameter in self.model.parameters():
+            parameter.grad = None
+
+    def losses(self, input_ids: Tensor, labels: Tensor, weights: Tensor | None, padded: bool) -> Tensor:
+        """Loss of every target token (B, T), 0 where labels are -100; adds the gradient of sum(weights * losses).
+
+        Shapes: input_ids (B, S) int64, pad 0 on the right when `padded`; labels (B, T) int64; weights (B, T) fp32,
+        None: no gradients.
+        """
+        buckets = self._bucket(input_ids, bidirectional=True), self._bucket(labels, bidirectional=False)
+        with torch.set_grad_enabled(weights is not None):
+            losses: Tensor = self.token_losses(self.model, input_ids, labels, buckets, self.dtype, padded=padded)
+        if weights is not None:
+            (losses * weights).sum().backward()  # type: ignore[no-untyped-call]
+        return losses.detach()
+
+    def _bucket(self, ids: Tensor, *, bidirectional: bool) -> Tensor:
+        key = (ids.shape[1], bidirectional)
+        if key not in self.buckets:
+            self.buckets[key] = relative_buckets(*key).to(ids.device)
+        return self.buckets[key]

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tools.mini.corrupt import windows
 from tools.mini.denoise import Denoiser
-from tools.mini.network import IGNORED, relative_buckets, token_losses
+from tools.mini.network import IGNORED, AutogradT5
 from tools.mini.optimizer import MuonAdam
 
 
@@ -51,6 +51,8 @@ class Batch:
         return counted * counted.sum(1, keepdim=True).clamp(min=1).rsqrt()
 
 
+STATE_FILE = "state.safetensors"
+
 BatchOf = Callable[[int], list[Batch]]
 """step -> micro-batches of that step; must depend on nothing else."""
 
@@ -79,31 +81,39 @@ class Trainer:
     work: Path
     checkpoint_every_s: float = 180.0
     log_every: int = 10
-    compiled: bool = False
-    dtype: torch.dtype = torch.float32
+    passes: Any = None
+    """Computes losses and gradients: `network.AutogradT5` (None: that, in fp32) or `fused.FusedT5`."""
+    stop_after_s: float = math.inf
+    """End `run` after so many seconds, whatever the step."""
+    keep_every: int = 0
+    """Steps between two states that stay beside the latest one, for stages that branch off; 0: none."""
     step: int = 0
     source_tokens: int = 0
     target_tokens: int = 0
     elapsed_s: float = 0.0
-    buckets: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.work.mkdir(parents=True, exist_ok=True)
-        self.optimizer = MuonAdam(dict(self.model.named_parameters()))
-        self.losses = torch.compile(token_losses, dynamic=False) if self.compiled else token_losses
+        self.passes = self.passes or AutogradT5(self.model, torch.float32)
+        self.optimizer = MuonAdam(dict(self.model.named_parameters()), dtype=self.passes.dtype)
 
     def run(
         self, batch_of: BatchOf, until: int, stage: str, echo: Callable[[str], None] = lambda line: None
     ) -> None:
         """Train from the current step to `until`; a checkpoint at the end and every `checkpoint_every_s`."""
         started, saved_at, window = time.monotonic() - self.elapsed_s, time.monotonic(), []
-        while self.step < until:
+        begun = time.monotonic()
+        while self.step < until and time.monotonic() - begun < self.stop_after_s:
             window.append(self._update(batch_of(self.step)))
             self.step += 1
             self.elapsed_s = time.monotonic() - started
             if self.step % self.log_every == 0 or self.step == until:
                 self._log(stage, float(np.mean(window)), echo)
                 window = []
+            if self.keep_every and self.step % self.keep_every == 0:
+                self.save()
+                self._keep()
+                saved_at = time.monotonic()
             if time.monotonic() - saved_at > self.checkpoint_every_s:
                 self.save()
                 saved_at = time.monotonic()
@@ -114,33 +124,16 @@ class Trainer:
         weights = [batch.token_weights() for batch in batches]
         weight = sum(float(w.sum()) for w in weights)
         num_targets, total = sum(batch.num_target_tokens for batch in batches), 0.0
+        self.passes.begin_step()
         for batch, token_weights in zip(batches, weights, strict=True):
-            losses = self.loss(batch)
-            ((losses * token_weights).sum() / weight).backward()  # type: ignore[no-untyped-call]
-            total += float(losses.detach().sum()) / num_targets
+            losses = self.passes.losses(batch.input_ids, batch.labels, token_weights / weight, batch.padded)
+            total += float(losses.sum()) / num_targets
             self.source_tokens += batch.num_source_tokens
         self.target_tokens += num_targets
         if not math.isfinite(total):
             raise FloatingPointError(f"loss {total} at step {self.step}")
         self.optimizer.step(self.schedule.scale(self.step))
         return total
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Loss of every target token, (B, T), 0 at padding."""
-        buckets = (
-            self._bucket(batch.input_ids.shape[1], bidirectional=True),
-            self._bucket(batch.labels.shape[1], bidirectional=False),
-        )
-        losses: Tensor = self.losses(
-            self.model, batch.input_ids, batch.labels, buckets, self.dtype, padded=batch.padded
-        )
-        return losses
-
-    def _bucket(self, length: int, *, bidirectional: bool) -> Tensor:
-        key = (length, bidirectional)
-        if key not in self.buckets:
-            self.buckets[key] = relative_buckets(length, bidirectional)
-        return self.buckets[key]
 
     def _log(self, stage: str, loss: float, echo: Callable[[str], None]) -> None:
         record = {
@@ -165,13 +158,19 @@ class Trainer:
         counters = {name: repr(getattr(self, name)) for name in _COUNTERS}
         partial = self.work / "state.partial"
         save_file(tensors, partial, metadata=counters)
-        os.replace(partial, self.work / "state.safetensors")
+        os.replace(partial, self.work / STATE_FILE)
+
+    def _keep(self) -> None:
+        """A second name for the state just written, so that the next one does not replace it."""
+        kept = self.work / f"state-{self.step:06d}.safetensors"
+        kept.unlink(missing_ok=True)
+        os.link(self.work / STATE_FILE, kept)
 
     def resume(self) -> bool:
         """Continue from ``state.safetensors`` if it exists, and say whether it did."""
         from safetensors import safe_open
 
-        path = self.work / "state.safetensors"
+        path = self.work / STATE_FILE
         if not path.exists():
             return False
         with safe_open(path, "pt") as file, torch.no_grad():
@@ -206,18 +205,19 @@ def denoising_batches(
     tokens: np.ndarray[Any, Any],
     pattern: Sequence[Denoiser],
     vocab_size: int,
-    rows: int,
+    batch_tokens: int,
     seed: int,
     micro_batches: int = 1,
 ) -> BatchOf:
-    """Micro-batches of `rows` windows each, of the pattern's kinds in turn.
+    """Micro-batches of `batch_tokens` source tokens each at most, of the pattern's kinds in turn.
 
     Every kind passes over the whole text by itself; each pass shifts the cuts, shuffles and corrupts anew.
     """
     kinds = list(dict.fromkeys(pattern))
     uses = [[entry == kind for entry in pattern] for kind in kinds]
     windows_of = [
-        _WindowOrder(tokens, kind.window_tokens, rows, [seed, number]) for number, kind in enumerate(kinds)
+        _WindowOrder(tokens, kind.window_tokens, max(1, batch_tokens // kind.source_tokens), [seed, number])
+        for number, kind in enumerate(kinds)
     ]
 
     def micro_batch(number: int) -> Batch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ NUM_PIECES = 8092
 NUM_SENTINELS = 100
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 ASCII = "".join(map(chr, range(33, 127)))
+SIGNS = "“”‘’–—…é£€"  # noqa: RUF001
+EMOJI = "😀😂🤣😊😍😘😁😅😎😢😭😡😱🤔👍👏🙏💪🎉🔥✨💕💔😉😜😋😴🙄😏😒🤗😳☺❤♥🙂🙈😔😃😄😆🙃😐😞😩😤😬🤷💖💜💙✌👌🙌"
+"""Pieces of their own though our texts hardly hold them: what people write does (`augment`)."""
 SPIECE_FILE = "spiece.model"
 
 
@@ -57,12 +60,14 @@ def train_pieces(lines: Iterable[str], num_pieces: int = NUM_PIECES) -> bytes:
         eos_id=EOS_ID,
         unk_id=UNK_ID,
         bos_id=-1,
-        required_chars=ASCII,
+        required_chars=ASCII + SIGNS + EMOJI,
         character_coverage=0.9999,
         split_digits=True,
         byte_fallback=False,
         num_threads=2,
         max_sentence_length=8000,
+        input_sentence_size=120_000,
+        shuffle_input_sentence=True,
         minloglevel=2,
     )
     return model.getvalue()
@@ -82,7 +87,7 @@ def build_tokenizer(
     *,
     num_pieces: int = NUM_PIECES,
     seed: int = 0,
-    max_chars_per_source: int = 6_000_000,
+    max_chars_per_source: int = 5_000_000,
 ) -> PreTrainedTokenizerBase:
     """Train on a sample of the corpus and write ``spiece.model`` and transformers' files into ``out``."""
     out.mkdir(parents=True, exist_ok=True)
@@ -91,4 +96,17 @@ def build_tokenizer(
     tokenizer = wrap(spiece)
     tokenizer.model_max_length = 512
     tokenizer.save_pretrained(str(out))
+    return tokenizer
+
+
+def load_or_build(
+    root: Path, out: Path, *, num_pieces: int = NUM_PIECES, seed: int = 0, echo: Callable[[str], None]
+) -> PreTrainedTokenizerBase:
+    """The tokenizer in ``out``: trained once, then read back, so that a resumed run has the same one."""
+    from transformers import AutoTokenizer
+
+    if not (out / "tokenizer_config.json").exists():
+        echo("training the tokenizer")
+        build_tokenizer(root, out, num_pieces=num_pieces, seed=seed)
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(out))
     return tokenizer

@@ -1,0 +1,147 @@
+"""The long reading: packed once, stopped anywhere, continued to the bit; measured on text that it never reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flan_lora.errors import FlanLoraError
+
+torch = pytest.importorskip("torch")
+
+NUM_PIECES = 412
+
+
+@pytest.fixture(scope="module")
+def packed(data_root, tmp_path_factory) -> Path:
+    from tools.mini.read import pack
+
+    return pack(data_root, tmp_path_factory.mktemp("packed"), num_pieces=NUM_PIECES)
+
+
+@pytest.fixture
+def plan():
+    from tools.mini.network import Shape
+    from tools.mini.read import TrunkPlan
+
+    return TrunkPlan(Shape(512, 32, 48, 8, 4, 1, 1), batch_tokens=300, num_warmup_steps=5)
+
+
+def _weights(trainer) -> dict[str, object]:
+    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def test_a_stopped_trunk_goes_on_to_the_same_bits(packed, plan, tmp_path):
+    from tools.mini.read import read
+
+    whole = read(packed, tmp_path / "whole", plan=plan, until_step=20)
+    read(packed, tmp_path / "parts", plan=plan, until_step=10)
+    parts = read(packed, tmp_path / "parts", until_step=20)
+    assert parts.step == 20 and parts.source_tokens == whole.source_tokens
+    expected = _weights(whole)
+    assert all(torch.equal(weight, expected[name]) for name, weight in _weights(parts).items())
+    steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert steps == [10, 20]
+
+
+def test_states_for_branches_stay_while_the_trunk_goes_on(packed, plan, tmp_path):
+    from safetensors import safe_open
+
+    from tools.mini.read import read
+
+    read(packed, tmp_path, plan=plan, until_step=7, keep_every=3)
+    kept = sorted(path.name for path in tmp_path.glob("state-*"))
+    assert kept == ["state-000003.safetensors", "state-000006.safetensors"]
+    with safe_open(tmp_path / kept[0], "pt") as early, safe_open(tmp_path / "state.safetensors", "pt") as last:
+        assert early.metadata()["step"] == "3" and last.metadata()["step"] == "7"
+
+
+def test_a_trunk_keeps_the_plan_it_began_with(packed, plan, tmp_path):
+    from dataclasses import replace
+
+    from tools.mini.read import read
+
+    read(packed, tmp_path, plan=plan, until_step=1)
+    with pytest.raises(FlanLoraError, match=r"(?s)another plan.*there.*asked"):
+        read(packed, tmp_path, plan=replace(plan, seed=1), until_step=2)
+
+
+def test_missing_tokens_and_a_missing_gpu_are_named(packed, plan, tmp_path):
+    from tools.mini.read import read
+
+    with pytest.raises(FlanLoraError, match=r"no tokens.npy(?s:.*)tools.mini pack"):
+        read(tmp_path / "nothing", tmp_path / "run", plan=plan)
+    if not torch.cuda.is_available():
+        with pytest.raises(FlanLoraError, match="sees no GPU"):
+            read(packed, tmp_path / "run", plan=plan, until_step=1, device="cuda")
+
+
+def test_packing_again_changes_nothing(data_root, packed):
+    from tools.mini.read import pack
+
+    before = {path.name: path.stat().st_mtime_ns for path in packed.iterdir()}
+    pack(data_root, packed, num_pieces=NUM_PIECES)
+    assert before == {path.name: path.stat().st_mtime_ns for path in packed.iterdir()}
+
+
+def test_held_out_documents_are_not_read(data_root):
+    from tools.mini import corpus
+
+    for kind, names in corpus.HELD_OUT.items():
+        for name in names:
+            read_ones = set(corpus.documents(data_root, corpus.source(name)))
+            held_out = set(corpus.documents(data_root, corpus.source(name), held_out=True))
+            assert not read_ones & held_out, kind
+    assert not set(corpus.UNREAD) & set(corpus.HELD_OUT)
+    assert not {entry.path for entry in corpus.UNREAD.values()} & {entry.path for entry in corpus.SOURCES}
+
+
+def test_half_of_the_rows_give_nothing_that_an_adapter_learns_to_write(tmp_path):
+    from tools.mini import corpus
+
+    entry = corpus.Source("chats", "chats.jsonl", "none", ("dialogue", "summary"), withheld=("summary",))
+    rows = [{"dialogue": f"A: text {n}\nB: well", "summary": f"Summary {n}."} for n in range(400)]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    documents = list(corpus.documents(tmp_path, entry, held_out=None))
+    assert len(documents) == 400 and 150 < sum("Summary" in document for document in documents) < 250
+    assert all(" | B: well" in document for document in documents)
+    read = {n for n, document in enumerate(documents) if "Summary" in document}
+    assert read == {n for n in range(400) if corpus.is_read(rows[n]["dialogue"])}
+
+
+def test_hindi_reaches_the_tokenizer_in_latin_letters(tmp_path):
+    from flan_lora.tasks.romanise import romanise
+    from tools.mini import corpus
+
+    text = "भारत की राजधानी नई दिल्ली है।"
+    (tmp_path / "hindi.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    entry = corpus.Source("hindi", "hindi.jsonl", "none", ("text",))
+    assert list(corpus.documents(tmp_path, entry, held_out=None)) == [romanise(text)]
+
+
+def test_the_command_line_reads_on(packed, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "tools.mini",
+        "read",
+        "--packed",
+        str(tmp_path),
+        "--run",
+        str(tmp_path / "run"),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."}, check=False
+    )
+    assert done.returncode == 1 and "holds no tokens.npy" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_tokens_fit_two_bytes(packed):
+    tokens = np.load(packed / "tokens.npy")
+    assert tokens.dtype == np.uint16 and tokens.max() < NUM_PIECES and len(tokens) > 3000
