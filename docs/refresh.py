@@ -112,7 +112,8 @@ def _fields() -> Iterator[str]:
     """One table per section of the recipe."""
     from pydantic import BaseModel
 
-    from flan_lora.recipe import RecipeFile, sections_in
+    from flan_lora.recipe import RecipeFile
+    from flan_lora.system.schema import sections_in
 
     def table(model: type[BaseModel], prefix: str) -> Iterator[str]:
         lines = ["| Field | Default | Meaning |", "| --- | --- | --- |"]

@@ -6,28 +6,29 @@ spelled out) is what a run and a manifest store.
 
 from __future__ import annotations
 
-import difflib
+import copy
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from flan_lora.errors import RecipeError
+from flan_lora.system.documents import DocumentError, parse_yaml
+from flan_lora.system.files import read_regular
+from flan_lora.system.schema import Section, indented, problem_lines, shown, suggestion
 from flan_lora.tasks import TASKS
+from flan_lora.tasks.task import score_names
 
 Role = Literal["train", "validation", "test"]
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"
 """Adapter names become folder names: lower-case letters, digits, dot, dash, underscore; no separators."""
-
-
-class Section(BaseModel):
-    """Frozen, unknown keys refused, help text taken from the docstrings under the fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+MAX_BEAMS = 64
+"""Memory and time grow with it; beyond about 10 answers get worse (arXiv:1706.03872)."""
+_MAX_FILE_BYTES = 400_000
 
 
 class BaseSection(Section):
@@ -129,7 +130,7 @@ class LoraSection(Section):
 
     rank: int = Field(16, ge=1, le=256)
     """Rank r of the update B A. Adapter size in bytes grows linearly with it."""
-    alpha: int = Field(32, ge=1)
+    alpha: int = Field(32, ge=1, le=16_384)
     """Numerator of the scale alpha / r on the update."""
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Dropout on the input of A, training only; on a CPU it costs a quarter of a step. The base has its own."""
@@ -155,11 +156,11 @@ class TrainingSection(Section):
 
     learning_rate: float = Field(1e-3, gt=0.0, le=1.0)
     """Peak rate. LoRA's is about ten times that of full fine-tuning (3e-5 in the source project)."""
-    epochs: float = Field(3.0, gt=0.0)
+    epochs: float = Field(3.0, gt=0.0, le=10_000.0)
     """Passes over the training rows."""
-    max_steps: int | None = Field(None, ge=1)
+    max_steps: int | None = Field(None, ge=1, le=1_000_000_000)
     """Stop after this many optimizer steps, overrides epochs."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, le=1_000_000)
     """Examples per optimizer step, over all devices; split into micro batches and accumulated exactly."""
     micro_batch_size: int | None = Field(None, ge=1)
     """Examples per forward pass and device; the dial to turn when memory runs out. None = batch_size / devices."""
@@ -175,11 +176,11 @@ class TrainingSection(Section):
     """Autocast of the forward pass; auto = bf16 where the hardware has it."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, far less memory."""
-    evals_per_epoch: int = Field(2, ge=1)
+    evals_per_epoch: int = Field(2, ge=1, le=10_000)
     """Generation-based evaluations on validation per epoch; each one is also a checkpoint."""
     patience: int | None = Field(4, ge=1)
     """Stop after this many evaluations without a better score; none = never."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 32)
     """Seeds A, the dropout, the order of the rows and every sample."""
 
     @model_validator(mode="after")
@@ -197,9 +198,9 @@ class EvaluationSection(Section):
 
     select_on: str | None = None
     """Score that picks the best checkpoint; none = the task's own."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=1_000_000)
     """Sources per generation batch, sorted by length."""
-    num_beams: int = Field(1, ge=1)
+    num_beams: int = Field(1, ge=1, le=MAX_BEAMS)
     """Beams; 1 = greedy."""
     constrained: bool = True
     """Classification only: decode among the task's labels, so an answer is always a label."""
@@ -229,8 +230,19 @@ class Recipe(Section):
     @classmethod
     def _task_exists(cls, task: str) -> str:
         if task not in TASKS:
-            raise ValueError(f"unknown task{_suggestion(task, TASKS)}")
+            raise ValueError(f"unknown task{suggestion(task, TASKS)}")
         return task
+
+    @model_validator(mode="after")
+    def _select_on_is_a_score(self) -> Recipe:
+        chosen, task = self.evaluation.select_on, TASKS[self.task]
+        if chosen is None or chosen == task.select_on:
+            return self
+        if chosen not in (names := score_names(task)):
+            raise ValueError(
+                f"evaluation.select_on: {shown(chosen)} is no score of {self.task}{suggestion(chosen, names)}"
+            )
+        return self
 
     @property
     def select_on(self) -> str:
@@ -267,20 +279,32 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         RecipeError: the file is missing or invalid; the text lists every problem of the file.
     """
     file = find_recipe(path)
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file} is not readable as YAML: {error}") from error
+    values = _read_yaml(file)
     if not isinstance(values, dict):
         raise RecipeError(f"{file} is not a recipe: expected a mapping of sections, got {type(values).__name__}.")
     overrides = list(overrides)
     for_base = values.pop("for_base", {})
     wanted = apply_overrides(values, overrides)
     if not isinstance(for_base, dict):
-        raise RecipeError(f"{file}: for_base: expected base.model -> sections, got {for_base!r}.")
+        raise RecipeError(f"{file}: for_base: expected base.model -> sections, got {shown(for_base)}.")
     base = wanted.get("base", {})
     model = base.get("model", BaseSection().model) if isinstance(base, dict) else None
-    return parse_recipe(apply_overrides(_merged(values, for_base.get(model, {})), overrides), where=str(file))
+    over = for_base.get(model, {}) if isinstance(model, str) else {}
+    if not isinstance(over, dict):
+        raise RecipeError(f"{file}: for_base.{model}: expected sections, got {shown(over)}.")
+    return parse_recipe(apply_overrides(_merged(values, over), overrides), where=str(file))
+
+
+def _read_yaml(file: Path) -> Any:
+    """A recipe's file as plain values."""
+    try:
+        return parse_yaml(read_regular(file, _MAX_FILE_BYTES).decode("utf-8-sig"))
+    except OSError as error:
+        raise RecipeError(f"{file} cannot be read: {error}.\nGive a YAML file that you may read.") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{file} is not UTF-8: {error.reason} at byte {error.start}.") from error
+    except DocumentError as error:
+        raise RecipeError(f"{file} is not readable as YAML:\n{indented(error.problems)}") from error
 
 
 def known_recipes() -> dict[str, Path]:
@@ -293,13 +317,14 @@ def known_recipes() -> dict[str, Path]:
 def find_recipe(path: str | Path) -> Path:
     """The file a user means: as given, or a known recipe by its name."""
     given = Path(path)
-    if given.is_file():
-        return given
+    with suppress(OSError, ValueError):  # longer than a name may be, or with a null character: no file at any rate
+        if given.is_file():
+            return given
     known = known_recipes()
     if str(path) in known:
         return known[str(path)]
     raise RecipeError(
-        f"no recipe at {path}{_suggestion(str(path), known)}.\n"
+        f"no recipe at {shown(str(path))}{suggestion(str(path), known)}.\n"
         "Give a YAML file, or the name of a recipe that ships: flan-lora recipe list"
     )
 
@@ -309,18 +334,17 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        problems = [_problem_line(item) for item in error.errors()]
+        problems = problem_lines(error, Recipe)
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        lines = "\n".join(f"  {line}" for line in problems)
-        raise RecipeError(f"{where} is not a valid recipe ({count}):\n{lines}") from error
+        raise RecipeError(f"{where} is not a valid recipe ({count}):\n{indented(problems)}") from error
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """A copy of ``values`` with each ``a.b=c`` set; c is read as YAML."""
-    result = json.loads(json.dumps(dict(values)))
+    result = copy.deepcopy(dict(values))
     for override in overrides:
         key, separator, text = override.partition("=")
-        if not separator or not key.strip():
+        if not separator or not all(part.strip() for part in key.split(".")):
             raise RecipeError(f"--set {override}: expected key.path=value, e.g. training.learning_rate=3e-5.")
         *sections, leaf = key.strip().split(".")
         node = result
@@ -329,12 +353,13 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict
             if not isinstance(node, dict):
                 raise RecipeError(f"--set {override}: {section!r} is a value, not a section.")
         try:
-            node[leaf] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            node[leaf] = parse_yaml(text)
+        except DocumentError as error:
             raise RecipeError(
-                f"--set {override}: the value is not YAML. Quote it, or check its brackets."
+                f"--set {shown(override)}: the value is not readable as YAML. Quote it, or check its brackets.\n"
+                f"{indented(error.problems)}"
             ) from error
-    return dict(result)
+    return result
 
 
 def _merged(values: Any, over: Any) -> Any:
@@ -342,41 +367,3 @@ def _merged(values: Any, over: Any) -> Any:
     if not isinstance(values, dict) or not isinstance(over, dict):
         return over
     return values | {key: _merged(values.get(key), value) for key, value in over.items()}
-
-
-def _problem_line(item: Any) -> str:
-    """One line per problem: where, what, got."""
-    location = ".".join(str(part) for part in item["loc"]) or "recipe"
-    if item["type"] == "extra_forbidden":
-        known = _section_at(item["loc"][:-1]).model_fields
-        return f"{location}: unknown key{_suggestion(str(item['loc'][-1]), known)} (got {item['input']!r})"
-    if item["type"] == "missing":
-        return f"{location}: required, but missing"
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{location}: {message} (got {item['input']!r})"
-
-
-def _section_at(location: Iterable[Any]) -> type[BaseModel]:
-    """The schema class under a location such as ('lora',) or ('data', 'also', 0)."""
-    section: type[BaseModel] = Recipe
-    for part in location:
-        if isinstance(part, str):  # a number is a place in the list that the name before it led to
-            section = next(sections_in(section.model_fields[part].annotation))
-    return section
-
-
-def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The schema classes that a field's type names: itself, or inside a tuple or an optional."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from sections_in(part)
-
-
-def _suggestion(word: str, known: Iterable[str]) -> str:
-    """', did you mean ...?' when something is close, else the list of what is known."""
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.8)
-    if close:
-        return f", did you mean {close[0]!r}?"
-    return f" (known: {', '.join(names)})" if names else ""

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from flan_lora.errors import RecipeError
-from flan_lora.recipe import Recipe, apply_overrides, load_recipe, parse_recipe, sections_in
+from flan_lora.recipe import Recipe, apply_overrides, load_recipe, parse_recipe
+from flan_lora.system.schema import sections_in
 from flan_lora.tasks import TASKS
+from flan_lora.tasks.task import score_names
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
 MINIMAL = {"name": "mine", "task": "emotion", "data": {"dataset": "owner/name"}}
@@ -46,6 +48,76 @@ def test_all_problems_of_a_file_come_in_one_message(tmp_path):
     assert "traning: unknown key, did you mean 'training'?" in text
     assert "task: unknown task, did you mean 'emotion'? (got 'emotoin')" in text
     assert "name: " in text and "Bad/Name" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("training: {epochs: 1}\ntraining: {epochs: 2}\n", r"line 5: 'training' stands twice, first in line 4"),
+        ("data: {dataset: a/b}", r"line 4: 'data' stands twice, first in line 3"),
+        ("base: {revision: 2024-01-01}", r"line 4: a value that is a date"),
+        ("base: &base {model: *base}", r"line 4: nested more than 32 deep"),
+        ("base: {model: [mini]}", r"base.model: Input should be a valid string \(got \['mini'\]\)"),
+        ("base: {model: {a: b}}", r"base.model: Input should be a valid string"),
+        ("base: [mini]", r"base: Input should be a valid dictionary"),
+        (
+            "for_base: {google/flan-t5-large: [x]}",
+            r"flan-t5-large: expected sections, got \['x'\]",
+        ),
+        ("lora: {rank: yes}", r"lora.rank: expected a number, not a truth value \(got True\)"),
+        ("lora: {alpha: 1000000}", r"lora.alpha: .*less than"),
+        ("training: {seed: 4294967296}", r"training.seed: Input should be less than 4294967296"),
+        ("training: {epochs: .inf}", r"line 4: the number inf is not finite"),
+        ("training: {epochs: '.inf'}", r"training.epochs: "),
+        ("training: {epochs: 'inf'}", r"training.epochs: Input should be a finite number"),
+        ("training: {weight_decay: 'nan'}", r"training.weight_decay: Input should be a finite number"),
+        ("evaluation: {num_beams: 100000}", r"evaluation.num_beams: .*less than or equal to 64"),
+        (
+            "evaluation: {select_on: nothing}",
+            r"select_on: 'nothing' is no score of emotion \(known: accuracy,",
+        ),
+        ("evaluation: {select_on: acuracy}", r"is no score of emotion, did you mean 'accuracy'"),
+        ("data.x: " + "y" * 50_000, r"data.x: unknown key"),
+    ],
+    ids=lambda value: value[:28],
+)
+def test_hostile_recipes_end_in_one_short_error(tmp_path, text, problem):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"name: mine\ntask: emotion\ndata: {{dataset: owner/name}}\n{text}\n")
+    with pytest.raises(RecipeError, match=problem) as caught:
+        load_recipe(file)
+    assert str(file) in str(caught.value) and len(str(caught.value)) < 2000
+
+
+def test_every_score_of_a_task_may_pick_the_checkpoint():
+    for task in TASKS.values():
+        for name in score_names(task):
+            values = {**MINIMAL, "task": task.name, "evaluation": {"select_on": name}}
+            assert parse_recipe(values, where="here").select_on == name
+
+
+def test_a_thousand_mistakes_are_counted_not_listed(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("".join(f"key{number}: {number}\n" for number in range(1000)))
+    with pytest.raises(RecipeError, match=r"1003 problems(.|\n)*\n  and 983 more") as caught:
+        load_recipe(file)
+    assert len(str(caught.value).splitlines()) == 22
+
+
+def test_what_is_no_file_is_not_read_as_a_recipe(tmp_path):
+    with pytest.raises(RecipeError, match="no recipe at"):
+        load_recipe("x" * 5000)
+    with pytest.raises(RecipeError, match="no recipe at"):
+        load_recipe("a\0b")
+    with pytest.raises(RecipeError, match="no recipe at"):
+        load_recipe(tmp_path)
+    large = tmp_path / "large.yaml"
+    large.write_bytes(b" " * 500_000)
+    with pytest.raises(RecipeError, match=r"large.yaml cannot be read: 500,000 bytes"):
+        load_recipe(large)
+    large.write_bytes(b"name: \xff")
+    with pytest.raises(RecipeError, match=r"large.yaml is not UTF-8: .* at byte 6"):
+        load_recipe(large)
 
 
 def test_unclose_words_list_what_is_known():
@@ -114,7 +186,19 @@ def test_mistakes_in_values_for_a_base_are_named(tmp_path):
         load_recipe(_for_mini(tmp_path, "[mini]"))
 
 
-@pytest.mark.parametrize("override", ["nonsense", "=3", "name.x=1", 'name="x" y', "lora.target_modules=[q"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "nonsense",
+        "=3",
+        "a..b=3",
+        "data.x=[",
+        "data.x=2024-01-01",
+        "name.x=1",
+        'name="x" y',
+        "lora.target_modules=[q",
+    ],
+)
 def test_malformed_override_is_refused(override):
     with pytest.raises(RecipeError, match="--set"):
         load_recipe("emotion", [override])

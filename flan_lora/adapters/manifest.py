@@ -19,7 +19,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from flan_lora.errors import AdapterCorruptError
-from flan_lora.recipe import NAME_PATTERN, Section
+from flan_lora.recipe import NAME_PATTERN
+from flan_lora.system.schema import Section
 
 FORMAT_VERSION: Literal[1] = 1
 """Raise it when a reader of the old format would misread the new one."""

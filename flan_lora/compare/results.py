@@ -23,8 +23,8 @@ from flan_lora.compare.comparison import Comparison, Contestant, compare
 from flan_lora.compare.out_of_domain import TASK as POLARITY
 from flan_lora.errors import DataError
 from flan_lora.evaluation.predictions import read_predictions, write_predictions
-from flan_lora.recipe import Section
 from flan_lora.system.files import replace_file
+from flan_lora.system.schema import Section
 from flan_lora.tasks import get_task
 from flan_lora.tasks.task import Task
 

@@ -1,7 +1,10 @@
-"""The machine under the package: devices, memory allocator, thread pools, atomic files, the Hub client.
+"""The machine under the package: devices, memory allocator, thread pools, files and documents, the Hub client.
 
 which device, does it have bf16                             devices
 write a file so that a crash leaves the old one or the new  files
+read a file that may be a pipe, a device or too large       files
+YAML and JSON of anybody -> plain values                    documents
+a schema whose mistakes become one line each                schema
 what malloc keeps, and giving it back                       malloc
 one OpenMP thread pool at a time                            openmp
 rows and files from the Hub                                 hub

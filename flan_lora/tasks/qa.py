@@ -67,7 +67,7 @@ def _squad_by_context() -> Scorer:
         both = [scorer.statistics(predictions, references, sources) for scorer in (hindi, english)]
         return np.where(by_row, *both)
 
-    return Scorer(statistics, english.reduce)
+    return Scorer(statistics, english.reduce, english.names)
 
 
 TASK = Task(

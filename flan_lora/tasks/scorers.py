@@ -39,10 +39,13 @@ class Scorer:
     Shapes (N rows, K statistics of this scorer):
         statistics  (predictions (N), references (N lists of >= 1), source texts (N)) -> (N, K) float64
         reduce      (M, K), M >= 1 -> scores by name, always finite
+
+    ``names`` are those of the scores, for who must know them before there are rows.
     """
 
     statistics: Callable[[Sequence[str], References, Sequence[str]], FloatArray]
     reduce: Callable[[FloatArray], dict[str, float]]
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,8 @@ def classification(labels: Sequence[str]) -> Scorer:
         scores |= {f"f1_{name}": float(value) for name, value in zip(names, f1, strict=True)}
         return scores | {"invalid_share": float(rows[:, -1].mean())}
 
-    return Scorer(lambda predictions, references, _: _confusion(names, predictions, references), reduce)
+    scores = ("accuracy", "macro_f1", *(f"f1_{name}" for name in names), "invalid_share")
+    return Scorer(lambda predictions, references, _: _confusion(names, predictions, references), reduce, scores)
 
 
 def binary(labels: Sequence[str], positive: str) -> Scorer:
@@ -137,7 +141,7 @@ def binary(labels: Sequence[str], positive: str) -> Scorer:
         scores = both.reduce(rows)
         return {"accuracy": scores["accuracy"], "f1": scores[f"f1_{positive}"]}
 
-    return Scorer(both.statistics, reduce)
+    return Scorer(both.statistics, reduce, ("accuracy", "f1"))
 
 
 def order_agreement() -> Scorer:
@@ -152,7 +156,7 @@ def order_agreement() -> Scorer:
         pairs = zip(predictions, references, strict=True)
         return np.array([[answer == swapped[0]] for answer, swapped in pairs], dtype=np.float64)
 
-    return Scorer(statistics, lambda rows: {"order_agreement": float(rows.mean())})
+    return Scorer(statistics, lambda rows: {"order_agreement": float(rows.mean())}, ("order_agreement",))
 
 
 def squad(language: str = "en") -> Scorer:
@@ -199,7 +203,7 @@ def bleu() -> Scorer:
     def statistics(predictions: Sequence[str], references: References, _: Sequence[str]) -> FloatArray:
         return _bleu_statistics(predictions, references)
 
-    return Scorer(statistics, lambda rows: {"bleu": _corpus_bleu(rows)})
+    return Scorer(statistics, lambda rows: {"bleu": _corpus_bleu(rows)}, ("bleu",))
 
 
 def meteor() -> Scorer:
@@ -252,7 +256,7 @@ def paraphrase(alpha: float = 0.9) -> Scorer:
         scores = {"bleu": against_reference, "self_bleu": against_source, "ibleu": mixed}
         return scores | {"copy_share": copy_share, "changed_share": changed_share}
 
-    return Scorer(statistics, reduce)
+    return Scorer(statistics, reduce, ("bleu", "self_bleu", "ibleu", "copy_share", "changed_share"))
 
 
 def split_sentences(text: str) -> list[str]:
@@ -300,7 +304,7 @@ def _mean_scorer(names: tuple[str, ...], row: Callable[[str, Sequence[str], str]
     def reduce(rows: FloatArray) -> dict[str, float]:
         return dict(zip(names, rows.mean(axis=0).tolist(), strict=True))
 
-    return Scorer(statistics, reduce)
+    return Scorer(statistics, reduce, names)
 
 
 def _confusion(names: tuple[str, ...], predictions: Sequence[str], references: References) -> FloatArray:

@@ -73,6 +73,7 @@ class Task:
     parse: Callable[[str], str] = str.strip
     """Decoded output -> answer, total: never raises."""
     scorers: tuple[Scorer, ...]
+    """What the answers are scored by; no two give a score of one name."""
     select_on: str
     """The score that picks the best checkpoint; higher is better."""
     max_new_tokens: int
@@ -95,3 +96,8 @@ def swapped(task: Task, example: Example) -> Example:
     assert task.swap is not None
     inputs = task.swap(example.inputs)
     return replace(example, key=f"{example.key}-swapped", prompt=task.prompt(inputs), inputs=inputs)
+
+
+def score_names(task: Task) -> tuple[str, ...]:
+    """The scores that a checkpoint can be picked by."""
+    return tuple(name for scorer in task.scorers for name in scorer.names)

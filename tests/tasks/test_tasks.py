@@ -22,6 +22,7 @@ from flan_lora.tasks import TASKS, Example, Task, get_task, question_generation
 from flan_lora.tasks.emotion import bare_words
 from flan_lora.tasks.qa import is_hindi
 from flan_lora.tasks.scorers import score
+from flan_lora.tasks.task import score_names
 from flan_lora.tasks.text import plain, untokenise
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"
@@ -270,7 +271,8 @@ def test_target_parses_to_an_answer_that_scores_full_marks(task: Task) -> None:
 @each_task
 def test_the_score_that_selects_exists(task: Task) -> None:
     items = task.examples(ROWS[task.name])
-    assert task.select_on in scores_of(task, items, [item.target for item in items])
+    scores = scores_of(task, items, [item.target for item in items])
+    assert task.select_on in scores and score_names(task) == tuple(scores)
 
 
 @each_task
