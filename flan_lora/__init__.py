@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from flan_lora.errors import FlanLoraError
     from flan_lora.evaluation.evaluate import predict
     from flan_lora.recipe import Recipe, load_recipe
-    from flan_lora.serving.router import Completion, Route, Router
+    from flan_lora.serving.completion import Completion, Route
+    from flan_lora.serving.router import Router
     from flan_lora.tasks import TASKS, Example, Prompt, Task, get_task
     from flan_lora.training.factory import build_adapter
 
@@ -38,8 +39,8 @@ _HOMES = {
     "Manifest": "adapters.manifest",
     "Recipe": "recipe",
     "load_recipe": "recipe",
-    "Completion": "serving.router",
-    "Route": "serving.router",
+    "Completion": "serving.completion",
+    "Route": "serving.completion",
     "Router": "serving.router",
     "Store": "adapters.store",
     "load_adapter": "adapters.peft_loader",

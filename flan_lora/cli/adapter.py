@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,8 +122,10 @@ def remove(adapter_name: str, base: str | None, adapters_dir: Path, yes: bool) -
 @data_option
 @click.option("--rows", "max_rows", type=click.IntRange(min=20), default=300, show_default=True, help="At most.")
 @adapters_dir_option
-def sign(adapter_name: str, base: str | None, data_spec: str | None, max_rows: int, adapters_dir: Path) -> None:
-    """Fit the signature by which a text finds its adapter.
+def fit_routing(
+    adapter_name: str, base: str | None, data_spec: str | None, max_rows: int, adapters_dir: Path
+) -> None:
+    """Fit the routing profile by which a text finds its adapter.
 
     It is fitted on training texts of the adapter's recipe, its threshold on validation texts, and saved beside
     the adapter; `flan-lora route` and the router's "auto" need it.
@@ -140,11 +143,16 @@ def sign(adapter_name: str, base: str | None, data_spec: str | None, max_rows: i
     spec = recipe.base if base is None else recipe.base.model_copy(update={"model": base})
     router = Router.open(store.root, open_base(spec))
     bodies = [[example.prompt.body for example in split.examples] for split in (train, validation)]
-    router.fit_signature(name, *bodies)
+    router.fit_routing(name, *bodies)
     click.echo(
-        f"Signed {name} with {len(bodies[0]):,} texts from {train.origin}, "
+        f"Fitted the routing profile of {name} on {len(bodies[0]):,} texts from {train.origin}, "
         f"threshold from {len(bodies[1]):,} of {validation.origin}"
     )
+
+
+sign = copy(fit_routing)
+sign.name, sign.hidden = "sign", True  # the older name
+adapter.add_command(sign)
 
 
 out_option = click.option(

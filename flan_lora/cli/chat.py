@@ -17,7 +17,8 @@ from flan_lora.cli.route import open_router, serving_base_option
 from flan_lora.errors import FlanLoraError
 
 if TYPE_CHECKING:
-    from flan_lora.serving.router import Router, Text
+    from flan_lora.serving.completion import Text
+    from flan_lora.serving.router import Router
 
 HISTORY = Path.home() / ".flan_lora_history"
 HELP = """\
@@ -111,7 +112,7 @@ class Chat:
         return f"{name} answers (switched in {1000 * (time.perf_counter() - start):.1f} ms)."
 
     def _inputs(self) -> tuple[str, ...]:
-        from flan_lora.serving.router import AUTO
+        from flan_lora.serving.completion import AUTO
 
         return ("text",) if self._choice in (None, AUTO) else self.router.inputs(self._choice)
 

@@ -14,7 +14,8 @@ from flan_lora.cli.output import print_json, print_table, shorten
 from flan_lora.cli.route import open_router
 
 if TYPE_CHECKING:
-    from flan_lora.serving.router import Completion, Router, Text
+    from flan_lora.serving.completion import Completion, Text
+    from flan_lora.serving.router import Router
 
 _PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -105,7 +106,8 @@ def _open(adapter_name: str, adapters_dir: Path, base: str | None) -> tuple[Rout
     """A router on the adapter's base, and the adapter's name there; the adapter is ready."""
     from flan_lora.base.load import open_base
     from flan_lora.recipe import Recipe
-    from flan_lora.serving.router import AUTO, Router
+    from flan_lora.serving.completion import AUTO
+    from flan_lora.serving.router import Router
 
     if adapter_name == AUTO:
         return open_router(adapters_dir, base), AUTO
@@ -121,7 +123,7 @@ def _answer_file(
 ) -> None:
     from flan_lora.errors import DataError
     from flan_lora.serving.batch_file import Ask, answer_file
-    from flan_lora.serving.router import AUTO
+    from flan_lora.serving.completion import AUTO
 
     inputs, identity = (("text",), "") if name == AUTO else (router.inputs(name), router.identity(name))
     ask = Ask(name, inputs if max_proposals is None else inputs[:1], scores, max_proposals)

@@ -12,7 +12,8 @@ from flan_lora.cli.options import adapters_dir_option, data_option, json_option,
 from flan_lora.cli.output import percent, print_json, print_table, shorten
 
 if TYPE_CHECKING:
-    from flan_lora.serving.router import Router, Text
+    from flan_lora.serving.completion import Text
+    from flan_lora.serving.router import Router
 
 serving_base_option = click.option(
     "--base", metavar="BASE", help="`mini`, a Hub id or a folder. [default: the base that has adapters]"
@@ -47,9 +48,9 @@ def route(
 ) -> None:
     """Say which adapter TEXT belongs to, by its content.
 
-    Only adapters with a signature are considered (flan-lora adapter sign). With --report: how often the choice is
-    right over the test texts of all signed adapters, without instructions; how often it abstains; and how many
-    foreign texts it takes.
+    Only adapters with a routing profile are considered (flan-lora adapter fit-routing). With --report: how often
+    the choice is right over the test texts of all of them, without instructions; how often it abstains; and how
+    many foreign texts it takes.
     """
     from flan_lora.errors import RequestError
 
@@ -72,9 +73,11 @@ def _print_report(
     from flan_lora.errors import RequestError
     from flan_lora.serving.routing_report import FOREIGN, report
 
-    if not router.signed():
-        raise RequestError("no adapter has a signature: fit them first (flan-lora adapter sign ADAPTER).")
-    texts = {name: _test_texts(router, name, data_spec, max_rows) for name in router.signed()}
+    if not router.routable():
+        raise RequestError(
+            "no adapter has a routing profile: fit them first (flan-lora adapter fit-routing ADAPTER)."
+        )
+    texts = {name: _test_texts(router, name, data_spec, max_rows) for name in router.routable()}
     lines = FOREIGN if foreign is None else [line for line in foreign.read_text("utf-8").splitlines() if line]
     found = report(router, texts, lines)
     if as_json:

@@ -1,7 +1,11 @@
 """Texts to answers.
 
-texts to adapters to answers, any number of threads  router
-a file of requests to a file of answers              batch_file
-which adapter a text belongs to                      routing_profile
-how often "auto" is right                            routing_report
+texts and adapters in, completions out, any number of threads  router
+a text to requests of the engine, outputs to a completion      prompts
+requests through the engine, the surest window, labels         pipeline
+which adapters there are: load, unload, pin, names             registry
+the adapter that a text without one belongs to                 auto_route, routing_profile
+how often "auto" is right                                      routing_report
+questions that can be asked of a passage                       propose
+a file of requests to a file of answers                        batch_file
 """

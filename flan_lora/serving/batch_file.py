@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from flan_lora.errors import DataError, FlanLoraError
-from flan_lora.serving.router import AUTO, Choice, Completion, Proposal, Router, Text
+from flan_lora.serving.completion import AUTO, Choice, Completion, Text
+from flan_lora.serving.propose import Proposal
+from flan_lora.serving.router import Router
 
 _PORTION = 128
 """Lines that are answered and then written: what a kill can cost."""

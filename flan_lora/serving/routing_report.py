@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flan_lora.serving.router import Route, Router, Text
+from flan_lora.serving.completion import Route, Text
+from flan_lora.serving.router import Router
 
 FOREIGN = (
     "def add(a, b):\n    return a + b",
@@ -78,11 +79,11 @@ def report(router: Router, texts: Mapping[str, Sequence[Text]], foreign: Sequenc
     """Route every text and count.
 
     Args:
-        texts: adapter -> texts that belong to it, none of which its signature has seen.
+        texts: adapter -> texts that belong to it, none of which its routing profile has seen.
         foreign: texts that belong to no adapter.
 
     Raises:
-        RequestError: no adapter with a signature takes a text's inputs.
+        RequestError: no adapter with a routing profile takes a text's inputs.
     """
     shares = [_share(name, router.routes(own)) for name, own in texts.items() if own]
     routes = router.routes(foreign)

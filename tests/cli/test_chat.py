@@ -17,8 +17,9 @@ from flan_lora.base.load import open_base
 from flan_lora.cli import main
 from flan_lora.cli.chat import Chat, _completion
 from flan_lora.cli.output import shorten
-from flan_lora.serving.router import Completion, Router
-from flan_lora.serving.routing_profile import SIGNATURE
+from flan_lora.serving.completion import Completion
+from flan_lora.serving.router import Router
+from flan_lora.serving.routing_profile import PROFILE
 from flan_lora.tasks import TASKS
 from tests.checkpoint import save_checkpoint, spec_of
 from tests.published import make_manifest, stage, tiny_fingerprint
@@ -160,12 +161,12 @@ def test_a_conversation_from_start_to_end(router: Router, monkeypatch: pytest.Mo
         assert "emotion> " in result.stdout and "moods> " in result.stdout
 
 
-def test_a_signed_adapter_is_found_by_content(repo: Path, tmp_path: Path) -> None:
+def test_an_adapter_with_a_routing_profile_is_found_by_content(repo: Path, tmp_path: Path) -> None:
     """With the embedded base and the bundled rows."""
     shutil.copytree(
         repo / "adapters" / "mini" / "emotion",
         tmp_path / "mini" / "emotion",
-        ignore=shutil.ignore_patterns(SIGNATURE),
+        ignore=shutil.ignore_patterns(PROFILE),
     )
     options = ["--adapters-dir", str(tmp_path)]
 
@@ -174,9 +175,13 @@ def test_a_signed_adapter_is_found_by_content(repo: Path, tmp_path: Path) -> Non
         return result.exit_code, result.output
 
     code, output = run("route", "i feel so happy today")
-    assert code == 1 and "none has a signature" in output
-    code, output = run("adapter", "sign", "emotion", "--data", "sample")
-    assert code == 0 and "Signed emotion with 300 texts" in output and "threshold from 150 of" in output
+    assert code == 1 and "none has a routing profile" in output
+    code, output = run("adapter", "fit-routing", "emotion", "--data", "sample")
+    assert (
+        code == 0
+        and "Fitted the routing profile of emotion on 300 texts" in output
+        and "threshold from 150 of" in output
+    )
     code, output = run("route", "--json", "i miss her every day and the house feels empty")
     assert code == 0 and json.loads(output)["adapter"] == "emotion"
     code, output = run("route", "<html><body>404 {} 12.5 %% 99/11</body></html>")
@@ -195,6 +200,9 @@ def test_a_signed_adapter_is_found_by_content(repo: Path, tmp_path: Path) -> Non
     assert found["false_accept_share"] == 0.5
     code, output = run(*report)
     assert code == 0 and "foreign texts taken" in output and output.startswith("ADAPTER")
+    code, output = run("adapter", "sign", "emotion", "--data", "sample", "--rows", "20")  # the older name
+    assert code == 0 and "on 20 texts" in output
+    assert "sign" not in run("adapter", "--help")[1].split()
     code, output = run("route", "--report", "i feel so happy")
     assert code == 1 and "and not both" in output
 

@@ -26,8 +26,10 @@ from flan_lora.errors import AdapterError, AdapterMismatchError, DataError, Requ
 from flan_lora.evaluation.calibration import tempered
 from flan_lora.evaluation.evaluate import label_probabilities, predict
 from flan_lora.recipe import Recipe
-from flan_lora.serving.router import Choice, Completion, Proposal, Router, _is_new
-from flan_lora.serving.routing_profile import SIGNATURE, fit, read_signature
+from flan_lora.serving.completion import Choice, Completion
+from flan_lora.serving.propose import Proposal, is_new
+from flan_lora.serving.router import Router
+from flan_lora.serving.routing_profile import OLD_PROFILE, PROFILE, fit, read_profile
 from flan_lora.serving.routing_report import report
 from flan_lora.tasks import TASKS, Example
 from tests.checkpoint import save_checkpoint, spec_of
@@ -234,7 +236,7 @@ def test_a_stream_is_the_answer_in_pieces(router: Router) -> None:
 
 def test_a_reader_that_stops_leaves_no_lease_behind(router: Router) -> None:
     next(router.stream("sad", "hearts", max_new_tokens=9))
-    router._bank.unload("hearts", timeout_s=10)
+    router.unload("hearts")  # would wait for its leases
 
 
 # Adapters come and go
@@ -307,12 +309,12 @@ ASKING = [f"what is the question to {word}" for word in "abcdefghijklmnopqrstuvw
 
 @pytest.fixture
 def routed(base: Base, tmp_path: Path) -> Router:
-    """Two adapters with signatures, one without."""
+    """Two adapters with routing profiles, one without."""
     for seed, name in enumerate(("emotion", "moods", "nerves")):
         publish(tmp_path / "store", name, seed)
     router = Router.open(tmp_path / "store", base)
-    router.fit_signature("emotion", SAD[:30])
-    router.fit_signature("moods", ASKING[:30])
+    router.fit_routing("emotion", SAD[:30])
+    router.fit_routing("moods", ASKING[:30])
     return router
 
 
@@ -342,25 +344,36 @@ def test_auto_abstains_from_what_it_does_not_know(routed: Router) -> None:
 
 
 def test_auto_considers_only_tasks_that_take_the_inputs(routed: Router) -> None:
-    with pytest.raises(RequestError, match="none has a signature for its inputs"):
+    with pytest.raises(RequestError, match="none has a routing profile for its inputs"):
         routed.route({"sentence1": "a", "sentence2": "b"})
 
 
-def test_a_signature_stays_beside_its_adapter_and_leaves_it_sound(routed: Router) -> None:
-    store = routed._store
+def test_a_routing_profile_stays_beside_its_adapter_and_leaves_it_sound(routed: Router, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
     path = store.root / "emotion"
-    signature = read_signature(path)
-    assert (path / SIGNATURE).is_file() and signature is not None
-    assert signature.fingerprint == tiny_fingerprint() and store.verify("emotion") == []
-    assert read_signature(store.root / "nerves") is None
+    profile = read_profile(path)
+    assert (path / PROFILE).is_file() and profile is not None
+    assert profile.fingerprint == tiny_fingerprint() and store.verify("emotion") == []
+    assert read_profile(store.root / "nerves") is None
+
+
+def test_a_profile_under_its_older_name_is_read_and_fitting_anew_replaces_it(
+    routed: Router, tmp_path: Path
+) -> None:
+    path = tmp_path / "store" / "emotion"
+    (path / PROFILE).rename(path / OLD_PROFILE)
+    again = Router.open(tmp_path / "store", routed.base)
+    assert again.routable() == ["emotion", "moods"] and again.route(SAD[31]).adapter == "emotion"
+    again.fit_signature("emotion", SAD[:30])  # the method's older name
+    assert (path / PROFILE).is_file() and not (path / OLD_PROFILE).exists()
 
 
 def test_a_threshold_gives_up_the_share_it_is_asked_to() -> None:
     states = torch.randn(4000, 16, generator=torch.Generator().manual_seed(0)) * torch.linspace(0.5, 3, 16) + 5
-    signature = fit(states, "f" * 64, reject_share=0.1)
-    torch.testing.assert_close(signature.mean, torch.full((16,), 5.0), rtol=0, atol=0.3)
-    torch.testing.assert_close(signature.variance, torch.linspace(0.5, 3, 16) ** 2, rtol=0.2, atol=0.01)
-    rejected = (signature.score(states) < signature.threshold).float().mean().item()
+    profile = fit(states, "f" * 64, reject_share=0.1)
+    torch.testing.assert_close(profile.mean, torch.full((16,), 5.0), rtol=0, atol=0.3)
+    torch.testing.assert_close(profile.variance, torch.linspace(0.5, 3, 16) ** 2, rtol=0.2, atol=0.01)
+    rejected = (profile.score(states) < profile.threshold).float().mean().item()
     assert rejected == pytest.approx(0.1, abs=0.02)
     with pytest.raises(DataError, match=r"20 texts or more \(got 3 training texts\)"):
         fit(states[:3], "f" * 64)
@@ -370,18 +383,18 @@ def test_a_threshold_is_not_taken_from_texts_that_were_fitted_on() -> None:
     """Of few texts in many dimensions, those score so high that 39 % of the unseen ones would be given up."""
     generator = torch.Generator().manual_seed(0)
     states, unseen = torch.randn(100, 1024, generator=generator), torch.randn(4000, 1024, generator=generator)
-    signature = fit(states, "f" * 64, reject_share=0.1)
-    assert (signature.score(unseen) < signature.threshold).float().mean().item() < 0.2
+    profile = fit(states, "f" * 64, reject_share=0.1)
+    assert (profile.score(unseen) < profile.threshold).float().mean().item() < 0.2
 
 
 def test_a_threshold_is_calibrated_on_validation_texts() -> None:
     """Which lie farther off than the training texts, as unseen texts do."""
     generator = torch.Generator().manual_seed(0)
     states, unseen = torch.randn(300, 16, generator=generator), 1.5 * torch.randn(400, 16, generator=generator)
-    signature = fit(states, "f" * 64, unseen, reject_share=0.1)
-    assert (signature.score(unseen) < signature.threshold).float().mean().item() == pytest.approx(0.1, abs=0.01)
-    torch.testing.assert_close(signature.mean, states.mean(0))
-    assert signature.threshold < fit(states, "f" * 64, reject_share=0.1).threshold
+    profile = fit(states, "f" * 64, unseen, reject_share=0.1)
+    assert (profile.score(unseen) < profile.threshold).float().mean().item() == pytest.approx(0.1, abs=0.01)
+    torch.testing.assert_close(profile.mean, states.mean(0))
+    assert profile.threshold < fit(states, "f" * 64, reject_share=0.1).threshold
     with pytest.raises(DataError, match=r"got 5 validation texts"):
         fit(states, "f" * 64, unseen[:5])
 
@@ -396,7 +409,7 @@ def test_a_report_counts_right_wrong_and_abstained(routed: Router) -> None:
     assert (second.right_share, second.wrong_share, second.most_confused_with) == (1.0, 0.0, None)
     assert found.accuracy == 12 / 14
     assert found.accepted == ((SAD[31], "emotion"),) and found.false_accept_share == 0.5
-    assert routed.signed() == ["emotion", "moods"]
+    assert routed.routable() == ["emotion", "moods"]
 
 
 # Threads
@@ -455,7 +468,7 @@ def test_eight_threads_get_the_answers_of_one(root: Path, base: Base, tmp_path: 
     mover.join()
     assert wrong == []
     assert num_refused, "`extra` was never away when it was asked for, so unloading was not tested"
-    assert not +router._bank._leases and not router._bank._loading
+    assert {status.num_leases for status in router.status()} == {0}
     traffic = router.traffic
     assert traffic.num_rows >= 2400 and traffic.num_steps < 2400, "rows share steps"
     assert traffic.num_joined > 100, "rows must join batches that are under way for this to test it"
@@ -492,10 +505,10 @@ def test_a_question_that_gives_its_answer_away_or_repeats_another_is_left_out() 
         return Proposal({"context": "c", "answer": answer}, Completion(question, "a", 0.0, 3, -1.0))
 
     kept = [proposal("Where did Ada meet him?", "London")]
-    assert _is_new(proposal("When was he born?", "1791"), kept)
-    assert not _is_new(proposal("Was he born in 1791?", "1791"), kept)
-    assert not _is_new(proposal("Where did Ada first meet him?", "Oslo"), kept)
-    assert not _is_new(proposal("", "1791"), kept)
+    assert is_new(proposal("When was he born?", "1791"), kept)
+    assert not is_new(proposal("Was he born in 1791?", "1791"), kept)
+    assert not is_new(proposal("Where did Ada first meet him?", "Oslo"), kept)
+    assert not is_new(proposal("", "1791"), kept)
 
 
 def test_other_tasks_propose_nothing(asking: Router) -> None:
@@ -505,7 +518,7 @@ def test_other_tasks_propose_nothing(asking: Router) -> None:
 
 def test_the_command_line_lists_proposals(asking: Router, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    command = ["generate", "--adapter", str(store / "asking"), "--base", asking._base.spec.model, "--propose", "2"]
+    command = ["generate", "--adapter", str(store / "asking"), "--base", asking.base.spec.model, "--propose", "2"]
     shown = CliRunner().invoke(main, [*command, PASSAGE], catch_exceptions=False)
     assert shown.exit_code == 0 and shown.stdout.splitlines()[0].split() == ["QUESTION", "ANSWER", "SCORE"]
     listed = CliRunner().invoke(main, [*command, "--json", PASSAGE, "nothing in here."], catch_exceptions=False)
@@ -525,7 +538,7 @@ def test_a_file_of_passages_gets_the_questions_that_each_would_get_alone(asking:
     lines.append({"context": PASSAGE, "adapter": None})
     source.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     adapter = str(tmp_path / "store" / "asking")
-    command = ["generate", "--adapter", adapter, "--base", asking._base.spec.model, "--propose", "2"]
+    command = ["generate", "--adapter", adapter, "--base", asking.base.spec.model, "--propose", "2"]
     result = CliRunner().invoke(main, [*command, "-i", str(source), "-o", str(target)])
     assert result.exit_code == 1 and f"{source}:3: expected the text inputs context (got text)" in result.output
     assert f'{source}:5: to propose, "adapter" must be the name of one adapter (got null)' in result.output

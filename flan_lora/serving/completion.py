@@ -1,0 +1,109 @@
+"""What is asked and what is answered: texts, adapters, completions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from flan_lora.engine.adapter_cache import Mix
+from flan_lora.errors import RequestError
+from flan_lora.tasks.task import Inputs
+
+Text: TypeAlias = "str | Inputs"
+"""A text, or the inputs of a task that takes several (``{"question": ..., "context": ...}``)."""
+Choice: TypeAlias = "str | Mapping[str, float] | None"
+"""An adapter's name, ``"auto"``, a weighted mix, or None: the bare base."""
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a text without a named adapter belongs."""
+
+    adapter: str | None
+    """None: unlike the texts of every adapter."""
+    score: float
+    """Of the best adapter; log-density per dimension, comparable between adapters of one base."""
+    threshold: float
+    """What the best adapter asks for."""
+    best: str
+    runner_up: str | None
+    runner_up_score: float | None
+
+    @property
+    def reason(self) -> str:
+        """One line for the user."""
+        against = "" if self.runner_up is None else f", ahead of {self.runner_up} ({self.runner_up_score:.2f})"
+        verdict = "at least" if self.adapter else "less than"
+        return f"most like {self.best} ({self.score:.2f}, {verdict} its {self.threshold:.2f}){against}"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The answer to one text."""
+
+    text: str
+    """Parsed by the task."""
+    adapter: str | None
+    """The adapter that answered (of a mix, the heaviest); None = the bare base."""
+    latency_s: float
+    """From the call to this text's last token."""
+    num_tokens: int
+    """Generated, eos included."""
+    log_prob: float
+    """Sum of the answer's token log-probabilities (nats)."""
+    mix: Mix = field(default_factory=dict)
+    """Adapter -> weight, as it was run."""
+    label_probabilities: Mapping[str, float] | None = None
+    """Of a classification's labels, when asked for; calibrated if the adapter says how (`Router.generate`)."""
+    alternatives: tuple[str, ...] = ()
+    """Further answers (num_return_sequences), best or first drawn first."""
+    route: Route | None = None
+    """How ``"auto"`` chose."""
+    raw_text: str = ""
+    """What the base wrote, before the task parsed it."""
+
+    @property
+    def mean_log_prob(self) -> float:
+        """Per token, eos included: comparable between answers of unlike length."""
+        return self.log_prob / max(self.num_tokens, 1)
+
+
+def one_choice_per_text(adapter: Choice | Sequence[Choice], num_texts: int) -> list[Choice]:
+    """One adapter for all texts, or one for each. Raises RequestError for another number."""
+    if adapter is None or isinstance(adapter, (str, Mapping)):
+        return [adapter] * num_texts
+    if len(adapter) != num_texts:
+        raise RequestError(
+            f"{len(adapter)} adapters for {num_texts} texts: give one adapter for all texts, or one per text."
+        )
+    return list(adapter)
+
+
+def mix_of(choice: Choice) -> Mix:
+    """A choice as weights. An empty mix would be the bare base, which has a name of its own: None.
+
+    Raises:
+        RequestError: no adapter, or a weight that is no finite number.
+    """
+    if choice is None:
+        return {}
+    if isinstance(choice, str):
+        return {choice: 1.0}
+    weights = {name: float(weight) for name, weight in choice.items()}
+    if not weights or not all(abs(weight) < float("inf") for weight in weights.values()):
+        raise RequestError(f"a mix takes one adapter or more, each with a finite weight (got {dict(choice)}).")
+    return weights
+
+
+def heaviest(mix: Mix) -> str:
+    """The adapter whose prompt a mix is asked in."""
+    return max(mix, key=lambda name: abs(mix[name]))
+
+
+def one_line(text: Text, max_chars: int = 60) -> str:
+    """The beginning of a text, for an error message."""
+    line = " ".join((text if isinstance(text, str) else " / ".join(text.values())).split())
+    return line if len(line) <= max_chars else f"{line[:max_chars]}..."

@@ -1,0 +1,256 @@
+"""One text -> the engine's requests -> one completion, by the task, limits and labels of the adapter it is for.
+
+The only way from a text to an answer: the router and the comparison with the bare base both go through here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from transformers import PreTrainedTokenizerBase
+
+from flan_lora.adapters.weights import PlainFolder, Source
+from flan_lora.base.decode import LabelConstraint, decode, label_constraint
+from flan_lora.base.sliding_window import Reader, best, encode_windows
+from flan_lora.engine.adapter_cache import Mix
+from flan_lora.engine.request import Answer, Request, Sampling
+from flan_lora.engine.scheduler import Served
+from flan_lora.errors import RequestError
+from flan_lora.evaluation.calibration import averaged, tempered
+from flan_lora.recipe import Recipe
+from flan_lora.serving.completion import Completion, Route, Text, heaviest
+from flan_lora.tasks import Prompt, Task, get_task
+from flan_lora.tasks.task import Inputs
+
+_MAX_NEW_TOKENS = 64
+"""Of an answer that no task limits."""
+
+
+@dataclass(frozen=True)
+class ServingConfig:
+    """How one adapter, or the bare base, is asked, and how its output is read."""
+
+    task: Task | None = None
+    """None: the text goes to the base as it is."""
+    max_source_tokens: int = 512
+    num_beams: int = 1
+    is_constrained: bool = True
+    """Whether answers to a task with labels are held to them."""
+    label_temperature: float = 1.0
+    """What the logits of label probabilities are divided by; for the adapter alone, under its own prompt."""
+    averages_orders: bool = True
+    """Whether label probabilities of a symmetric task are the mean of both orders."""
+    prompt: Callable[[Inputs], Prompt] | None = None
+    """In place of the task's own."""
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    """Label -> the word that stands for it in ``prompt``; empty: the labels themselves."""
+
+    @staticmethod
+    def of(source: Source, task: str | None = None) -> ServingConfig:
+        """From the manifest; a plain folder has none, so its owner names the task."""
+        if isinstance(source, PlainFolder):
+            return ServingConfig(None if task is None else get_task(task))
+        recipe, manifest = Recipe.model_validate(source.manifest.recipe), source.manifest
+        return ServingConfig(
+            get_task(recipe.task),
+            recipe.data.max_source_tokens,
+            recipe.evaluation.num_beams,
+            recipe.evaluation.constrained,
+            manifest.label_temperature,
+        )
+
+    def under(self, task: str | None) -> ServingConfig:
+        """The same limits under another task's prompt, where its own temperature says nothing; None: as it is."""
+        if task is None or (other := get_task(task)) is self.task:
+            return self
+        return replace(self, task=other, label_temperature=1.0)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What a text consists of."""
+        return self.task.inputs if self.task is not None else ("text",)
+
+    @property
+    def label_words(self) -> tuple[str, ...]:
+        """The answers that the base may give; empty where it may say anything."""
+        if self.task is None or not self.is_constrained:
+            return ()
+        return tuple(self.spellings.get(label, label) for label in self.task.labels)
+
+    def reader(self) -> Reader:
+        """Inputs -> prompt, in windows where the task says so."""
+        if self.task is None:
+            return Reader(lambda inputs: Prompt("", inputs["text"]))
+        return Reader(self.prompt or self.task.prompt, self.task.windowed)
+
+    def label_of(self, word: str) -> str | None:
+        """The label that a word of ``spellings`` stands for."""
+        return next((label for label, spelling in self.spellings.items() if spelling == word), None)
+
+    def parse(self, output: str) -> str:
+        """The task's answer in what the base wrote."""
+        if self.task is None:
+            return output.strip()
+        label = self.label_of(output.strip())
+        return self.task.parse(output) if label is None else label
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingOptions:
+    """What a caller asks for in place of what the adapter was evaluated with."""
+
+    num_beams: int | None = None
+    max_new_tokens: int | None = None
+    num_return_sequences: int = 1
+    sampling: Sampling | None = None
+
+
+@dataclass(frozen=True)
+class PreparedRequest:
+    """One text, ready for the engine."""
+
+    config: ServingConfig
+    windows: tuple[Request, ...]
+    """In the order of the text; one, unless it does not fit and its task reads it in windows."""
+    swapped: Request | None = None
+    """The same question the other way round, of a symmetric task with labels."""
+    temperature: float = 1.0
+    """Of its label probabilities."""
+    route: Route | None = None
+
+    @property
+    def mix(self) -> Mix:
+        """The adapters that answer."""
+        return self.windows[0].mix
+
+
+@dataclass(frozen=True)
+class ChosenWindow:
+    """The window whose answer counts: the one that the model is surest of."""
+
+    request: Request
+    answers: Sequence[Answer]
+    finished_s: float
+    """When the last window's last token came (``time.perf_counter``)."""
+
+
+class PromptEncoder:
+    """Texts to requests, with one tokenizer. Any number of threads may use it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._constraints: dict[tuple[str, ...], LabelConstraint] = {}
+        self._lock = threading.Lock()
+
+    def prepare(
+        self, text: Text, mix: Mix, config: ServingConfig, options: DecodingOptions, route: Route | None = None
+    ) -> PreparedRequest:
+        """A text in the prompt and within the limits of ``config``.
+
+        Raises:
+            RequestError: the inputs are not those of the task, or limits make no sense.
+            DataError: the prompt does not fit, or the tokenizer cannot spell the labels.
+        """
+        inputs, task = inputs_of(config, text), config.task
+        constraint = self._constraint(config.label_words)
+        longest = constraint.max_new_tokens if constraint else task.max_new_tokens if task else _MAX_NEW_TOKENS
+        orders = [inputs]
+        if task is not None and task.swap is not None and constraint and config.averages_orders:
+            orders.append(task.swap(inputs))
+        reader = config.reader()
+        prompts = [reader.render(order) for order in orders]
+        windows, *swapped = encode_windows(self._tokenizer, reader, prompts, orders, config.max_source_tokens)
+        request = Request(
+            input_ids=windows[0].input_ids,
+            mix=mix,
+            max_new_tokens=options.max_new_tokens or longest,
+            num_beams=options.num_beams or (config.num_beams if options.sampling is None else 1),
+            num_return_sequences=options.num_return_sequences,
+            sampling=options.sampling,
+            constraint=constraint,
+        )
+        is_alone = list(mix.values()) == [1.0]
+        return PreparedRequest(
+            config,
+            tuple(replace(request, input_ids=window.input_ids) for window in windows),
+            replace(request, input_ids=swapped[0][0].input_ids) if swapped else None,
+            config.label_temperature if is_alone else 1.0,
+            route,
+        )
+
+    def complete(
+        self, prepared: PreparedRequest, chosen: ChosenWindow, latency_s: float, labels: LabelScores = ()
+    ) -> Completion:
+        """The completion that the answers of the chosen window are.
+
+        Args:
+            labels: probabilities of the label words, of each order that was read.
+        """
+        config, mix = prepared.config, prepared.mix
+        raw = [decode(self._tokenizer, answer.ids, chosen.request.constraint) for answer in chosen.answers]
+        texts = [config.parse(each) for each in raw]
+        return Completion(
+            text=texts[0],
+            adapter=heaviest(mix) if mix else None,
+            latency_s=latency_s,
+            num_tokens=len(chosen.answers[0].ids),
+            log_prob=chosen.answers[0].log_prob,
+            mix=mix,
+            label_probabilities=_label_probabilities(prepared, labels),
+            alternatives=tuple(texts[1:]),
+            route=prepared.route,
+            raw_text=raw[0],
+        )
+
+    def _constraint(self, words: tuple[str, ...]) -> LabelConstraint | None:
+        """One object for equal words: rows of one constraint are scored together."""
+        if not words:
+            return None
+        with self._lock:
+            if words not in self._constraints:
+                self._constraints[words] = label_constraint(self._tokenizer, words)
+            return self._constraints[words]
+
+
+LabelScores = Sequence[Mapping[str, float]]
+
+
+def choose_window(prepared: PreparedRequest, served: Sequence[Served]) -> ChosenWindow:
+    """Of one text's windows, the one whose best answer has the highest mean log-probability."""
+    place = best([item.answers[0].mean_log_prob for item in served])
+    finished_s = max(item.finished_s for item in served)
+    return ChosenWindow(prepared.windows[place], served[place].answers, finished_s)
+
+
+def takes(task: Task, text: Text) -> bool:
+    """Whether a task's inputs are these: one for a text, else the same names."""
+    return len(task.inputs) == 1 if isinstance(text, str) else set(task.inputs) == text.keys()
+
+
+def inputs_of(config: ServingConfig, text: Text) -> Inputs:
+    """The named inputs of a text. Raises RequestError when they are not those of the task."""
+    task = config.task
+    if task is None:
+        if isinstance(text, str):
+            return {"text": text}
+        raise RequestError(
+            f"without a task there is one text, and no {', '.join(text)}.\n"
+            "Name the task (task=...), or give the whole prompt as a text."
+        )
+    if takes(task, text):
+        return {task.inputs[0]: text} if isinstance(text, str) else text
+    got = "one text" if isinstance(text, str) else f"{', '.join(text) or 'nothing'}"
+    raise RequestError(
+        f"task {task.name} takes {', '.join(task.inputs)} (got {got}): give a mapping of its inputs."
+    )
+
+
+def _label_probabilities(prepared: PreparedRequest, labels: LabelScores) -> Mapping[str, float] | None:
+    """The mean over the orders that were read, at the adapter's temperature, by label."""
+    if not labels:
+        return None
+    mean = labels[0] if len(labels) == 1 else averaged(labels[0], labels[1])
+    shares = tempered(mean, prepared.temperature)
+    return {prepared.config.label_of(word) or word: share for word, share in shares.items()}

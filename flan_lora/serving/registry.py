@@ -1,0 +1,147 @@
+"""Which adapters a router knows: published ones by name, folders under names of the user's own.
+
+Names come from the store of one base; weights go to the engine's adapter cache when they are first asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from flan_lora.adapters.manifest import Manifest
+from flan_lora.adapters.store import Store
+from flan_lora.adapters.validation import StoredAdapter
+from flan_lora.adapters.weights import Source, open_folder
+from flan_lora.base.load import Base
+from flan_lora.engine.adapter_cache import AdapterStatus, Bank, Lease
+from flan_lora.errors import UnknownAdapterError
+from flan_lora.serving.prompts import ServingConfig
+
+Found = TypeVar("Found")
+
+
+class AdapterRegistry:
+    """The adapters of one base by name. Any number of threads may use it."""
+
+    def __init__(self, base: Base, store: Store, cache: Bank) -> None:
+        self.store = store
+        self._base, self._cache = base, cache
+        self._lock = threading.Lock()
+        self._configs: dict[str, ServingConfig] = {}
+        self._folders: dict[str, Source] = {}  # loaded by path: known as long as they are loaded
+
+    # Into and out of service
+
+    def load(self, name: str, path: str | Path | None = None, *, task: str | None = None) -> None:
+        """`Router.load`."""
+        if path is not None:
+            self._add_folder(name, Path(path), task)
+        with self.lease([name]):
+            pass
+
+    def unload(self, name: str) -> None:
+        """`Router.unload`."""
+        with self._lock:
+            self._folders.pop(name, None)
+            self._configs.pop(name, None)
+        self._cache.unload(name)
+
+    def pin(self, name: str) -> None:
+        """Keep an adapter in its slot."""
+        self.make_known(name)
+        self._cache.pin(name)
+
+    def unpin(self, name: str) -> None:
+        """Let an adapter be evicted again."""
+        self._cache.unpin(name)
+
+    def status(self) -> list[AdapterStatus]:
+        """Every adapter that has been asked for, and where it is."""
+        return self._cache.status()
+
+    # What is known of an adapter
+
+    def config(self, name: str) -> ServingConfig:
+        """How an adapter is asked. Raises what `Store.open` raises."""
+        with self._lock:
+            config = self._configs.get(name)
+        if config is None:
+            config = ServingConfig.of(self.open(name))
+            with self._lock:
+                self._configs[name] = config
+        return config
+
+    def open(self, name: str) -> StoredAdapter:
+        """A published adapter that fits this base. Raises what `Store.open` raises."""
+        return self._published(self.store.open, name)
+
+    def manifest(self, name: str) -> Manifest:
+        """Of a published adapter. Raises what `Store.open` raises."""
+        return self.open(name).manifest
+
+    def published(self) -> list[StoredAdapter]:
+        """The store's sound adapters, loaded or not."""
+        return [item for item in self.store.list() if isinstance(item, StoredAdapter)]
+
+    # Leases
+
+    def make_known(self, name: str) -> None:
+        """Hand an adapter to the cache when it is first asked for.
+
+        Raises:
+            UnknownAdapterError: it is neither loaded nor published.
+            AdapterError: it cannot be served.
+        """
+        if name in self._cache.names():
+            return
+        with self._lock:
+            source = self._folders.get(name)
+        if source is not None:
+            self._cache.add(source)
+        else:
+            self._cache.add(*self._published(self.store.read, name))
+
+    @contextmanager
+    def lease(self, names: Sequence[str]) -> Iterator[Lease]:
+        """A lease on adapters, known or published; one that is just being unloaded is awaited and opened anew."""
+        with ExitStack() as stack:
+            while True:
+                for name in names:
+                    self.make_known(name)
+                try:
+                    lease = stack.enter_context(self._cache.lease(names))
+                    break
+                except UnknownAdapterError:
+                    continue  # unloaded between the two lines above
+            yield lease
+
+    def has_room(self, names: set[str]) -> bool:
+        """Whether one batch may use these adapters."""
+        return self._cache.has_room(names)
+
+    def _add_folder(self, name: str, folder: Path, task: str | None) -> None:
+        if (folder / "manifest.json").is_file():
+            stored, files = self._published(Store(folder.resolve().parent).read, folder.resolve().name)
+            renamed = stored.manifest.model_copy(update={"name": name})
+            source: Source = replace(stored, manifest=renamed)
+        else:
+            source, files = open_folder(name, folder)
+        self._cache.add(source, files)
+        with self._lock:
+            self._folders[name] = source
+            self._configs[name] = ServingConfig.of(source, task)
+
+    def _published(self, find: Callable[..., Found], name: str) -> Found:
+        """What ``Store.open`` or ``Store.read`` finds for this base; errors for a name know the loaded ones."""
+        try:
+            return find(name, fingerprint=self._base.fingerprint, base_name=self._base.spec.model)
+        except UnknownAdapterError as error:
+            loaded = self._cache.names()
+            if close := difflib.get_close_matches(name, loaded, n=1, cutoff=0.8):
+                raise UnknownAdapterError(f"{error}\nOf the loaded ones, {close[0]!r} is close.") from error
+            raise
