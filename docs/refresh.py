@@ -147,6 +147,8 @@ def _helps() -> Iterator[str]:
         context = click.Context(command, info_name=name, parent=parent, **settings)
         yield f"```text\n{context.get_help()}\n```"
         for child_name, child in getattr(command, "commands", {}).items():
+            if child.hidden:
+                continue
             yield from walk(child, child_name, context)
 
     yield from walk(main, "flan-lora", None)
