@@ -30,6 +30,10 @@ class TrainingError(FlanLoraError):
     """A run cannot start, resume or finish; the text names the dial to turn."""
 
 
+class BusyError(FlanLoraError):
+    """Another process is writing the same files; the text says which process, where and since when."""
+
+
 class AdapterError(FlanLoraError):
     """Anything wrong with an adapter on disk."""
 
