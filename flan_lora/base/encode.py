@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flan_lora.errors import DataError
 from flan_lora.tasks.task import Prompt
+from flan_lora.tasks.text import describe_surrogate, lone_surrogate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,9 +112,13 @@ class Collator:
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Whole texts, uncut, each ending in eos."""
+    """Whole texts, uncut, each ending in eos. Raises DataError for a lone surrogate, which kills the tokenizer."""
     if not texts:
         return []
+    for text in texts:
+        if (place := lone_surrogate(text)) is not None:
+            around = _shorten(text[max(place - 20, 0) : place + 20].encode("ascii", "backslashreplace").decode())
+            raise DataError(f"a text is not whole characters: {around}\n  {describe_surrogate(text, place)}")
     # verbose=False: the warning about the maximum length is for learned positions; T5's are relative.
     rows = tokenizer(list(texts), return_attention_mask=False, verbose=False)["input_ids"]
     eos = tokenizer.eos_token_id

@@ -56,13 +56,18 @@ class ErrorBoundary(click.Group):
             if _is_debugging():
                 raise
             was_interrupted = isinstance(error.__cause__, KeyboardInterrupt)  # a training saved, then stopped
-            raise (Interruption if was_interrupted else click.ClickException)(str(error)) from error
+            raise (Interruption if was_interrupted else click.ClickException)(_printable(str(error))) from error
         except KeyboardInterrupt:
             click.echo("\nInterrupted.", err=True)
             ctx.exit(INTERRUPTED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+def _printable(message: str) -> str:
+    """A message that quotes half of a character (a lone surrogate) would itself fail to print."""
+    return message.encode("utf-8", "backslashreplace").decode()
 
 
 def _is_debugging() -> bool:

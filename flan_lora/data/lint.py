@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from flan_lora.data.inspect import label_shares, percentile
+from flan_lora.data.label_readings import describe_readings
 from flan_lora.data.sources import DataSource
 from flan_lora.data.splits import ROLES, EncodedSplit, Split, encode_split, load_split, max_rows_of
 from flan_lora.errors import DataError
 from flan_lora.recipe import DataSection, Recipe, Role
 from flan_lora.tasks import TASKS
-from flan_lora.tasks.task import Example
+from flan_lora.tasks.task import Example, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,6 +37,7 @@ LIMITS: dict[str, Limits] = {
     "duplicate_share": Limits(0.0, 0.05),
     "seen_source_share": Limits(0.0, None),  # SAMSum's official splits: 5 %; PAWS sentences: 24 %
     "conflict_share": Limits(0.0, None),
+    "absent_answer_share": Limits(0.0, 0.5),
 }
 """All shares in [0, 1]."""
 MIN_LABEL_SHARE = 0.01
@@ -65,13 +67,16 @@ class LintReport:
     """What the lint found; ``str`` is the text that `flan-lora data lint` prints."""
 
     problems: tuple[LintProblem, ...]
+    notes: tuple[str, ...] = ()
+    """What was understood without being wrong: how labels are written."""
 
     @property
     def errors(self) -> tuple[LintProblem, ...]:
         return tuple(problem for problem in self.problems if problem.level == "error")
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.problems)) or "no problems found"
+        found = [str(problem) for problem in self.problems] or ["no problems found"]
+        return "\n".join([*found, *(f"note     {note}" for note in self.notes)])
 
     def raise_if_errors(self) -> None:
         """Raises DataError with every problem, warnings included, when there is at least one error."""
@@ -104,12 +109,14 @@ def lint_splits(
         *_check_tokens(train, encoded, recipe.data, tokenizer),
         *_check_lengths(encoded, recipe.data),
         *_check_empty_targets(train, encoded),
+        *_check_answers(train, TASKS[recipe.task]),
         *_check_sizes(splits.values()),
         *_check_duplicates(train, splits, is_generation=not labels),
     ]
     if labels:
         problems += [*_check_balance(train, labels), *_check_conflicts(train)]
-    return LintReport(tuple(sorted(problems, key=lambda problem: problem.level)))
+    notes = describe_readings(train.label_readings, TASKS[recipe.task])
+    return LintReport(tuple(sorted(problems, key=lambda problem: problem.level)), tuple(notes))
 
 
 def _check_tokens(
@@ -172,6 +179,20 @@ def _check_empty_targets(train: Split, encoded: EncodedSplit) -> list[LintProble
         return []
     text = f"{len(empty)} targets have no token at all"
     return [LintProblem(*found, f"Fill or remove these rows: {_few(empty)}.", text)]
+
+
+def _check_answers(train: Split, task: Task) -> list[LintProblem]:
+    """Extractive answers that stand nowhere in their text: what they are made of is no span that can be found."""
+    if task.found_in is None:
+        return []
+    pairs = [(example, *task.found_in(example)) for example in train.examples]
+    absent = [(example, answer) for example, answer, text in pairs if answer.strip() not in text]
+    if not (found := _above("absent_answer_share", len(absent) / len(pairs))):
+        return []
+    shown = ", ".join(f"{_shorten(answer)!r} ({example.key})" for example, answer in absent[:3])
+    remedy = f"Copy answers from their context, letter by letter: {shown}."
+    text = f"{len(absent)} of {len(pairs)} training answers stand nowhere in their context"
+    return [LintProblem(*found, remedy, text)]
 
 
 def _check_sizes(splits: Iterable[Split]) -> list[LintProblem]:
@@ -281,6 +302,12 @@ def _lengths(ordered: Sequence[int]) -> str:
 
 def _few(examples: Sequence[Example], num_shown: int = 3) -> str:
     """The first of many examples, by their input text: many rows have no id to find them by."""
-    texts = [" ".join(next(iter(example.inputs.values())).split()) for example in examples[:num_shown]]
+    texts = [_shorten(next(iter(example.inputs.values()))) for example in examples[:num_shown]]
     more = f" and {len(examples) - num_shown} more" if len(examples) > num_shown else ""
-    return ", ".join(repr(text if len(text) <= 50 else f"{text[:47]}...") for text in texts) + more
+    return ", ".join(map(repr, texts)) + more
+
+
+def _shorten(text: str) -> str:
+    """The beginning of a text on one line, at most 50 characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= 50 else f"{line[:47]}..."

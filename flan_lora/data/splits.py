@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, get_args
 from flan_lora.base.encode import EncodedSource, encode_targets
 from flan_lora.base.sliding_window import encode_for_training
 from flan_lora.data.file_formats import Row
+from flan_lora.data.label_readings import label_readings
 from flan_lora.data.mixing import Addition, auxiliary_rows, sample
 from flan_lora.data.sources import DataSource, Table, content, name_for_task, read_table
 from flan_lora.data.token_cache import BrokenCacheError, CacheFile, default_cache_dir, read_cache, write_cache
 from flan_lora.errors import DataError
 from flan_lora.recipe import Recipe, Role
 from flan_lora.tasks import TASKS
+from flan_lora.tasks.labels import Reading
 from flan_lora.tasks.task import Example, Task, swapped
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ class Split:
     """sha256 (hex) over the task's columns of the rows used, in order."""
     also: tuple[Addition, ...] = ()
     """Of train: what the auxiliary sources (data.also) added; their rows are among the examples."""
+    label_readings: Mapping[str, Reading] = field(default_factory=dict)
+    """Column -> whether its labels are written by name or by place."""
 
 
 def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int | None = None) -> Split:
@@ -91,6 +95,7 @@ def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int 
         num_rows=len(numbered),
         content_hash=_sha256(content(row.values, task) for row in numbered),
         also=tuple(additions),
+        label_readings=label_readings([row.values for row in numbered], task, table.where),
     )
 
 
@@ -107,7 +112,9 @@ class _NumberedRow:
 def _own_rows(recipe: Recipe, role: Role, source: DataSource) -> tuple[Table, list[_NumberedRow]]:
     """The rows of the recipe's own dataset that play a role, under the task's column names."""
     table = read_table(recipe, role, source)
-    rows = name_for_task(table, TASKS[recipe.task], recipe.data.columns)
+    task = TASKS[recipe.task]
+    rows = name_for_task(table, task, recipe.data.columns)
+    label_readings(rows, task, table.where)  # of the whole file: roles must not read one column in two ways
     numbers = _numbers_of_role(recipe, role, source, rows, table.where)
     return table, [_NumberedRow(table.where, number, rows[number]) for number in numbers]
 

@@ -61,4 +61,5 @@ TASK = Task(
     select_on="ibleu",
     max_new_tokens=80,
     baselines=(Baseline("copy", _copy),),
+    answer_labels={"label": PAIR_LABELS},
 )

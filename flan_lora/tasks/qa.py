@@ -9,11 +9,12 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from flan_lora.tasks.answers import answer_start, answers_field
 from flan_lora.tasks.baselines import random_span
 from flan_lora.tasks.romanise import restore, romanise
 from flan_lora.tasks.scorers import Scorer, squad
 from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
-from flan_lora.tasks.text import answer_start, answers_field, plain, row_key, text_field
+from flan_lora.tasks.text import plain, row_key, text_field
 
 if TYPE_CHECKING:
     from flan_lora.tasks.scorers import FloatArray
@@ -41,7 +42,7 @@ def _examples(row: Row) -> list[Example]:
     """
     inputs = {name: text_field(row, name, "qa") for name in ("context", "question")}
     answers = answers_field(row, "answers", "qa")
-    inputs |= answer_start(row, "answers")
+    inputs |= answer_start(row, "answers", "qa")
     return [Example(row_key(row), _prompt(inputs), plain(romanise(answers[0])), answers, inputs)]
 
 
@@ -83,5 +84,6 @@ TASK = Task(
     select_on="f1",
     max_new_tokens=80,
     windowed="context",
+    found_in=lambda example: (example.references[0], example.inputs["context"]),
     baselines=(Baseline("random_span", random_span),),
 )

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 
 from flan_lora.tasks.answer_candidates import candidates
+from flan_lora.tasks.answers import answer_start, answers_field
 from flan_lora.tasks.baselines import sentences
 from flan_lora.tasks.scorers import bleu, meteor, rouge
 from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
-from flan_lora.tasks.text import answer_start, answers_field, plain, row_key, text_field
+from flan_lora.tasks.text import plain, row_key, text_field
 
 MARK = "*"
 """Stands on both sides of the answer; a piece of T5's vocabulary and hardly ever in a passage."""
@@ -61,7 +62,7 @@ def _examples(row: Row) -> list[Example]:
     """One example per row; SQuAD's ``answer_start`` picks the occurrence that the question is about."""
     answer = answers_field(row, "answers", "question-generation")[0]
     inputs = {"context": text_field(row, "context", "question-generation"), "answer": answer}
-    inputs |= answer_start(row, "answers")
+    inputs |= answer_start(row, "answers", "question-generation")
     question = text_field(row, "question", "question-generation").strip()
     return [Example(row_key(row), _prompt(inputs), plain(question), (question,), inputs)]
 
@@ -87,6 +88,7 @@ TASK = Task(
     scorers=(bleu(), rouge(), meteor()),
     select_on="rouge_l",
     max_new_tokens=48,
+    found_in=lambda example: (example.inputs["answer"], example.inputs["context"]),
     baselines=(Baseline("answer_sentence", _copy_sentence),),
     propose=_propose,
 )

@@ -308,18 +308,23 @@ def _mean_scorer(names: tuple[str, ...], row: Callable[[str, Sequence[str], str]
 
 
 def _confusion(names: tuple[str, ...], predictions: Sequence[str], references: References) -> FloatArray:
-    """(N, 3 L + 1): hit, predicted, actual as one-hot rows over L labels; then 1 for an invalid answer."""
+    """(N, 3 L + 1): hit, predicted, actual as one-hot rows over L labels; then 1 for an invalid answer.
+
+    A parser may lower its output, so "refund" is the label "Refund" as well; "Yes" is not the label "yes".
+    """
     import numpy as np
 
-    index = {name: position for position, name in enumerate(names)}
-    unknown = sorted({row[0] for row in references} - index.keys())
+    index = {name.lower(): position for position, name in enumerate(names)}
+    index |= {name: position for position, name in enumerate(names)}
+    unknown = sorted({row[0] for row in references} - set(names))
     if unknown:
         raise DataError(f"reference labels {unknown} are none of the task's labels {list(names)}.")
     rows = np.zeros((len(predictions), 3 * len(names) + 1), dtype=np.float64)
     for row, prediction, (actual, *_) in zip(rows, predictions, references, strict=True):
-        row[2 * len(names) + index[actual]] = 1.0
-        row[len(names) + index[prediction] if prediction in index else -1] = 1.0
-        row[index[actual]] = prediction == actual
+        found, truth = index.get(prediction), index[actual]
+        row[2 * len(names) + truth] = 1.0
+        row[-1 if found is None else len(names) + found] = 1.0
+        row[truth] = found == truth
     return rows
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flan_lora.tasks.scorers import rouge
 from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
-from flan_lora.tasks.text import field_error, plain, row_key, text_field
+from flan_lora.tasks.text import check_text, field_error, plain, row_key, text_field
 
 TURN_SEPARATOR = " | "
 """Line breaks vanish in T5's tokenizer; a bar is one piece, and rare in chats."""
@@ -30,6 +30,7 @@ def _examples(row: Row) -> list[Example]:
         raise field_error(row, "dialogue", "summarization", "a text, one turn per line")
     if not dialogue or not turns(dialogue):
         return []
+    check_text(row, "dialogue", "summarization", dialogue)
     inputs = {"dialogue": dialogue}
     summary = text_field(row, "summary", "summarization").strip()
     return [Example(row_key(row), _prompt(inputs), plain(summary), (summary,), inputs)]

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from flan_lora.errors import FlanLoraError
+from flan_lora.tasks.labels import same_labels
 from flan_lora.tasks.scorers import Scorer
 
 Row = Mapping[str, Any]
@@ -81,6 +83,8 @@ class Task:
     """The input that is read in overlapping windows where a prompt does not fit (`base.sliding_window`); empty:
     the prompt is cut. For tasks whose answer, ``references[0]``, stands somewhere in that input: at the character
     ``inputs["answer_start"]``, if a row says so."""
+    found_in: Callable[[Example], tuple[str, str]] | None = None
+    """For extractive tasks: an example -> (its answer, the text it should stand in), which the lint compares."""
     labels: tuple[str, ...] = ()
     """For classification: every answer, as the base spells it; empty for generation."""
     baselines: tuple[Baseline, ...] = field(default=())
@@ -89,6 +93,26 @@ class Task:
     propose: Callable[[str], list[Inputs]] | None = None
     """A text alone -> inputs that could be asked of it, in its order: the text, and last what was found in it
     (question-generation: an answer)."""
+    answer_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    """Column -> the labels that its values stand for, where that is not the one column beside the inputs of a task
+    with labels (paraphrase: which pairs are positives)."""
+
+    def __post_init__(self) -> None:
+        """Raises FlanLoraError for labels that no row could tell apart."""
+        for labels in (self.labels, *self.answer_labels.values()):
+            if pair := same_labels(labels):
+                raise FlanLoraError(
+                    f"task {self.name}: the labels {pair[0]!r} and {pair[1]!r} are one to a row's value "
+                    "(case, spaces, Unicode form and the way a number is written do not count).\nRename one."
+                )
+
+    @property
+    def label_columns(self) -> Mapping[str, tuple[str, ...]]:
+        """Column -> labels of its values; empty for generation, and where the task does not say which column."""
+        if self.answer_labels or not self.labels:
+            return self.answer_labels
+        columns = [column for column in self.columns if column not in self.inputs]
+        return {columns[0]: self.labels} if len(columns) == 1 else {}
 
 
 def swapped(task: Task, example: Example) -> Example:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flan_lora.errors import DataError
+from flan_lora.tasks.labels import has_index_reading, read_label
 
 T5_LATIN = frozenset("ÉÎÜßàáâäçèéêîóôöùûüăşţșț")
 """The accented letters among T5's 32,000 pieces; any other one is ``<unk>``, so it loses its accent."""
@@ -19,6 +20,7 @@ _ASCII = str.maketrans(
     | {"\u2044": "/", "\u0131": "i", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D"}
     | {"æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th"}
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LOOSE_ACCENT = re.compile("([\\x00-\\x7f])[\u0300-\u036f]+")
 _PTB = (
     (re.compile(r"\s*``\s*"), ' "'),
@@ -50,40 +52,46 @@ def untokenise(text: str) -> str:
 
 
 def text_field(row: Mapping[str, Any], column: str, task: str) -> str:
-    """A row's text as it stands. Raises DataError when it is missing, not text, or blank."""
+    """A row's text as it stands. Raises DataError when it is missing, not text, blank, or not whole characters."""
     value = row.get(column)
     if not isinstance(value, str) or not value.strip():
         raise field_error(row, column, task, "a text that is not blank")
+    check_text(row, column, task, value)
     return value
 
 
 def label_field(row: Mapping[str, Any], column: str, task: str, labels: Sequence[str]) -> str:
-    """A row's label as a word; rows may hold the word, in any case, or its index (int, or digits of a CSV)."""
-    value = row.get(column)
-    word = value.strip().lower() if isinstance(value, str) else ""
-    if word in labels:
-        return word
-    index = _whole_number(value)
-    if index is not None and 0 <= index < len(labels):
-        return labels[index]
-    raise field_error(row, column, task, f"0..{len(labels) - 1} or one of {', '.join(labels)}")
+    """A row's label, spelt as in ``labels``; rows may hold its name, or its place among labels without numbers.
+
+    ``labels.read_label`` says which is which. Raises DataError for any other value.
+    """
+    found = read_label(row.get(column), labels)
+    if found is not None:
+        return found.label
+    places = f"0..{len(labels) - 1} or one of " if has_index_reading(labels) else "one of "
+    raise field_error(row, column, task, f"{places}{', '.join(labels)}")
 
 
-def answers_field(row: Mapping[str, Any], column: str, task: str) -> tuple[str, ...]:
-    """A row's answers, each once, in order: SQuAD's ``{"text": [...]}``, a list of texts, or one text."""
-    value = row.get(column)
-    texts = value.get("text") if isinstance(value, Mapping) else value
-    listed = texts if isinstance(texts, (list, tuple)) else (texts,)
-    if not listed or not all(isinstance(text, str) and text.strip() for text in listed):
-        raise field_error(row, column, task, 'a text, a list of texts, or {"text": [...]}, none of them blank')
-    return tuple(dict.fromkeys(listed))
+def check_text(row: Mapping[str, Any], column: str, task: str, text: str) -> None:
+    """Raises DataError where a row's text holds half of a character: no file and no tokenizer takes it."""
+    if (place := lone_surrogate(text)) is not None:
+        raise field_error(row, column, task, f"whole characters; {describe_surrogate(text, place)}")
 
 
-def answer_start(row: Mapping[str, Any], column: str) -> dict[str, str]:
-    """SQuAD's place of the first answer, as the input ``answer_start``; nothing where a row does not say."""
-    answers = row[column]
-    starts = answers.get("answer_start") if isinstance(answers, Mapping) else None
-    return {} if starts is None or not len(starts) else {"answer_start": str(starts[0])}
+def lone_surrogate(text: str) -> int | None:
+    """Where a text has a code point of UTF-16's surrogates, which are no characters; None for a text without."""
+    if text.isascii():
+        return None
+    match = _SURROGATE.search(text)
+    return match.start() if match else None
+
+
+def describe_surrogate(text: str, place: int) -> str:
+    """For error messages: which code point, where."""
+    return (
+        f"character {place + 1} is the lone surrogate \\u{ord(text[place]):04x}, "
+        "half of an emoji that was cut in two: drop it, or write the whole emoji"
+    )
 
 
 def field_error(row: Mapping[str, Any], column: str, task: str, expected: str) -> DataError:
@@ -98,25 +106,22 @@ def field_error(row: Mapping[str, Any], column: str, task: str, expected: str) -
 
 
 def row_key(row: Mapping[str, Any]) -> str:
-    """The row's id, or a hash of the row where it has none (equal rows then share a key)."""
+    """The row's id, or a hash of the row where it has none (equal rows then share a key).
+
+    Raises DataError for an id with half of a character: predictions are saved under it.
+    """
     if row.get("id") not in (None, ""):
-        return str(row["id"])
+        key = str(row["id"])
+        check_text(row, "id", "any", key)
+        return key
     canonical = json.dumps(dict(row), sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    # a column that the task does not read may hold anything, so also half a character
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def options(labels: Sequence[str]) -> str:
     """FLAN's own way to list the classes; its line breaks are spaces to T5."""
     return "OPTIONS: " + " ".join(f"- {label}" for label in labels)
-
-
-def _whole_number(value: Any) -> int | None:
-    """3 for 3, 3.0, "3" or a NumPy 3; None for anything else."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return int(number) if number.is_integer() else None
 
 
 def _known_letter(character: str) -> str:

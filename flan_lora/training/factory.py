@@ -68,8 +68,8 @@ def build_adapter(
     say: Echo = echo if is_main else _silent
     rows = prepare_rows(recipe, source)
     rows.lint.raise_if_errors()
-    for problem in rows.lint.problems:
-        say(str(problem))
+    for line in (*rows.lint.problems, *rows.lint.notes):
+        say(str(line))
     base = open_base(recipe.base)
     say(_introduction(recipe, base, rows))
     origin = Origin(base.fingerprint, rows.splits["train"].content_hash)

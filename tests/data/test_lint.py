@@ -345,3 +345,22 @@ def test_label_shares_keep_the_tasks_order_and_name_missing_ones() -> None:
     split = split_of("train", [("a", "joy"), ("b", "joy"), ("c", "fear"), ("d", "joy")])
     assert label_shares(split, ("fear", "love", "joy")) == {"fear": 0.25, "love": 0.0, "joy": 0.75}
     assert label_shares(split, ()) == {}
+
+
+def test_answers_that_stand_nowhere_in_their_context_are_counted() -> None:
+    """What a CSV makes of SQuAD's answers would else be trained on as the answer's words."""
+    row = {"context": "The red bridge was opened in 1900.", "question": "When?", "answers": "1900"}
+    good = TASKS["qa"].examples(row)[0]
+    bad = dataclasses.replace(good, references=("in the year 1900",))
+    for num_bad, level in ((0, None), (1, "warning"), (30, "warning"), (31, "error")):
+        examples = tuple(
+            dataclasses.replace(example, key=str(number), prompt=Prompt(f"{number} ", "x"))
+            for number, example in enumerate([bad] * num_bad + [good] * (60 - num_bad))
+        )
+        split = Split("train", examples, "made up", 60, "0" * 64)
+        recipe = recipe_of("qa")
+        report = lint_splits(recipe, {"train": split}, encode_split(split, recipe, TOKENIZER), TOKENIZER)  # type: ignore[arg-type]
+        found = [(p.level, p.value) for p in report.problems if p.check == "absent_answer_share"]
+        assert found == ([] if level is None else [(level, num_bad / 60)])
+    assert "31 of 60 training answers stand nowhere in their context" in str(report)
+    assert "'in the year 1900' (0)" in str(report)

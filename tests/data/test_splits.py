@@ -111,7 +111,7 @@ def test_a_local_root_has_the_hubs_shape(tmp_path: Path) -> None:
 def test_a_local_root_may_hold_csv(tmp_path: Path) -> None:
     folder = tmp_path / "owner__name" / "default"
     folder.mkdir(parents=True)
-    (folder / "train.csv").write_text("text,label\ngood day,joy\nbad day,0\n")
+    (folder / "train.csv").write_text("text,label\ngood day,1\nbad day,0\n")
     split = load_split(recipe_of(), "train", DataSource("local", tmp_path))
     assert [example.target for example in split.examples] == ["joy", "sadness"]
 
