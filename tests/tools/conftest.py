@@ -25,7 +25,7 @@ def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory) -> Path:
     """A data root in the Hub's shape with every source the build needs, all of it made up here."""
-    from tools.mini import corpus
+    from tools.mini import corpus, probes
 
     root, rng = tmp_path_factory.mktemp("data"), random.Random(0)
     for entry in (*corpus.SOURCES, *corpus.UNREAD.values()):
@@ -39,6 +39,9 @@ def data_root(tmp_path_factory) -> Path:
             _write_rows(path / "trec.jsonl", rows)
         else:
             _write_rows(path, [_row(entry.text_columns, line, index) for index, line in enumerate(lines)])
+    columns = ("text", "dialogue", "summary", "context", "question", "sentence1", "sentence2")
+    for path in {root / path for _, path in probes.TASK_FILES.values()}:
+        _write_rows(path, [_row(columns, line, index) for index, line in enumerate(_sentences(rng, 12))])
     return root
 
 

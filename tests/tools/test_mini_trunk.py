@@ -145,3 +145,55 @@ def test_the_command_line_reads_on(packed, tmp_path):
 def test_tokens_fit_two_bytes(packed):
     tokens = np.load(packed / "tokens.npy")
     assert tokens.dtype == np.uint16 and tokens.max() < NUM_PIECES and len(tokens) > 3000
+
+
+def test_a_trunk_goes_on_from_small_files_with_bf16_weights_and_the_next_batch(
+    packed, plan, tmp_path, monkeypatch
+):
+    from tools.mini import state as state_module
+    from tools.mini.read import read
+    from tools.mini.state import load_state, save_state
+
+    monkeypatch.setattr(state_module, "MAX_SHARD_BYTES", 20_000)
+    before = read(packed, tmp_path / "run", plan=plan, until_step=10)
+    state = save_state(tmp_path / "run", packed, tmp_path / "state")
+    assert len(list(state.glob("weights-*"))) > 2
+    assert max(path.stat().st_size for path in state.glob("weights-*")) <= 20_000
+    assert load_state(state, tmp_path / "again", packed) is True
+    after = read(packed, tmp_path / "again", until_step=10)
+    assert after.counters() == {**before.counters(), "warm_from": 10}
+    expected = {name: weight.bfloat16().float() for name, weight in _weights(before).items()}
+    assert all(torch.equal(weight, expected[name]) for name, weight in _weights(after).items())
+    assert after.schedule.scale(10, after.warm_from) == 1 / after.schedule.num_rewarm_steps
+    read(packed, tmp_path / "again", until_step=12)
+    records = [json.loads(line) for line in (tmp_path / "again" / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [10, 12]
+
+
+def test_a_state_brings_its_tokenizer_and_says_when_the_tokens_are_others(data_root, packed, plan, tmp_path):
+    from tools.mini.read import pack, read
+    from tools.mini.state import load_state, save_state
+
+    read(packed, tmp_path / "run", plan=plan, until_step=1)
+    state = save_state(tmp_path / "run", packed, tmp_path / "state")
+    fresh = tmp_path / "fresh"
+    assert load_state(state, tmp_path / "again", fresh) is False
+    pack(data_root, fresh, num_pieces=NUM_PIECES)
+    assert (fresh / "tokens.npy").read_bytes() == (packed / "tokens.npy").read_bytes()
+
+
+def test_a_damaged_or_occupied_place_is_refused(packed, plan, tmp_path):
+    from tools.mini.read import read
+    from tools.mini.state import load_state, save_state
+
+    read(packed, tmp_path / "run", plan=plan, until_step=1)
+    state = save_state(tmp_path / "run", packed, tmp_path / "state")
+    with pytest.raises(FlanLoraError, match="holds a trunk already"):
+        load_state(state, tmp_path / "run", packed)
+    shard = state / "weights-00.bf16"
+    shard.write_bytes(shard.read_bytes()[:-2] + b"xx")
+    with pytest.raises(FlanLoraError, match=r"weights-00.bf16 is damaged"):
+        load_state(state, tmp_path / "again", packed)
+    with pytest.raises(FlanLoraError, match=r"no manifest.json"):
+        load_state(tmp_path, tmp_path / "again", packed)
+    assert not (tmp_path / "again").exists()

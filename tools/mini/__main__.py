@@ -10,6 +10,7 @@ from flan_lora.errors import FlanLoraError
 from flan_lora.system.malloc import keep_freed_memory
 from tools.mini.build import Plan
 
+STATE = Path("tools/mini/state")
 FOLDER = click.Path(path_type=Path)
 
 
@@ -96,6 +97,60 @@ def read_command(
         device=device,
         echo=lambda line: click.echo(line),
     )
+
+
+@main.command("save-state")
+@click.option("--run", type=FOLDER, required=True, help="Folder of the trunk.")
+@click.option("--packed", type=FOLDER, required=True, help="What the trunk has read.")
+@click.option("--state", type=FOLDER, default=STATE, show_default=True, help="Replaced.")
+def save_state_command(run: Path, packed: Path, state: Path) -> None:
+    """The trunk as files under 5 MB, for the repository."""
+    from tools.mini.state import save_state
+
+    save_state(run, packed, state)
+    size = sum(path.stat().st_size for path in state.iterdir())
+    click.echo(f"wrote {state}: {len(list(state.iterdir()))} files, {size / 1e6:.1f} MB")
+
+
+@main.command("load-state")
+@click.option("--state", type=FOLDER, default=STATE, show_default=True)
+@click.option("--run", type=FOLDER, required=True, help="Gets the trunk.")
+@click.option("--packed", type=FOLDER, required=True, help="Gets the trunk's tokenizer; `pack` does the rest.")
+def load_state_command(state: Path, run: Path, packed: Path) -> None:
+    """A trunk to read on from, out of what `save-state` wrote."""
+    from tools.mini.state import load_state
+
+    if load_state(state, run, packed):
+        click.echo(f"{packed} holds the tokens that the trunk has read: the batches go on where they stopped")
+    else:
+        click.echo(f"{packed} holds no or other tokens: run `pack` into it; other data give other batches")
+
+
+@main.command("panel")
+@click.option("--run", type=FOLDER, help="Folder of a trunk: its latest state is measured, and noted there.")
+@click.option("--model", "folder", type=FOLDER, help="Or a checkpoint folder of transformers.")
+@click.option("--packed", type=FOLDER, required=True, help="What `pack` wrote: the held-out passages.")
+@click.option("--data", type=FOLDER, required=True, help="Local data root: the tasks' validation rows.")
+@click.option("--tasks/--no-tasks", default=True, show_default=True, help="Also let the base write answers.")
+@click.option("--threads", default=1, show_default=True)
+def panel_command(
+    run: Path | None, folder: Path | None, packed: Path, data: Path, tasks: bool, threads: int
+) -> None:
+    """What a base can do: losses on unread text, last words, gaps, copying, our tasks; as JSON and as curves."""
+    import torch
+
+    from tools.mini.panel import measure_checkpoint, measure_trunk
+
+    if (run is None) == (folder is None):
+        raise click.UsageError("Give one of --run and --model.")
+    torch.set_num_threads(threads)
+    if run is not None:
+        figures = measure_trunk(run, packed, data, tasks=tasks)
+    else:
+        assert folder is not None
+        figures = measure_checkpoint(folder, packed, data, tasks=tasks)
+    for name, value in figures.items():
+        click.echo(f"{value:9.4f}  {name}")
 
 
 main()

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,13 @@ class Schedule:
     num_steps: int
     decay_from: int
     num_warmup_steps: int = 60
+    num_rewarm_steps: int = 50
+    """After a restart without the optimizer's state: Adam's squares (beta 0.98) have settled by then."""
 
-    def scale(self, step: int) -> float:
-        """The share for 0-based `step`."""
-        warm = min(1.0, (step + 1) / self.num_warmup_steps)
+    def scale(self, step: int, warm_from: int = 0) -> float:
+        """The share for 0-based `step` of a run whose optimizer started from nothing at `warm_from`."""
+        num_warm = self.num_rewarm_steps if warm_from else self.num_warmup_steps
+        warm = min(1.0, (step - warm_from + 1) / num_warm)
         left = (self.num_steps - step) / max(1, self.num_steps - self.decay_from)
         return max(0.0, min(warm, left, 1.0))
 
@@ -91,6 +94,8 @@ class Trainer:
     source_tokens: int = 0
     target_tokens: int = 0
     elapsed_s: float = 0.0
+    warm_from: int = 0
+    """Step at which the optimizer started from nothing: 0, or where a trunk was restored without its state."""
 
     def __post_init__(self) -> None:
         self.work.mkdir(parents=True, exist_ok=True)
@@ -132,7 +137,7 @@ class Trainer:
         self.target_tokens += num_targets
         if not math.isfinite(total):
             raise FloatingPointError(f"loss {total} at step {self.step}")
-        self.optimizer.step(self.schedule.scale(self.step))
+        self.optimizer.step(self.schedule.scale(self.step, self.warm_from))
         return total
 
     def _log(self, stage: str, loss: float, echo: Callable[[str], None]) -> None:
@@ -168,6 +173,13 @@ class Trainer:
 
     def resume(self) -> bool:
         """Continue from ``state.safetensors`` if it exists, and say whether it did."""
+        found = self.load()
+        if found:
+            self._cut_log()
+        return found
+
+    def load(self) -> bool:
+        """Stand where ``state.safetensors`` stands, if it exists; nothing in the folder is touched."""
         from safetensors import safe_open
 
         path = self.work / STATE_FILE
@@ -180,10 +192,19 @@ class Trainer:
                 tensor.copy_(file.get_tensor(f"optimizer.{name}"))
             counters = file.metadata()
         for name, kind in _COUNTERS.items():
-            setattr(self, name, kind(counters[name]))
-        self.optimizer.num_steps = self.step
-        self._cut_log()
+            setattr(self, name, kind(counters.get(name, "0")))  # warm_from: not in the oldest states
+        self.optimizer.num_steps = self.step - self.warm_from
         return True
+
+    def counters(self) -> dict[str, float]:
+        """Step, tokens and seconds so far: what a state keeps beside its tensors."""
+        return {name: getattr(self, name) for name in _COUNTERS}
+
+    def restart(self, counters: Mapping[str, float]) -> None:
+        """Stand at the step of `counters` with the weights as they are and an optimizer that knows nothing."""
+        for name, kind in _COUNTERS.items():
+            setattr(self, name, kind(counters[name]))
+        self.warm_from = self.step
 
     def _cut_log(self) -> None:
         """Drop the log's records behind the checkpoint: those steps run again."""
@@ -193,11 +214,12 @@ class Trainer:
             path.write_text("".join(f"{line}\n" for line in lines))
 
 
-_COUNTERS: dict[str, Callable[[str], Any]] = {
+_COUNTERS: dict[str, Callable[[Any], Any]] = {
     "step": int,
     "source_tokens": int,
     "target_tokens": int,
     "elapsed_s": float,
+    "warm_from": int,
 }
 
 

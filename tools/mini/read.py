@@ -61,14 +61,15 @@ def pack(
     What is there stays: a second call with the same folder does nothing but check.
     """
     from tools.mini import corpus
+    from tools.mini.probes import load_passages
     from tools.mini.tokenizer import load_or_build
-    from tools.mini.tokens import held_out_streams, token_stream
+    from tools.mini.tokens import token_stream
 
     corpus.check_root(data)
     tokenizer = load_or_build(data, out / "tokenizer", num_pieces=num_pieces, seed=seed, echo=echo)
     tokens = token_stream(tokenizer, data, out / "tokens.npy")
-    held_out = held_out_streams(tokenizer, data, out / "held_out.npz")
-    echo(f"packed {len(tokens):,} tokens, {sum(map(len, held_out.values())):,} held out in {len(held_out)} kinds")
+    passages = load_passages(data, out / "passages.json")
+    echo(f"packed {len(tokens):,} tokens; passages of {len(passages)} kinds of text are held out")
     return out
 
 

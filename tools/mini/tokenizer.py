@@ -93,9 +93,14 @@ def build_tokenizer(
     out.mkdir(parents=True, exist_ok=True)
     spiece = out / SPIECE_FILE
     spiece.write_bytes(train_pieces(_lines(root, max_chars_per_source, seed), num_pieces))
-    tokenizer = wrap(spiece)
+    return save_tokenizer(out)
+
+
+def save_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Write transformers' files beside the ``spiece.model`` in `folder`."""
+    tokenizer = wrap(folder / SPIECE_FILE)
     tokenizer.model_max_length = 512
-    tokenizer.save_pretrained(str(out))
+    tokenizer.save_pretrained(str(folder))
     return tokenizer
 
 
