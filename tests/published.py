@@ -12,7 +12,7 @@ from flan_lora.tasks import TASKS
 if TYPE_CHECKING:  # torch stays out of tests that need only a manifest
     from peft import PeftModel
 
-    from flan_lora.engine.adapter_cache import Bank
+    from flan_lora.engine.adapter_cache import AdapterCache
 
 HASH = "ab" * 32
 TARGETS = ("q", "v", "wi_0")
@@ -116,13 +116,13 @@ def stage(folder: Path, seed: int = 0, **lora: Any) -> Path:
     return folder
 
 
-def bank_of_two(path: Path, **settings: Any) -> Bank:
-    """The adapters "one" and "two" of the tiny T5, made under ``path`` and known to a bank."""
+def cache_of_two(path: Path, **settings: Any) -> AdapterCache:
+    """The adapters "one" and "two" of the tiny T5, made under ``path`` and known to a cache."""
     from flan_lora.adapters.weights import base_linears, open_folder
-    from flan_lora.engine.adapter_cache import Bank
+    from flan_lora.engine.adapter_cache import AdapterCache
     from tests.tiny import tiny_t5
 
-    bank = Bank(base_linears(tiny_t5()), fingerprint="x" * 64, **settings)
+    cache = AdapterCache(base_linears(tiny_t5()), fingerprint="x" * 64, **settings)
     for seed, name in enumerate(("one", "two")):
-        bank.add(*open_folder(name, stage(path / name, seed)))
-    return bank
+        cache.add(*open_folder(name, stage(path / name, seed)))
+    return cache

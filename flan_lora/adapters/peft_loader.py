@@ -53,7 +53,7 @@ def load_adapter(
         base_model, LoraConfig.from_peft_type(**files.config), low_cpu_mem_usage=True
     )
     try:
-        _check_landing(stored.name, peft_model, files.tensors)
+        _check_shapes(stored.name, peft_model, files.tensors)
         set_peft_model_state_dict(peft_model, dict(files.tensors), low_cpu_mem_usage=True)
     except BaseException:
         peft_model.unload()
@@ -61,7 +61,7 @@ def load_adapter(
     return peft_model.requires_grad_(False).eval()
 
 
-def _check_landing(name: str, peft_model: PeftModel, tensors: Mapping[str, Tensor]) -> None:
+def _check_shapes(name: str, peft_model: PeftModel, tensors: Mapping[str, Tensor]) -> None:
     """Every key and shape of the file against the layers; PEFT only warns, and then answers as the bare base."""
     from peft import get_peft_model_state_dict
 

@@ -179,7 +179,7 @@ def parsed(contents: Mapping[str, bytes | None]) -> AdapterFiles:
     return AdapterFiles.of(json.loads(contents[CONFIG] or b""), load_tensors(contents[WEIGHTS] or b""))
 
 
-def land(name: str, files: AdapterFiles, linears: Linears) -> AdapterWeights:
+def bind_to_base(name: str, files: AdapterFiles, linears: Linears) -> AdapterWeights:
     """What the files of an adapter add to each linear of a base.
 
     Raises:
@@ -188,7 +188,7 @@ def land(name: str, files: AdapterFiles, linears: Linears) -> AdapterWeights:
     """
     check_plain(name, files.config)
     pairs = _pairs(files.tensors)
-    _check_landing(name, pairs, files.config, linears)
+    _check_shapes(name, pairs, files.config, linears)
     return AdapterWeights(
         name,
         {module: (pair["A"], pair["B"]) for module, pair in pairs.items()},
@@ -255,7 +255,7 @@ def _pairs(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return pairs
 
 
-def _check_landing(
+def _check_shapes(
     name: str, pairs: Mapping[str, Mapping[str, Tensor]], config: Mapping[str, Any], linears: Linears
 ) -> None:
     """Every weight has its linear, and every linear that the config names has its weights."""

@@ -1,4 +1,4 @@
-"""The systems that are compared: our bank and scheduler, PEFT, CTranslate2. Token ids in, token ids out."""
+"""The systems that are compared: our cache and scheduler, PEFT, CTranslate2. Token ids in, token ids out."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from flan_lora.base.encode import Collator
 from flan_lora.base.load import Base
 from flan_lora.bench.apart import Memory
 from flan_lora.bench.stage import Stage, never_end
-from flan_lora.engine.adapter_cache import Bank
+from flan_lora.engine.adapter_cache import AdapterCache
 from flan_lora.engine.request import Request
-from flan_lora.engine.runner import Engine
+from flan_lora.engine.runner import ModelRunner
 from flan_lora.engine.scheduler import Scheduler
 from flan_lora.errors import BaseModelError
 
@@ -40,14 +40,14 @@ class Switching(ABC):
 
 
 class Ours(Switching):
-    """A bank and a scheduler on one frozen base, as `Router` holds them."""
+    """A cache and a scheduler on one frozen base, as `Router` holds them."""
 
     def __init__(self, base: Base, stage: Stage, *, num_adapters: int, num_slots: int, max_rows: int) -> None:
-        self._scheduler = Scheduler(Engine(base.model), max_rows=max_rows)
+        self._scheduler = Scheduler(ModelRunner(base.model), max_rows=max_rows)
         linears = base_linears(base.model)
-        self.bank = Bank(linears, fingerprint=base.fingerprint, num_slots=num_slots, device=base.device)
+        self.cache = AdapterCache(linears, fingerprint=base.fingerprint, num_slots=num_slots, device=base.device)
         for number in range(num_adapters):
-            self.bank.add(open_folder(str(number), stage.adapter(number))[0])
+            self.cache.add(open_folder(str(number), stage.adapter(number))[0])
         for number in range(min(num_adapters, num_slots - 1)):
             self.activate(number)
 
@@ -55,13 +55,13 @@ class Ours(Switching):
         """Rows in any mix of adapters; None is the bare base."""
         mixes = [{} if number is None else {str(number): 1.0} for number in adapters]
         requests = [Request(ids, mix, new_tokens) for ids, mix in zip(sources, mixes, strict=True)]
-        with self.bank.lease([name for mix in mixes for name in mix]) as lease:
+        with self.cache.lease([name for mix in mixes for name in mix]) as lease:
             served = self._scheduler.run(requests, lease)
         return [list(each.answers[0].ids) for each in served]
 
     def activate(self, number: int) -> None:
         """All that a batch needs before its first product."""
-        with self.bank.lease([str(number)]) as lease:
+        with self.cache.lease([str(number)]) as lease:
             lease.gather([{str(number): 1.0}])
 
     def gpu_memory(self) -> Memory:
@@ -70,13 +70,13 @@ class Ours(Switching):
 
     def load(self, name: str, path: Path) -> None:
         """From disk into service."""
-        self.bank.add(*open_folder(name, path))
-        with self.bank.lease([name]):
+        self.cache.add(*open_folder(name, path))
+        with self.cache.lease([name]):
             pass
 
     def unload(self, name: str) -> None:
         """Out again."""
-        self.bank.unload(name)
+        self.cache.unload(name)
 
 
 class Peft(Switching):

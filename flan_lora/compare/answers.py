@@ -16,9 +16,9 @@ from flan_lora.adapters.weights import base_linears
 from flan_lora.base.decode import LabelConstraint, decode, label_constraint
 from flan_lora.base.load import Base
 from flan_lora.base.sliding_window import Reader, best, encode_windows
-from flan_lora.engine.adapter_cache import Bank, Mix
-from flan_lora.engine.request import Answer, Request
-from flan_lora.engine.runner import Engine
+from flan_lora.engine.adapter_cache import AdapterCache, Mix
+from flan_lora.engine.request import Request, SequenceOutput
+from flan_lora.engine.runner import ModelRunner
 from flan_lora.evaluation.predictions import Prediction
 from flan_lora.recipe import Recipe
 from flan_lora.tasks.prompt_variants import Wording, wordings
@@ -58,10 +58,10 @@ class Contest:
         """Raises what loading an adapter raises: another base, damaged files."""
         self.recipe = Recipe.model_validate(stored.manifest.recipe)
         self.adapter = stored.name
-        self._base, self._engine = base, Engine(base.model)
+        self._base, self._engine = base, ModelRunner(base.model)
         linears = base_linears(base.model)
-        self._bank = Bank(linears, fingerprint=base.fingerprint, num_slots=2, device=base.device)
-        self._bank.add(stored)
+        self._cache = AdapterCache(linears, fingerprint=base.fingerprint, num_slots=2, device=base.device)
+        self._cache.add(stored)
 
     def own(self, task: Task) -> Ask:
         """The adapter, asked as it was trained."""
@@ -188,7 +188,7 @@ class Contest:
 
     def _run_groups(
         self, groups: Sequence[Sequence[Request]], wants_labels: bool, progress: bool
-    ) -> tuple[list[Answer], list[Mapping[str, float] | None]]:
+    ) -> tuple[list[SequenceOutput], list[Mapping[str, float] | None]]:
         """`_run` for windows: of each group the surest answer."""
         answers, found = self._run([request for group in groups for request in group], wants_labels, progress)
         chosen, start = [], 0
@@ -199,11 +199,11 @@ class Contest:
 
     def _run(
         self, requests: Sequence[Request], wants_labels: bool, progress: bool
-    ) -> tuple[list[Answer], list[Mapping[str, float] | None]]:
+    ) -> tuple[list[SequenceOutput], list[Mapping[str, float] | None]]:
         """The best answer to each request, and its labels' probabilities; batches of like length."""
         from tqdm import tqdm
 
-        answers: dict[int, Answer] = {}
+        answers: dict[int, SequenceOutput] = {}
         found: dict[int, Mapping[str, float]] = {}
         order = sorted(range(len(requests)), key=lambda place: (-len(requests[place].input_ids), place))
         size = self.recipe.evaluation.batch_size
@@ -212,7 +212,7 @@ class Contest:
             for start in range(0, len(order), size):
                 places = order[start : start + size]
                 batch = [requests[place] for place in places]
-                with self._bank.lease([name for request in batch for name in request.mix]) as lease:
+                with self._cache.lease([name for request in batch for name in request.mix]) as lease:
                     generated = self._engine.generate(batch, lease)
                     if wants_labels:
                         labels = self._engine.label_probabilities(batch, lease)
@@ -228,7 +228,7 @@ class Contest:
         ask: Ask,
         constraint: LabelConstraint | None,
         example: Example,
-        answer: Answer,
+        answer: SequenceOutput,
         probabilities: Mapping[str, float] | None,
     ) -> Prediction:
         raw = decode(self._base.tokenizer, answer.ids, constraint)

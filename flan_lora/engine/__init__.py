@@ -7,7 +7,8 @@ rows decoded together: greedy, sampling, beams    decode_group
 T5 over frozen weights                            t5
 products with float weights                       linear
 adapters in memory, leased and evicted            adapter_cache
-their slots, and the update of each row           memory_pool
+their slots                                       memory_pool
+the LoRA update of each row                       lora_batch
 the same on a GPU, in Triton                      bgmv
-steps of fixed shapes, captured on a GPU          fixed, board, reader
+passes of fixed shapes, captured on a GPU         graphs/
 """

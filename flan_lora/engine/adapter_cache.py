@@ -21,8 +21,9 @@ from types import MappingProxyType
 import torch
 
 from flan_lora.adapters.validation import StoredAdapter, check_fits
-from flan_lora.adapters.weights import AdapterFiles, AdapterWeights, Linears, Source, land, read_adapter
-from flan_lora.engine.memory_pool import Deltas, Layout, Slots, Update
+from flan_lora.adapters.weights import AdapterFiles, AdapterWeights, Linears, Source, bind_to_base, read_adapter
+from flan_lora.engine.lora_batch import AdapterRef, SegmentedLora
+from flan_lora.engine.memory_pool import LoraMemoryPool, SlotLayout
 from flan_lora.errors import AdapterError, UnknownAdapterError
 
 BARE = 0
@@ -65,24 +66,24 @@ class Resident:
 class Lease:
     """Adapters that stay in their slots until the lease is given back."""
 
-    slots: Slots | None
+    pool: LoraMemoryPool | None
     residents: Mapping[str, Resident]
 
-    def gather(self, rows: Sequence[Mix]) -> Deltas:
+    def gather(self, rows: Sequence[Mix]) -> SegmentedLora:
         """What the engine needs for a batch whose rows use leased adapters."""
-        return Deltas([self.updates(mix) for mix in rows])
+        return SegmentedLora([self.updates(mix) for mix in rows])
 
-    def updates(self, mix: Mix) -> tuple[Update, ...]:
+    def updates(self, mix: Mix) -> tuple[AdapterRef, ...]:
         """Of one row. Good for as long as the lease is, whatever is loaded or unloaded beside it."""
         found = []
         for name, weight in mix.items():
             resident = self.residents[name]
-            assert self.slots is not None, "a resident without slots"
-            found.append(Update(self.slots, resident.slot, resident.linears, weight))
+            assert self.pool is not None, "a resident without slots"
+            found.append(AdapterRef(self.pool, resident.slot, resident.linears, weight))
         return tuple(found)
 
 
-class Bank:
+class AdapterCache:
     """The adapters that one base can serve. Any number of threads may use it."""
 
     def __init__(
@@ -108,7 +109,7 @@ class Bank:
         self._max_cpu_bytes = max_cpu_bytes
         self._changed = threading.Condition()
         self._write_lock = threading.Lock()  # sole writer of slots; taken without, or before, `_changed`
-        self._slots: Slots | None = None
+        self._pool: LoraMemoryPool | None = None
         self._residents: Mapping[str, Resident] = MappingProxyType({})
         self._sources: dict[str, Source] = {}
         self._cpu: dict[str, AdapterWeights] = {}  # least recently read first
@@ -133,7 +134,7 @@ class Bank:
         """
         if isinstance(source, StoredAdapter):
             check_fits(source.manifest, self._fingerprint)
-        weights = None if files is None else land(source.name, files, self._linears)
+        weights = None if files is None else bind_to_base(source.name, files, self._linears)
         with self._changed:
             self._changed.wait_for(lambda: source.name not in self._leaving)
             known = self._sources.get(source.name)
@@ -183,8 +184,8 @@ class Bank:
         self._acquire(wanted)
         try:
             with self._changed:
-                residents, slots = self._residents, self._slots
-            yield Lease(slots, residents)
+                residents, pool = self._residents, self._pool
+            yield Lease(pool, residents)
         finally:
             self._release(wanted)
 
@@ -224,8 +225,8 @@ class Bank:
             slot = self._drop(name) if name in self._residents else None
         if slot is not None:
             with self._write_lock:
-                assert self._slots is not None
-                self._slots.rows[slot].zero_()
+                assert self._pool is not None
+                self._pool.rows[slot].zero_()
         with self._changed:
             if slot is not None:
                 self._free.append(slot)
@@ -317,33 +318,35 @@ class Bank:
         """Read and check, then write the slot, then publish: nobody sees a half-written adapter."""
         weights = self._weights(name)
         with self._write_lock:
-            slots = self._roomy(weights)
-            slots.write(slot, weights)
+            pool = self._roomy(weights)
+            pool.write(slot, weights)
             with self._changed:
-                self._slots = slots
+                self._pool = pool
                 resident = Resident(slot, frozenset(weights.pairs))
                 self._residents = MappingProxyType({**self._residents, name: resident})
                 self._loading.discard(name)
                 self._changed.notify_all()
 
-    def _roomy(self, weights: AdapterWeights) -> Slots:
+    def _roomy(self, weights: AdapterWeights) -> LoraMemoryPool:
         """The slots, larger if the adapter's rank or linears ask for it. Batches under way keep the old ones."""
-        slots = self._slots
-        if slots is not None and slots.layout.holds(weights):
-            return slots
-        old = slots.layout if slots is not None else Layout.of(0, {})
+        pool = self._pool
+        if pool is not None and pool.layout.holds(weights):
+            return pool
+        old = pool.layout if pool is not None else SlotLayout.of(0, {})
         linears = {**old.linears, **{linear: self._linears[linear] for linear in weights.pairs}}
-        layout = Layout.of(max(old.rank, weights.rank), linears)
-        if slots is not None:
-            return slots.grown(layout)
-        return Slots(layout, torch.zeros(self._num_slots, layout.width, dtype=self._dtype, device=self._device))
+        layout = SlotLayout.of(max(old.rank, weights.rank), linears)
+        if pool is not None:
+            return pool.grown(layout)
+        return LoraMemoryPool(
+            layout, torch.zeros(self._num_slots, layout.width, dtype=self._dtype, device=self._device)
+        )
 
     def _weights(self, name: str) -> AdapterWeights:
         """From CPU memory, else from disk."""
         with self._changed:
             weights, source = self._cpu.pop(name, None), self._sources[name]
         if weights is None:
-            weights = land(name, read_adapter(source), self._linears)
+            weights = bind_to_base(name, read_adapter(source), self._linears)
         with self._changed:
             self._keep(weights)
         return weights

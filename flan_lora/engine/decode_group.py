@@ -15,12 +15,12 @@ from torch import Tensor
 
 from flan_lora.base.decode import LabelConstraint
 from flan_lora.engine.adapter_cache import Lease
-from flan_lora.engine.board import Seats
-from flan_lora.engine.memory_pool import Deltas
-from flan_lora.engine.request import Answer, Request
-from flan_lora.engine.t5 import Decoding
+from flan_lora.engine.graphs.decode_graph import CacheSlots
+from flan_lora.engine.lora_batch import SegmentedLora
+from flan_lora.engine.request import Request, SequenceOutput
+from flan_lora.engine.t5 import DynamicKVCache
 
-Memory = Decoding | Seats
+Memory = DynamicKVCache | CacheSlots
 """What the decoder remembers of a cohort."""
 
 _NEVER = -1.0e9
@@ -28,7 +28,7 @@ _NEVER = -1.0e9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
+class RunningRequest:
     """One request on its way, with the lease that keeps its adapters. Equal only to itself."""
 
     request: Request
@@ -36,24 +36,26 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepOutput:
     """What one step has brought."""
 
-    tokens: tuple[tuple[Row, int], ...]
+    tokens: tuple[tuple[RunningRequest, int], ...]
     """The new token of each row that decodes one sequence (greedy, one sample)."""
-    finished: tuple[tuple[Row, list[Answer]], ...]
+    finished: tuple[tuple[RunningRequest, list[SequenceOutput]], ...]
     """Rows that have ended, with ``num_return_sequences`` answers, best first."""
 
 
-class Cohort(ABC):
+class DecodeGroup(ABC):
     """Greedy and sampled rows (`Sequences`), or beams (`Beams`)."""
 
-    def __init__(self, rows: Sequence[Row], decoding: Memory, deltas: Deltas, start: int, eos: int) -> None:
+    def __init__(
+        self, rows: Sequence[RunningRequest], kv_cache: Memory, lora: SegmentedLora, start: int, eos: int
+    ) -> None:
         self.rows = list(rows)
         """Those that are still decoded; the finished ones among them leave when they are half of all."""
-        self.ids = torch.full((decoding.num_sequences,), start, device=decoding.device)
+        self.ids = torch.full((kv_cache.num_sequences,), start, device=kv_cache.device)
         """(R * W,) to feed next"""
-        self.decoding, self.deltas = decoding, deltas  # one row of deltas per sequence
+        self.kv_cache, self.lora = kv_cache, lora  # one row of deltas per sequence
         self._eos, self._is_over = eos, [False] * len(rows)
 
     @property
@@ -62,18 +64,18 @@ class Cohort(ABC):
         return self._is_over.count(False)
 
     @abstractmethod
-    def advance(self, logits: Tensor) -> Outcome:
+    def advance(self, logits: Tensor) -> StepOutput:
         """Choose from (R * W, V), once for every row."""
 
     @abstractmethod
     def _keep(self, places: list[int]) -> None:
         """Forget what is known of all other rows."""
 
-    def drop(self, rows: Collection[Row]) -> None:
+    def drop(self, rows: Collection[RunningRequest]) -> None:
         """Forget rows that nobody waits for."""
         self._is_over = [over or row in rows for over, row in zip(self._is_over, self.rows, strict=True)]
 
-    def shrink(self) -> bool:
+    def compact(self) -> bool:
         """Let finished rows leave, if they are half of all; whether any has.
 
         A row costs less than the copy of the cache that lets it leave.
@@ -81,43 +83,45 @@ class Cohort(ABC):
         kept = [place for place, over in enumerate(self._is_over) if not over]
         if not kept or len(kept) * 2 > len(self._is_over):
             return False
-        index, width = torch.tensor(kept, device=self.ids.device), self.decoding.width
-        self.decoding.select(index)
+        index, width = torch.tensor(kept, device=self.ids.device), self.kv_cache.width
+        self.kv_cache.select(index)
         self.ids = self.ids.view(-1, width)[index].flatten()
-        self.deltas = self.deltas.select([place * width + each for place in kept for each in range(width)])
+        self.lora = self.lora.filter([place * width + each for place in kept for each in range(width)])
         self.rows = [self.rows[place] for place in kept]
         self._is_over = [False] * len(kept)
         self._keep(kept)
         return True
 
 
-class Sequences(Cohort):
+class SamplingGroup(DecodeGroup):
     """Greedy and sampled rows, ``width`` sequences each."""
 
-    def __init__(self, rows: Sequence[Row], decoding: Memory, deltas: Deltas, *, start: int, eos: int) -> None:
-        super().__init__(rows, decoding, deltas, start, eos)
-        self._sequences = [[_Sequence(row.request, each) for each in range(decoding.width)] for row in rows]
+    def __init__(
+        self, rows: Sequence[RunningRequest], kv_cache: Memory, lora: SegmentedLora, *, start: int, eos: int
+    ) -> None:
+        super().__init__(rows, kv_cache, lora, start, eos)
+        self._sequences = [[_Sequence(row.request, each) for each in range(kv_cache.width)] for row in rows]
 
-    def advance(self, logits: Tensor) -> Outcome:
+    def advance(self, logits: Tensor) -> StepOutput:
         current = [sequence for row in self._sequences for sequence in row]
         self.ids = _choose(logits, current)
         log_probs = logits.gather(1, self.ids[:, None])[:, 0] - logits.logsumexp(dim=1)
         for sequence, token, log_prob in zip(current, self.ids.tolist(), log_probs.tolist(), strict=True):
             sequence.append(token, log_prob, self._eos)
         going = [place for place, is_over in enumerate(self._is_over) if not is_over]
-        tokens = [(self.rows[p], self._sequences[p][0].ids[-1]) for p in going if self.decoding.width == 1]
+        tokens = [(self.rows[p], self._sequences[p][0].ids[-1]) for p in going if self.kv_cache.width == 1]
         finished = []
         for place in going:
             if all(sequence.is_done for sequence in self._sequences[place]):
                 self._is_over[place] = True
                 finished.append((self.rows[place], [sequence.answer() for sequence in self._sequences[place]]))
-        return Outcome(tuple(tokens), tuple(finished))
+        return StepOutput(tuple(tokens), tuple(finished))
 
     def _keep(self, places: list[int]) -> None:
         self._sequences = [self._sequences[place] for place in places]
 
 
-class Beams(Cohort):
+class BeamGroup(DecodeGroup):
     """Rows of beam search, ``num_beams`` hypotheses each, row by row independent.
 
     transformers' search (length_penalty 1.0, early_stopping False).
@@ -125,16 +129,23 @@ class Beams(Cohort):
     """
 
     def __init__(
-        self, rows: Sequence[Row], decoding: Memory, deltas: Deltas, *, start: int, eos: int, pad: int
+        self,
+        rows: Sequence[RunningRequest],
+        kv_cache: Memory,
+        lora: SegmentedLora,
+        *,
+        start: int,
+        eos: int,
+        pad: int,
     ) -> None:
-        super().__init__(rows, decoding, deltas, start, eos)
-        self._hypotheses = _Hypotheses([row.request for row in rows], decoding.width, pad, decoding.device)
+        super().__init__(rows, kv_cache, lora, start, eos)
+        self._hypotheses = _Hypotheses([row.request for row in rows], kv_cache.width, pad, kv_cache.device)
 
-    def advance(self, logits: Tensor) -> Outcome:
-        constraints = [row.request.constraint for row in self.rows for _ in range(self.decoding.width)]
+    def advance(self, logits: Tensor) -> StepOutput:
+        constraints = [row.request.constraint for row in self.rows for _ in range(self.kv_cache.width)]
         log_probs = _allowed_only(logits.log_softmax(dim=-1), constraints, self._hypotheses.generated())
         self.ids, origins = self._hypotheses.advance(log_probs, self._eos)
-        self.decoding.reorder(origins)
+        self.kv_cache.reorder(origins)
         finished = []
         for place, is_done in enumerate(self._hypotheses.is_done.tolist()):
             if is_done and not self._is_over[place]:
@@ -142,7 +153,7 @@ class Beams(Cohort):
                 row = self.rows[place]
                 answers = self._hypotheses.answers(place, self._eos)
                 finished.append((row, answers[: row.request.num_return_sequences]))
-        return Outcome((), tuple(finished))
+        return StepOutput((), tuple(finished))
 
     def _keep(self, places: list[int]) -> None:
         self._hypotheses.select(torch.tensor(places, device=self.ids.device))
@@ -187,9 +198,9 @@ class _Sequence:
             probs = torch.zeros_like(probs).scatter_(0, order, ranked * (before < sampling.top_p))
         return int(torch.multinomial(probs, 1, generator=self.generator))
 
-    def answer(self) -> Answer:
+    def answer(self) -> SequenceOutput:
         """What has been generated."""
-        return Answer(tuple(self.ids), self.log_prob)
+        return SequenceOutput(tuple(self.ids), self.log_prob)
 
 
 class _Hypotheses:
@@ -253,13 +264,13 @@ class _Hypotheses:
         self.can_improve &= (best_possible > worst_finished).any(dim=1, keepdim=True)
         self.is_done = ~self.can_improve[:, 0] | ends.all(dim=1)
 
-    def answers(self, row: int, eos: int) -> list[Answer]:
+    def answers(self, row: int, eos: int) -> list[SequenceOutput]:
         """The finished hypotheses of one row, best first."""
         limit = int(self.limits[row])
         found = []
         for ids, score in zip(self.finished_ids[row].tolist(), self.finished_scores[row].tolist(), strict=True):
             length = min(ids.index(eos) + 1 if eos in ids else limit, limit)
-            found.append(Answer(tuple(ids[:length]), score * length))
+            found.append(SequenceOutput(tuple(ids[:length]), score * length))
         return found
 
     def select(self, rows: Tensor) -> None:

@@ -71,7 +71,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SequenceOutput:
     """One generated sequence."""
 
     ids: tuple[int, ...]

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flan_lora.engine.adapter_cache import Lease
-from flan_lora.engine.decode_group import Outcome, Row
-from flan_lora.engine.request import Answer, Request
-from flan_lora.engine.runner import Batch, Engine, OnToken
+from flan_lora.engine.decode_group import RunningRequest, StepOutput
+from flan_lora.engine.request import Request, SequenceOutput
+from flan_lora.engine.runner import ModelRunner, OnToken, RunningBatch
 from flan_lora.system.openmp import release_threads
 
 _IDLE_S = 2.0
@@ -29,10 +29,10 @@ to end: one step, on any sane machine."""
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class GenerationOutput:
     """The answers to one request."""
 
-    answers: list[Answer]
+    answers: list[SequenceOutput]
     """``num_return_sequences``, best first."""
     finished_s: float
     """When the last token came, on the clock of ``time.perf_counter``."""
@@ -55,30 +55,30 @@ class _Call:
     """One call of `Scheduler.run`: its rows, and what has become of them."""
 
     def __init__(self, requests: Sequence[Request], lease: Lease, on_token: OnToken | None) -> None:
-        self.rows = [Row(request, lease) for request in requests]
-        self.served: dict[Row, Served] = {}
+        self.rows = [RunningRequest(request, lease) for request in requests]
+        self.served: dict[RunningRequest, GenerationOutput] = {}
         self.error: BaseException | None = None
         self.is_given_up = False
         self.is_over = threading.Event()
         self._places = {row: place for place, row in enumerate(self.rows)}
         self._on_token = on_token
-        self._num_made: dict[Row, int] = dict.fromkeys(self.rows, 0)
+        self._num_made: dict[RunningRequest, int] = dict.fromkeys(self.rows, 0)
         self._num_told = self._num_made.copy()
 
-    def serve(self, row: Row, served: Served) -> None:
+    def serve(self, row: RunningRequest, served: GenerationOutput) -> None:
         """Take the answers of a row."""
         self.served[row] = served
         if len(self.served) == len(self.rows):
             self.is_over.set()
 
-    def tell(self, row: Row, token: int) -> None:
+    def tell(self, row: RunningRequest, token: int) -> None:
         """Pass a token on, unless it has been told before a second try."""
         self._num_made[row] += 1
         if self._on_token is not None and self._num_made[row] > self._num_told[row]:
             self._num_told[row] += 1
             self._on_token(self._places[row], token)
 
-    def begin_again(self, rows: Sequence[Row]) -> None:
+    def begin_again(self, rows: Sequence[RunningRequest]) -> None:
         """Expect the tokens of these rows from the first one on."""
         self._num_made.update(dict.fromkeys(rows, 0))
 
@@ -103,7 +103,7 @@ def _end_all() -> None:
 class Scheduler:
     """The running batch of one engine."""
 
-    def __init__(self, engine: Engine, *, max_rows: int = 32) -> None:
+    def __init__(self, engine: ModelRunner, *, max_rows: int = 32) -> None:
         """
         Args:
             max_rows: decoded at once; the others wait in the order in which they came.
@@ -111,8 +111,8 @@ class Scheduler:
         assert max_rows >= 1, "a batch has a row at least"
         self._engine, self._max_rows = engine, max_rows
         self._changed = threading.Condition()
-        self._waiting: deque[Row] = deque()
-        self._calls: dict[Row, _Call] = {}  # of every row that waits or runs
+        self._waiting: deque[RunningRequest] = deque()
+        self._calls: dict[RunningRequest, _Call] = {}  # of every row that waits or runs
         self._worker: threading.Thread | None = None
         self._is_ending = False
         self._traffic = Traffic()
@@ -123,7 +123,9 @@ class Scheduler:
         """What has been done so far."""
         return self._traffic
 
-    def run(self, requests: Sequence[Request], lease: Lease, *, on_token: OnToken | None = None) -> list[Served]:
+    def run(
+        self, requests: Sequence[Request], lease: Lease, *, on_token: OnToken | None = None
+    ) -> list[GenerationOutput]:
         """Answer requests, in the order given; each as it would be answered alone. The lease must last till then.
 
         An error reaches the caller whose rows caused it; an interrupted caller's rows leave, and nobody else
@@ -168,7 +170,7 @@ class Scheduler:
 
     def _work(self) -> None:
         try:
-            batch: Batch | None = Batch(self._engine)
+            batch: RunningBatch | None = RunningBatch(self._engine)
             while batch is not None:
                 batch = self._advance(batch)
         except BaseException as error:  # a bug of ours: nobody may wait for a worker that is gone
@@ -180,7 +182,7 @@ class Scheduler:
                 self._worker = None
             raise
 
-    def _advance(self, batch: Batch) -> Batch | None:
+    def _advance(self, batch: RunningBatch) -> RunningBatch | None:
         """One step; the batch to go on with, None when it is time to end."""
         joining = self._next(batch)
         if joining is None:
@@ -192,7 +194,7 @@ class Scheduler:
             outcome = batch.step()
         except BaseException:  # whose fault it is shows when each call runs by itself
             self._run_apart()
-            return Batch(self._engine)
+            return RunningBatch(self._engine)
         self._traffic = Traffic(
             self._traffic.num_rows + len(joining),
             self._traffic.num_joined + (len(joining) if num_before else 0),
@@ -202,7 +204,7 @@ class Scheduler:
         self._deliver(outcome)
         return batch
 
-    def _next(self, batch: Batch) -> list[Row] | None:
+    def _next(self, batch: RunningBatch) -> list[RunningRequest] | None:
         """Rows to let in before the next step; waits while there are none at all, None when none has come."""
         with self._changed:
             self._let_go(batch)
@@ -217,7 +219,7 @@ class Scheduler:
             num_free = max(self._max_rows - batch.num_rows, 0)
             return [self._waiting.popleft() for _ in range(min(num_free, len(self._waiting)))]
 
-    def _let_go(self, batch: Batch | None) -> None:
+    def _let_go(self, batch: RunningBatch | None) -> None:
         """Drop the rows of calls that were given up. Under the lock."""
         gone = {row for row, call in self._calls.items() if call.is_given_up}
         if not gone:
@@ -228,7 +230,7 @@ class Scheduler:
         for row in gone:
             self._calls.pop(row).is_over.set()
 
-    def _deliver(self, outcome: Outcome) -> None:
+    def _deliver(self, outcome: StepOutput) -> None:
         """Tokens and answers to their callers. A listener that raises ends its own call."""
         now = time.perf_counter()
         for row, token in outcome.tokens:
@@ -241,19 +243,19 @@ class Scheduler:
         for row, answers in outcome.finished:
             with self._changed:
                 call = self._calls.pop(row)
-            call.serve(row, Served(answers, now))
+            call.serve(row, GenerationOutput(answers, now))
 
     def _run_apart(self) -> None:
         """Every call under way once more from the start, without the others; errors are now its own."""
         with self._changed:
             waiting = set(self._waiting)
-            under_way: dict[_Call, list[Row]] = {}
+            under_way: dict[_Call, list[RunningRequest]] = {}
             for row, call in self._calls.items():
                 if row not in waiting and not call.is_given_up:
                     under_way.setdefault(call, []).append(row)
         for call, rows in under_way.items():
             call.begin_again(rows)
-            batch = Batch(self._engine)
+            batch = RunningBatch(self._engine)
             try:
                 batch.join(rows)
                 while batch.num_rows and not call.is_given_up:

@@ -17,13 +17,13 @@ from torch.nn import functional
 
 from flan_lora.base.fingerprint import int8_scale
 from flan_lora.engine import linear as dense
-from flan_lora.engine.memory_pool import Deltas, Numbered
+from flan_lora.engine.lora_batch import IndexedLora, SegmentedLora
 from flan_lora.errors import AdapterError
 
 if TYPE_CHECKING:
     from transformers import T5ForConditionalGeneration
 
-AnyDeltas = Deltas | Numbered
+AnyLora = SegmentedLora | IndexedLora
 
 _DEQUANTISE = 6.200124e-05
 """Codes are x / max|x| * 127 on both sides of an int8 product (LLM.int8, arXiv:2208.07339, equation 2). That makes
@@ -45,7 +45,7 @@ class Linear:
     """max |row| (out,) fp32 of int8 codes; None for floats."""
 
 
-def project(linears: Sequence[Linear], x: Tensor, deltas: AnyDeltas) -> list[Tensor]:
+def linear_with_lora(linears: Sequence[Linear], x: Tensor, lora: AnyLora) -> list[Tensor]:
     """Each linear of ``x`` plus its rows' updates; an int8 input is quantised once for all.
 
     int8 runs row-wise at threshold 0 whatever the base was loaded with: at any other, outlier columns are chosen
@@ -53,12 +53,12 @@ def project(linears: Sequence[Linear], x: Tensor, deltas: AnyDeltas) -> list[Ten
 
     Shapes: x (N, T, in) -> (N, T, out) each.
     """
-    low_rank_x = deltas.cast(x)
+    low_rank_x = lora.cast(x)
     if all(linear.scale is None for linear in linears):
         outputs = [dense.linear(x, linear.weight) for linear in linears]
     else:
         outputs = _int8_products(linears, x)
-    return [deltas.add(linear.name, low_rank_x, out) for linear, out in zip(linears, outputs, strict=True)]
+    return [lora.add_lora(linear.name, low_rank_x, out) for linear, out in zip(linears, outputs, strict=True)]
 
 
 def _int8_products(linears: Sequence[Linear], x: Tensor) -> list[Tensor]:
@@ -154,22 +154,22 @@ class Block:
     feed_forward: FeedForward
 
 
-class Past(Protocol):
-    """What `Forward.step` asks of the memory of some sequences, and tells it. Shapes as in `Decoding`."""
+class KVCache(Protocol):
+    """What `T5.step` asks of the memory of some sequences, and tells it. Shapes as in `DynamicKVCache`."""
 
     @property
     def num_sequences(self) -> int: ...
 
-    def look_back(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
+    def self_attention(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
 
-    def look_across(self, layer: int, q: Tensor) -> Tensor: ...
+    def cross_attention(self, layer: int, q: Tensor) -> Tensor: ...
 
     def advance(self) -> None: ...
 
 
 @dataclass
-class Decoding:
-    """What the decoder remembers of a batch. Written by `Forward.step`, for one thread.
+class DynamicKVCache:
+    """What the decoder remembers of a batch. Written by `T5.step`, for one thread.
 
     Shapes (R rows, W sequences per row, H heads, S source, T tokens at most, L layers, D per head):
         cache   (L, 2, R * W, H, T, D)  keys and values of the tokens so far
@@ -195,7 +195,7 @@ class Decoding:
         """Where all of it is."""
         return self.cache.device
 
-    def look_back(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def self_attention(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention over the tokens so far and this one. Shapes: (R * W, H, 1, D)."""
         now = self.length
         keys, values = self.cache[layer]
@@ -203,7 +203,7 @@ class Decoding:
         bias = self.position_bias[..., self.position_bias.shape[-1] - 1 - now :]
         return attend(q, keys[:, :, : now + 1], values[:, :, : now + 1], bias)
 
-    def look_across(self, layer: int, q: Tensor) -> Tensor:
+    def cross_attention(self, layer: int, q: Tensor) -> Tensor:
         """Attention over the source: a row's W sequences are W queries to one set of keys."""
         return across(q, *self.cross[layer], self.visible, self.width)
 
@@ -227,7 +227,7 @@ class Decoding:
         """Nothing is lent."""
 
 
-class Forward:
+class T5:
     """The two stacks of one base."""
 
     def __init__(self, base: T5ForConditionalGeneration) -> None:
@@ -245,7 +245,7 @@ class Forward:
         self._encoder_bias = base.encoder.block[0].layer[0].SelfAttention.compute_bias
         self._decoder_bias = base.decoder.block[0].layer[0].SelfAttention.compute_bias
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor, deltas: AnyDeltas) -> Tensor:
+    def encode(self, input_ids: Tensor, attention_mask: Tensor, lora: AnyLora) -> Tensor:
         """Encoder states (R, S, d_model) of ids and mask (R, S), padded right."""
         x = functional.embedding(input_ids, self._shared)
         length = input_ids.shape[1]
@@ -253,44 +253,44 @@ class Forward:
         if x.is_cuda or not attention_mask.all():  # a GPU would have to be waited for
             bias = bias.masked_fill(attention_mask[:, None, None, :] == 0, torch.finfo(x.dtype).min)
         for block in self._encoder:
-            q, k, v = self._heads(project(_qkv(block.attention), block.attention.norm(x), deltas))
-            x += self._merge(block.attention, attend(q, k, v, bias), x, deltas)
-            x += _feed_forward(block.feed_forward, x, deltas)
+            q, k, v = self._heads(linear_with_lora(_qkv(block.attention), block.attention.norm(x), lora))
+            x += self._merge(block.attention, attend(q, k, v, bias), x, lora)
+            x += _feed_forward(block.feed_forward, x, lora)
         return self._encoder_norm(x)
 
-    def look(
-        self, states: Tensor, attention_mask: Tensor, deltas: AnyDeltas
+    def precompute_cross_kv(
+        self, states: Tensor, attention_mask: Tensor, lora: AnyLora
     ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """All that follows from the source alone: `Decoding.cross` and `Decoding.visible`."""
+        """All that follows from the source alone: `DynamicKVCache.cross` and `DynamicKVCache.visible`."""
         cross = []
         for block in self._decoder:
             assert block.cross is not None
-            k, v = self._heads(project((block.cross.k, block.cross.v), states, deltas))
+            k, v = self._heads(linear_with_lora((block.cross.k, block.cross.v), states, lora))
             cross.append((k, v))
         lowest = torch.finfo(states.dtype).min
         visible = torch.zeros_like(attention_mask, dtype=states.dtype).masked_fill_(attention_mask == 0, lowest)
         return cross, visible[:, None, None, :]
 
     def start(
-        self, states: Tensor, attention_mask: Tensor, deltas: AnyDeltas, *, width: int, max_tokens: int
-    ) -> Decoding:
+        self, states: Tensor, attention_mask: Tensor, lora: AnyLora, *, width: int, max_tokens: int
+    ) -> DynamicKVCache:
         """Room for ``width`` sequences of ``max_tokens`` per row, and what follows from the source."""
-        cross, visible = self.look(states, attention_mask, deltas)
+        cross, visible = self.precompute_cross_kv(states, attention_mask, lora)
         cache = self.new_cache(states.shape[0] * width, max_tokens)
-        return Decoding(cache, cross, visible, self.position_bias(max_tokens), width)
+        return DynamicKVCache(cache, cross, visible, self.position_bias(max_tokens), width)
 
     def new_cache(self, num_sequences: int, max_tokens: int) -> Tensor:
-        """`Decoding.cache`, its numbers still to be written."""
+        """`DynamicKVCache.cache`, its numbers still to be written."""
         shape = (len(self._decoder), 2, num_sequences, self._num_heads, max_tokens, self._head_size)
         cache: Tensor = self._shared.new_empty(shape)
         return cache
 
     def position_bias(self, max_tokens: int) -> Tensor:
-        """`Decoding.position_bias`"""
+        """`DynamicKVCache.position_bias`"""
         bias: Tensor = self._decoder_bias(1, max_tokens, past_seen_tokens=max_tokens - 1)
         return bias.to(self._shared.dtype)
 
-    def step(self, ids: Tensor, decodings: Sequence[Past], deltas: AnyDeltas) -> Tensor:
+    def step(self, ids: Tensor, caches: Sequence[KVCache], lora: AnyLora) -> Tensor:
         """Feed the next token of every sequence (N,); logits (N, vocabulary) in fp32 for the one after.
 
         The sequences of several decodings lie one after the other: they share every linear, and each attends to
@@ -298,16 +298,16 @@ class Forward:
         """
         x = functional.embedding(ids[:, None], self._shared)
         for layer, block in enumerate(self._decoder):
-            qkv = self._heads(project(_qkv(block.attention), block.attention.norm(x), deltas))
-            mixed = _each(decodings, qkv, lambda decoding, q, k, v, at=layer: decoding.look_back(at, q, k, v))
-            x += self._merge(block.attention, mixed, x, deltas)
+            qkv = self._heads(linear_with_lora(_qkv(block.attention), block.attention.norm(x), lora))
+            mixed = _each(caches, qkv, lambda kv_cache, q, k, v, at=layer: kv_cache.self_attention(at, q, k, v))
+            x += self._merge(block.attention, mixed, x, lora)
             assert block.cross is not None
-            q = self._heads(project((block.cross.q,), block.cross.norm(x), deltas))
-            mixed = _each(decodings, q, lambda decoding, q, at=layer: decoding.look_across(at, q))
-            x += self._merge(block.cross, mixed, x, deltas)
-            x += _feed_forward(block.feed_forward, x, deltas)
-        for decoding in decodings:
-            decoding.advance()
+            q = self._heads(linear_with_lora((block.cross.q,), block.cross.norm(x), lora))
+            mixed = _each(caches, q, lambda kv_cache, q, at=layer: kv_cache.cross_attention(at, q))
+            x += self._merge(block.cross, mixed, x, lora)
+            x += _feed_forward(block.feed_forward, x, lora)
+        for kv_cache in caches:
+            kv_cache.advance()
         x = self._decoder_norm(x[:, 0])
         if self._output_scale is not None:
             x = x * self._output_scale
@@ -318,20 +318,20 @@ class Forward:
         shape = (self._num_heads, self._head_size)
         return [each.view(*each.shape[:2], *shape).transpose(1, 2) for each in projected]
 
-    def _merge(self, attention: Attention, mixed: Tensor, x: Tensor, deltas: AnyDeltas) -> Tensor:
+    def _merge(self, attention: Attention, mixed: Tensor, x: Tensor, lora: AnyLora) -> Tensor:
         """(N, H, T, D) -> (as x) through the output projection."""
         flat = mixed.transpose(1, 2).reshape(*x.shape[:2], self._num_heads * self._head_size)
-        return project((attention.o,), flat, deltas)[0]
+        return linear_with_lora((attention.o,), flat, lora)[0]
 
 
-def _each(decodings: Sequence[Past], tensors: Sequence[Tensor], attend: Callable[..., Tensor]) -> Tensor:
+def _each(caches: Sequence[KVCache], tensors: Sequence[Tensor], attend: Callable[..., Tensor]) -> Tensor:
     """Each decoding's own attention for its own sequences."""
-    if len(decodings) == 1:
-        return attend(decodings[0], *tensors)
+    if len(caches) == 1:
+        return attend(caches[0], *tensors)
     parts = zip(
-        *(tensor.split_with_sizes([each.num_sequences for each in decodings]) for tensor in tensors), strict=True
+        *(tensor.split_with_sizes([each.num_sequences for each in caches]) for tensor in tensors), strict=True
     )
-    return torch.cat([attend(each, *own) for each, own in zip(decodings, parts, strict=True)])
+    return torch.cat([attend(each, *own) for each, own in zip(caches, parts, strict=True)])
 
 
 def _qkv(attention: Attention) -> tuple[Linear, ...]:
@@ -351,12 +351,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
 
 
-def _feed_forward(layer: FeedForward, x: Tensor, deltas: AnyDeltas) -> Tensor:
-    first, *gate = project(layer.wi, layer.norm(x), deltas)
+def _feed_forward(layer: FeedForward, x: Tensor, lora: AnyLora) -> Tensor:
+    first, *gate = linear_with_lora(layer.wi, layer.norm(x), lora)
     hidden = layer.act(first)
     if gate:
         hidden = hidden.mul_(gate[0])
-    return project((layer.wo,), hidden, deltas)[0].to(x.dtype)
+    return linear_with_lora((layer.wo,), hidden, lora)[0].to(x.dtype)
 
 
 def _blocks(base: T5ForConditionalGeneration, stack: str) -> list[Block]:

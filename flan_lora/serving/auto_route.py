@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flan_lora.base.encode import encode_sources
 from flan_lora.base.load import Base
-from flan_lora.engine.runner import Engine
+from flan_lora.engine.runner import ModelRunner
 from flan_lora.errors import RequestError
 from flan_lora.serving.completion import Route, Text
 from flan_lora.serving.prompts import ServingConfig, inputs_of, takes
@@ -25,7 +25,7 @@ _MAX_BODY_TOKENS = 256
 class AutoRouter:
     """Texts to adapters, for one base. Any number of threads may use it."""
 
-    def __init__(self, base: Base, registry: AdapterRegistry, engine: Engine, *, batch_size: int) -> None:
+    def __init__(self, base: Base, registry: AdapterRegistry, engine: ModelRunner, *, batch_size: int) -> None:
         self._base, self._registry, self._engine, self._batch_size = base, registry, engine, batch_size
         self._lock = threading.Lock()
         self._profiles: Mapping[str, RoutingProfile] | None = None

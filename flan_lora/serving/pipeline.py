@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from flan_lora.base.decode import decode
 from flan_lora.base.load import Base
 from flan_lora.engine.request import Request
-from flan_lora.engine.runner import Engine
-from flan_lora.engine.scheduler import Scheduler, Served, Traffic
+from flan_lora.engine.runner import ModelRunner
+from flan_lora.engine.scheduler import Scheduler, GenerationOutput, Traffic
 from flan_lora.serving.completion import Completion
 from flan_lora.serving.prompts import ChosenWindow, PreparedRequest, PromptEncoder, choose_window
 from flan_lora.serving.registry import AdapterRegistry
@@ -24,7 +24,7 @@ class Pipeline:
         self.prompts = PromptEncoder(base.tokenizer)
         self._registry, self._batch_size = registry, batch_size
         self._tokenizer = base.tokenizer
-        self.engine = Engine(base.model)
+        self.engine = ModelRunner(base.model)
         self._scheduler = Scheduler(self.engine, max_rows=batch_size)
 
     @property
@@ -68,8 +68,8 @@ class Pipeline:
 
     # Batches
 
-    def _run(self, requests: Sequence[Request]) -> list[Served]:
-        found: dict[int, Served] = {}
+    def _run(self, requests: Sequence[Request]) -> list[GenerationOutput]:
+        found: dict[int, GenerationOutput] = {}
         for places in self._portions(requests):
             batch = [requests[place] for place in places]
             with self._registry.lease([name for request in batch for name in request.mix]) as lease:

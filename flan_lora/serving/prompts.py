@@ -15,8 +15,8 @@ from flan_lora.adapters.weights import PlainFolder, Source
 from flan_lora.base.decode import LabelConstraint, decode, label_constraint
 from flan_lora.base.sliding_window import Reader, best, encode_windows
 from flan_lora.engine.adapter_cache import Mix
-from flan_lora.engine.request import Answer, Request, Sampling
-from flan_lora.engine.scheduler import Served
+from flan_lora.engine.request import Request, Sampling, SequenceOutput
+from flan_lora.engine.scheduler import GenerationOutput
 from flan_lora.errors import RequestError
 from flan_lora.evaluation.calibration import averaged, tempered
 from flan_lora.recipe import Recipe
@@ -131,7 +131,7 @@ class ChosenWindow:
     """The window whose answer counts: the one that the model is surest of."""
 
     request: Request
-    answers: Sequence[Answer]
+    answers: Sequence[SequenceOutput]
     finished_s: float
     """When the last window's last token came (``time.perf_counter``)."""
 
@@ -217,7 +217,7 @@ class PromptEncoder:
 LabelScores = Sequence[Mapping[str, float]]
 
 
-def choose_window(prepared: PreparedRequest, served: Sequence[Served]) -> ChosenWindow:
+def choose_window(prepared: PreparedRequest, served: Sequence[GenerationOutput]) -> ChosenWindow:
     """Of one text's windows, the one whose best answer has the highest mean log-probability."""
     place = best([item.answers[0].mean_log_prob for item in served])
     finished_s = max(item.finished_s for item in served)

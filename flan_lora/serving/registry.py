@@ -18,7 +18,7 @@ from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.adapters.weights import Source, open_folder
 from flan_lora.base.load import Base
-from flan_lora.engine.adapter_cache import AdapterStatus, Bank, Lease
+from flan_lora.engine.adapter_cache import AdapterStatus, AdapterCache, Lease
 from flan_lora.errors import UnknownAdapterError
 from flan_lora.serving.prompts import ServingConfig
 
@@ -28,7 +28,7 @@ Found = TypeVar("Found")
 class AdapterRegistry:
     """The adapters of one base by name. Any number of threads may use it."""
 
-    def __init__(self, base: Base, store: Store, cache: Bank) -> None:
+    def __init__(self, base: Base, store: Store, cache: AdapterCache) -> None:
         self.store = store
         self._base, self._cache = base, cache
         self._lock = threading.Lock()

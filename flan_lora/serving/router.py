@@ -14,7 +14,7 @@ from flan_lora.adapters.manifest import Manifest
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.weights import base_linears
 from flan_lora.base.load import MINI, Base, open_base
-from flan_lora.engine.adapter_cache import AdapterStatus, Bank, Mix
+from flan_lora.engine.adapter_cache import AdapterStatus, AdapterCache, Mix
 from flan_lora.engine.request import Sampling
 from flan_lora.engine.scheduler import Traffic
 from flan_lora.errors import RequestError
@@ -48,7 +48,7 @@ class Router:
             batch_size: texts in one pass of the base, of all threads together.
         """
         self.base = base
-        cache = Bank(
+        cache = AdapterCache(
             base_linears(base.model), fingerprint=base.fingerprint, num_slots=num_slots, device=base.device
         )
         self._registry = AdapterRegistry(base, store, cache)

@@ -21,7 +21,7 @@ from flan_lora.base.sliding_window import Reader, best, encode_for_training, enc
 from flan_lora.compare.answers import Contest
 from flan_lora.data.sources import DataSource
 from flan_lora.data.splits import Split, encode_split, load_split
-from flan_lora.engine.request import Answer
+from flan_lora.engine.request import SequenceOutput
 from flan_lora.errors import DataError
 from flan_lora.evaluation import evaluate as evaluation_module
 from flan_lora.evaluation.evaluate import predict
@@ -248,7 +248,7 @@ def test_answers_of_unlike_length_are_compared_per_token(model: Any) -> None:
             expected.append(-float(model(input_ids=ids, labels=labels).loss))  # the mean over tokens, negated
     with torch.inference_mode():
         assert evaluation_module._mean_log_probs(model, collate, items) == pytest.approx(expected, abs=1e-4)
-    assert Answer((7, 8, 1), log_prob=-6.0).mean_log_prob == -2.0
+    assert SequenceOutput((7, 8, 1), log_prob=-6.0).mean_log_prob == -2.0
 
 
 def test_of_windows_in_any_order_and_alike_the_earlier_answers() -> None:

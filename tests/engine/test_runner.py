@@ -11,15 +11,15 @@ from transformers import T5ForConditionalGeneration
 
 from flan_lora.base.decode import label_constraint
 from flan_lora.base.load import Base, open_base
-from flan_lora.engine.adapter_cache import Bank, Lease, Mix
-from flan_lora.engine.decode_group import Row
-from flan_lora.engine.memory_pool import NO_DELTAS
-from flan_lora.engine.request import Answer, Request, Sampling
-from flan_lora.engine.runner import Batch, Engine
-from flan_lora.engine.t5 import Forward, project
+from flan_lora.engine.adapter_cache import AdapterCache, Lease, Mix
+from flan_lora.engine.decode_group import RunningRequest
+from flan_lora.engine.lora_batch import NO_LORA
+from flan_lora.engine.request import Request, Sampling, SequenceOutput
+from flan_lora.engine.runner import ModelRunner, RunningBatch
+from flan_lora.engine.t5 import T5, linear_with_lora
 from flan_lora.errors import AdapterError, RequestError
 from tests.checkpoint import save_checkpoint, spec_of
-from tests.published import bank_of_two, tiny_peft
+from tests.published import cache_of_two, tiny_peft
 from tests.tiny import tiny_t5, tiny_tokenizer
 
 BARE = Lease(None, {})
@@ -37,10 +37,12 @@ def soft_base() -> T5ForConditionalGeneration:
     return base
 
 
-def generate(engine: Engine, *requests: Request, bank: Bank | None = None) -> list[list[Answer]]:
-    if bank is None:
+def generate(
+    engine: ModelRunner, *requests: Request, cache: AdapterCache | None = None
+) -> list[list[SequenceOutput]]:
+    if cache is None:
         return engine.generate(requests, BARE)
-    with bank.lease([name for request in requests for name in request.mix]) as lease:
+    with cache.lease([name for request in requests for name in request.mix]) as lease:
         return engine.generate(requests, lease)
 
 
@@ -54,14 +56,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params=[("cpu", False), ("cpu", True), pytest.param(("cuda", True), marks=pytest.mark.gpu)],
     ids=["cpu", "boards", "cuda"],
 )
-def engine(request: pytest.FixtureRequest) -> Engine:
-    device, boards = request.param
-    return Engine(soft_base().to(device), boards=boards)
+def engine(request: pytest.FixtureRequest) -> ModelRunner:
+    device, graphs = request.param
+    return ModelRunner(soft_base().to(device), graphs=graphs)
 
 
 @pytest.fixture(scope="module")
-def bank(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Bank:
-    return bank_of_two(tmp_path_factory.mktemp("adapters"), device=engine.device)
+def cache(engine: ModelRunner, tmp_path_factory: pytest.TempPathFactory) -> AdapterCache:
+    return cache_of_two(tmp_path_factory.mktemp("adapters"), device=engine.device)
 
 
 @pytest.fixture(scope="module", params=["fp32", "bf16", "int8"])
@@ -79,65 +81,67 @@ def test_int8_linears_agree_with_bitsandbytes_at_threshold_0(
 ) -> None:
     base = open_base(spec_of(checkpoint, "int8"), device=device).model
     module = base.decoder.block[0].layer[1].EncDecAttention.q
-    linear = Forward(base)._decoder[0].cross.q  # type: ignore[union-attr]
+    linear = T5(base)._decoder[0].cross.q  # type: ignore[union-attr]
     x = (torch.randn(3, 5, 32) * torch.logspace(-3, 3, 15).view(3, 5, 1)).to(device, dtype)
     expected = module(x)
     assert linear.weight.dtype == torch.int8 and module.state.threshold == 0.0
     assert expected.abs().max() > 100
     # beyond the last bit: the scales are multiplied in another order
     rtol = 1e-6 if dtype == torch.float32 else 2**-7
-    torch.testing.assert_close(project((linear,), x, NO_DELTAS)[0], expected, rtol=rtol, atol=1e-9)
+    torch.testing.assert_close(linear_with_lora((linear,), x, NO_LORA)[0], expected, rtol=rtol, atol=1e-9)
 
 
 def test_logits_are_the_base_models(base: Base) -> None:
     ids, labels = torch.tensor([source(1, 9), source(2, 9)]), torch.tensor([source(3, 6), source(4, 6)])
     with torch.inference_mode():
         expected = base.model(input_ids=ids, labels=labels).logits.float()
-        forward, mask = Forward(base.model), torch.ones_like(ids)
-        decoding = forward.start(forward.encode(ids, mask, NO_DELTAS), mask, NO_DELTAS, width=1, max_tokens=6)
+        t5, mask = T5(base.model), torch.ones_like(ids)
+        kv_cache = t5.start(t5.encode(ids, mask, NO_LORA), mask, NO_LORA, width=1, max_tokens=6)
         fed = torch.cat([torch.zeros(2, 1, dtype=torch.int64), labels[:, :-1]], dim=1)
-        steps = [forward.step(fed[:, step], [decoding], NO_DELTAS) for step in range(6)]
+        steps = [t5.step(fed[:, step], [kv_cache], NO_LORA) for step in range(6)]
     tolerance = (1e-5 if base.dtype == torch.float32 else 0.05) * expected.abs().max().item()
     torch.testing.assert_close(torch.stack(steps, dim=1), expected, rtol=0, atol=tolerance)
 
 
-def test_nothing_of_the_base_is_written(checkpoint: Path, bank: Bank, engine: Engine) -> None:
+def test_nothing_of_the_base_is_written(checkpoint: Path, cache: AdapterCache, engine: ModelRunner) -> None:
     base = open_base(spec_of(checkpoint, "int8"), device=str(engine.device)).model
     before = {name: tensor.clone() for name, tensor in base.named_parameters()}
-    engine = Engine(base)
-    generate(engine, Request(source(1, 9), {"one": 1.0}, 5), Request(source(2, 5), {}, 5, num_beams=2), bank=bank)
+    engine = ModelRunner(base)
+    generate(
+        engine, Request(source(1, 9), {"one": 1.0}, 5), Request(source(2, 5), {}, 5, num_beams=2), cache=cache
+    )
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.named_parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in base.modules())
 
 
 def test_a_base_that_carries_an_adapter_is_refused() -> None:
     with pytest.raises(AdapterError, match=r"already carries an adapter: encoder.*\.q is a Linear"):
-        Engine(tiny_peft().get_base_model())
+        ModelRunner(tiny_peft().get_base_model())
 
 
 # Neighbours
 
 
-def first_logits(forward: Forward, sources: list[list[int]], mixes: list[Mix], bank: Bank) -> torch.Tensor:
+def first_logits(t5: T5, sources: list[list[int]], mixes: list[Mix], cache: AdapterCache) -> torch.Tensor:
     width = max(map(len, sources))
     ids = torch.tensor([row + [0] * (width - len(row)) for row in sources])
     mask = (torch.arange(width) < torch.tensor([[len(row)] for row in sources])).long()
-    with bank.lease([name for mix in mixes for name in mix]) as lease, torch.inference_mode():
-        deltas = lease.gather(mixes)
-        decoding = forward.start(forward.encode(ids, mask, deltas), mask, deltas, width=1, max_tokens=2)
-        forward.step(torch.zeros(len(sources), dtype=torch.int64), [decoding], deltas)
-        return forward.step(torch.full((len(sources),), 7), [decoding], deltas)
+    with cache.lease([name for mix in mixes for name in mix]) as lease, torch.inference_mode():
+        lora = lease.gather(mixes)
+        kv_cache = t5.start(t5.encode(ids, mask, lora), mask, lora, width=1, max_tokens=2)
+        t5.step(torch.zeros(len(sources), dtype=torch.int64), [kv_cache], lora)
+        return t5.step(torch.full((len(sources),), 7), [kv_cache], lora)
 
 
 def test_no_neighbour_leaks_into_a_row(tmp_path: Path) -> None:
     """In fp64, where a leak cannot hide in float noise, which random weights amplify a thousand times."""
-    forward = Forward(tiny_t5().double())
-    bank = bank_of_two(tmp_path, dtype=torch.float64)
+    t5 = T5(tiny_t5().double())
+    cache = cache_of_two(tmp_path, dtype=torch.float64)
     sources = [source(seed, length) for seed, length in enumerate((3, 40, 9, 1, 17))]
     mixes: list[Mix] = [{"one": 1.0}, {}, {"two": 1.0}, {"one": 0.5, "two": 0.5}, {"two": 1.0}]
-    together = first_logits(forward, sources, mixes, bank)
-    alone = torch.cat([first_logits(forward, [s], [m], bank) for s, m in zip(sources, mixes, strict=True)])
-    reordered = first_logits(forward, sources[::-1], mixes[::-1], bank).flip(0)
+    together = first_logits(t5, sources, mixes, cache)
+    alone = torch.cat([first_logits(t5, [s], [m], cache) for s, m in zip(sources, mixes, strict=True)])
+    reordered = first_logits(t5, sources[::-1], mixes[::-1], cache).flip(0)
     torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(together, reordered, rtol=1e-6, atol=1e-6)
     assert (together - together.roll(1, 0)).abs().amax(1).min() > 1, "rows must differ for this to fail"
@@ -146,15 +150,15 @@ def test_no_neighbour_leaks_into_a_row(tmp_path: Path) -> None:
 def test_an_int8_row_is_bit_for_bit_the_one_it_is_alone(checkpoint: Path) -> None:
     """Where LLM.int8 at threshold 6 chooses outlier columns over the whole batch."""
     base = open_base(spec_of(checkpoint, "int8", int8_threshold=6.0), device="cpu").model
-    linear = Forward(base)._encoder[0].attention.q
+    linear = T5(base)._encoder[0].attention.q
     x = torch.randn(4, 3, 32)
     x[1] *= 100
-    together = project((linear,), x, NO_DELTAS)[0]
-    alone = torch.cat([project((linear,), x[row : row + 1], NO_DELTAS)[0] for row in range(4)])
+    together = linear_with_lora((linear,), x, NO_LORA)[0]
+    alone = torch.cat([linear_with_lora((linear,), x[row : row + 1], NO_LORA)[0] for row in range(4)])
     assert torch.equal(together, alone)
 
 
-def test_an_answer_is_the_one_a_row_gets_alone(engine: Engine, bank: Bank) -> None:
+def test_an_answer_is_the_one_a_row_gets_alone(engine: ModelRunner, cache: AdapterCache) -> None:
     ways = [{}, {"num_beams": 3}, {"sampling": Sampling(0.9, 0.95, seed=4), "num_return_sequences": 2}]
     mixes: list[Mix] = [{}, {"one": 1.0}, {"two": 1.0}, {"one": 0.3, "two": 0.7}]
     requests = [
@@ -163,35 +167,35 @@ def test_an_answer_is_the_one_a_row_gets_alone(engine: Engine, bank: Bank) -> No
         )
         for seed in range(12)
     ]
-    together = generate(engine, *requests, bank=bank)
+    together = generate(engine, *requests, cache=cache)
     for request, answers in zip(requests, together, strict=True):
-        (alone,) = generate(engine, request, bank=bank)
+        (alone,) = generate(engine, request, cache=cache)
         assert [answer.ids for answer in answers] == [answer.ids for answer in alone]
         assert [a.log_prob for a in answers] == pytest.approx([a.log_prob for a in alone], abs=1e-3)
 
 
-def test_a_mixed_batch_copies_no_adapter(bank: Bank) -> None:
+def test_a_mixed_batch_copies_no_adapter(cache: AdapterCache) -> None:
     """73 MB a row at flan-t5-large, rank 16, all linears, if rows were gathered."""
     linear = "decoder.block.0.layer.0.SelfAttention.q"
-    with bank.lease(["one", "two"]) as lease:
-        assert lease.slots is not None
-        mine = lease.slots.rows.untyped_storage()
-        runs = lease.gather([{"one": 1.0}, {"two": 1.0}, {}, {"one": 0.5, "two": 0.5}])._pairs_of(linear)
-        assert [run.number for run, *_ in runs] == [2, 1, 1]
-        for _, *halves in runs:
+    with cache.lease(["one", "two"]) as lease:
+        assert lease.pool is not None
+        mine = lease.pool.rows.untyped_storage()
+        segments = lease.gather([{"one": 1.0}, {"two": 1.0}, {}, {"one": 0.5, "two": 0.5}])._pairs_of(linear)
+        assert [run.number for run, *_ in segments] == [2, 1, 1]
+        for _, *halves in segments:
             assert all(half.untyped_storage().data_ptr() == mine.data_ptr() for half in halves)
 
 
-def test_rows_of_one_adapter_share_products_whatever_their_order(engine: Engine, bank: Bank) -> None:
+def test_rows_of_one_adapter_share_products_whatever_their_order(engine: ModelRunner, cache: AdapterCache) -> None:
     mixes: list[Mix] = [{"two": 1.0}, {}, {"one": 1.0}, {"two": 1.0}, {"one": 1.0}]
-    with bank.lease(["one", "two"]) as lease:
-        batch = Batch(engine)
-        batch.join([Row(Request(source(seed, 9), mix, 4), lease) for seed, mix in enumerate(mixes)])
-        runs = batch._cohorts[0].deltas._pairs_of("decoder.block.0.layer.0.SelfAttention.q")
-        assert [(run.stop - run.start, run.number) for run, *_ in runs] == [(4, 2)]
+    with cache.lease(["one", "two"]) as lease:
+        batch = RunningBatch(engine)
+        batch.join([RunningRequest(Request(source(seed, 9), mix, 4), lease) for seed, mix in enumerate(mixes)])
+        segments = batch._groups[0].lora._pairs_of("decoder.block.0.layer.0.SelfAttention.q")
+        assert [(run.stop - run.start, run.number) for run, *_ in segments] == [(4, 2)]
 
 
-def test_rows_join_and_leave_between_steps(engine: Engine, bank: Bank) -> None:
+def test_rows_join_and_leave_between_steps(engine: ModelRunner, cache: AdapterCache) -> None:
     """Of any way to decode, length and adapter; and each answers as it does alone."""
     ways = [{}, {"num_beams": 3}, {"sampling": Sampling(0.9, 0.95, seed=4), "num_return_sequences": 2}]
     mixes: list[Mix] = [{}, {"one": 1.0}, {"two": 1.0}, {"one": 0.3, "two": 0.7}]
@@ -199,11 +203,11 @@ def test_rows_join_and_leave_between_steps(engine: Engine, bank: Bank) -> None:
         Request(source(seed, 2 + 5 * seed % 23), mixes[seed % 4], (9, 3, 12, 6)[seed // 3 % 4], **ways[seed % 3])
         for seed in range(24)
     ]
-    answers: dict[Row, list[Answer]] = {}
+    answers: dict[RunningRequest, list[SequenceOutput]] = {}
     sizes = []
-    with bank.lease(["one", "two"]) as lease:
-        waiting = [Row(request, lease) for request in requests]
-        rows, batch = list(waiting), Batch(engine)
+    with cache.lease(["one", "two"]) as lease:
+        waiting = [RunningRequest(request, lease) for request in requests]
+        rows, batch = list(waiting), RunningBatch(engine)
         while waiting or batch.num_rows:
             joining, waiting = waiting[:2], waiting[2:]
             batch.join(joining)
@@ -211,13 +215,13 @@ def test_rows_join_and_leave_between_steps(engine: Engine, bank: Bank) -> None:
             answers.update(batch.step().finished)
     assert max(sizes) > 8 and len(sizes) < 30, "rows of different ages must share steps for this to test joins"
     for request, row in zip(requests, rows, strict=True):
-        (alone,) = generate(engine, request, bank=bank)
+        (alone,) = generate(engine, request, cache=cache)
         assert [answer.ids for answer in answers[row]] == [answer.ids for answer in alone]
 
 
-def test_a_dropped_row_leaves_the_others_alone(engine: Engine) -> None:
-    rows = [Row(Request(source(seed, 9), {}, 9), BARE) for seed in range(4)]
-    batch = Batch(engine)
+def test_a_dropped_row_leaves_the_others_alone(engine: ModelRunner) -> None:
+    rows = [RunningRequest(Request(source(seed, 9), {}, 9), BARE) for seed in range(4)]
+    batch = RunningBatch(engine)
     batch.join(rows)
     batch.step()
     batch.drop(rows[:1])
@@ -229,7 +233,7 @@ def test_a_dropped_row_leaves_the_others_alone(engine: Engine) -> None:
     assert finished[rows[1]][0].ids == generate(engine, rows[1].request)[0][0].ids
 
 
-def test_every_row_keeps_its_own_limit(engine: Engine) -> None:
+def test_every_row_keeps_its_own_limit(engine: ModelRunner) -> None:
     limits = (1, 4, 2, 11, 7)
     for num_beams in (1, 3):
         requests = [Request(source(seed, 9), {}, limit, num_beams) for seed, limit in enumerate(limits)]
@@ -240,7 +244,7 @@ def test_every_row_keeps_its_own_limit(engine: Engine) -> None:
 # Sampling
 
 
-def test_a_seed_decides_the_draw(engine: Engine) -> None:
+def test_a_seed_decides_the_draw(engine: ModelRunner) -> None:
     requests = [Request(source(1, 9), {}, 10, sampling=Sampling(seed=seed)) for seed in (0, 1, 0)]
     first, other, again = (row[0].ids for row in generate(engine, *requests))
     assert first == again != other
@@ -249,7 +253,7 @@ def test_a_seed_decides_the_draw(engine: Engine) -> None:
     assert len({answer.ids for answer in row}) == 4 and row[0].ids == first
 
 
-def test_cold_or_narrow_sampling_is_greedy(engine: Engine) -> None:
+def test_cold_or_narrow_sampling_is_greedy(engine: ModelRunner) -> None:
     greedy, cold, narrow = generate(
         engine,
         *(
@@ -271,7 +275,7 @@ def test_draws_follow_the_models_distribution(temperature: float, top_p: float) 
     expected = torch.zeros_like(probs).scatter(0, nucleus, probs[nucleus] / probs[nucleus].sum())
     sampling = Sampling(temperature, top_p, seed=3)
     (row,) = generate(
-        Engine(base), Request(source(1, 9), {}, 1, num_return_sequences=num_draws, sampling=sampling)
+        ModelRunner(base), Request(source(1, 9), {}, 1, num_return_sequences=num_draws, sampling=sampling)
     )
     counts = torch.bincount(torch.tensor([answer.ids[0] for answer in row]), minlength=128)
     assert counts[expected == 0].sum() == 0
@@ -284,7 +288,7 @@ def test_draws_follow_the_models_distribution(temperature: float, top_p: float) 
 # Streams, labels, errors
 
 
-def test_tokens_are_streamed_as_they_come(engine: Engine) -> None:
+def test_tokens_are_streamed_as_they_come(engine: ModelRunner) -> None:
     requests = [Request(source(seed, 9), {}, limit) for seed, limit in enumerate((3, 12, 6, 9))]
     heard: dict[int, list[int]] = {0: [], 1: [], 2: [], 3: []}
     order: list[int] = []
@@ -298,7 +302,7 @@ def test_tokens_are_streamed_as_they_come(engine: Engine) -> None:
     assert order[:4] == [0, 1, 2, 3], "the first token of all comes before the second of any"
 
 
-def test_rows_with_and_without_labels_share_a_batch(engine: Engine) -> None:
+def test_rows_with_and_without_labels_share_a_batch(engine: ModelRunner) -> None:
     tokenizer = tiny_tokenizer()
     labels = label_constraint(tokenizer, ["joy", "sad", "sadness"])
     other = label_constraint(tokenizer, ["yes", "no"])
@@ -330,7 +334,7 @@ def test_limits_that_make_no_sense_are_refused(fields: dict[str, object], proble
         Request(**{"input_ids": [1], **fields})  # type: ignore[arg-type]
 
 
-def test_pooled_states_are_the_mean_over_the_source_alone(engine: Engine) -> None:
+def test_pooled_states_are_the_mean_over_the_source_alone(engine: ModelRunner) -> None:
     sources = [source(1, 3), source(2, 21)]
     with torch.inference_mode():
         states = [tiny_t5().encoder(input_ids=torch.tensor([ids])).last_hidden_state[0].mean(0) for ids in sources]

@@ -14,12 +14,12 @@ import pytest
 from torch import Tensor
 
 from flan_lora.engine.adapter_cache import Lease
-from flan_lora.engine.board import Boards
-from flan_lora.engine.decode_group import Cohort, Row
-from flan_lora.engine.memory_pool import Deltas
+from flan_lora.engine.decode_group import DecodeGroup, RunningRequest
+from flan_lora.engine.graphs.decode_graph import DecodeGraphs
+from flan_lora.engine.lora_batch import SegmentedLora
 from flan_lora.engine.request import Request, Sampling
-from flan_lora.engine.runner import Engine
-from flan_lora.engine.scheduler import Scheduler, Served
+from flan_lora.engine.runner import ModelRunner
+from flan_lora.engine.scheduler import GenerationOutput, Scheduler
 from tests.tiny import tiny_t5
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,24 +28,24 @@ POISON = 99
 """A source token at which `Slow` fails."""
 
 
-class Slow(Engine):
+class Slow(ModelRunner):
     """An engine whose steps take a while, so that rows meet; some sources make it fail, when joining or later."""
 
     def __init__(self, *, step_s: float = 0.002, fails_at: str = "step") -> None:
         super().__init__(tiny_t5())
         self._step_s, self._fails_at = step_s, fails_at
 
-    def start(self, rows: Sequence[Row], boards: Boards | None) -> Cohort:
+    def start(self, rows: Sequence[RunningRequest], graphs: DecodeGraphs | None) -> DecodeGroup:
         self._check(rows, "join")
-        return super().start(rows, boards)
+        return super().start(rows, graphs)
 
-    def step(self, cohorts: Sequence[Cohort], deltas: Deltas) -> list[Tensor]:
+    def step(self, groups: Sequence[DecodeGroup], lora: SegmentedLora) -> list[Tensor]:
         time.sleep(self._step_s)
-        if cohorts[0].decoding.length > 1:
-            self._check([row for cohort in cohorts for row in cohort.rows], "step")
-        return super().step(cohorts, deltas)
+        if groups[0].kv_cache.length > 1:
+            self._check([row for group in groups for row in group.rows], "step")
+        return super().step(groups, lora)
 
-    def _check(self, rows: Sequence[Row], where: str) -> None:
+    def _check(self, rows: Sequence[RunningRequest], where: str) -> None:
         if where == self._fails_at and any(POISON in row.request.input_ids for row in rows):
             raise RuntimeError("poisoned")
 
@@ -56,12 +56,12 @@ def request(seed: int, limit: int = 12, **fields: object) -> Request:
     return Request(ids, {}, limit, **fields)  # type: ignore[arg-type]
 
 
-def ids(served: Sequence[Served]) -> list[list[tuple[int, ...]]]:
+def ids(served: Sequence[GenerationOutput]) -> list[list[tuple[int, ...]]]:
     return [[answer.ids for answer in each.answers] for each in served]
 
 
 def alone(requests: Sequence[Request]) -> list[list[tuple[int, ...]]]:
-    engine = Engine(tiny_t5())
+    engine = ModelRunner(tiny_t5())
     return [[answer.ids for answer in engine.generate([each], BARE)[0]] for each in requests]
 
 
@@ -198,8 +198,8 @@ def test_a_program_may_end_while_rows_are_under_way() -> None:
     """Killed within torch the worker would abort the process."""
     program = """
 import threading, time
-from tests.engine.test_scheduler import BARE, Engine, Scheduler, request, tiny_t5
-scheduler = Scheduler(Engine(tiny_t5()))
+from tests.engine.test_scheduler import BARE, ModelRunner, Scheduler, request, tiny_t5
+scheduler = Scheduler(ModelRunner(tiny_t5()))
 def ask():
     while True:
         scheduler.run([request(seed) for seed in range(4)], BARE)

@@ -17,9 +17,9 @@ from flan_lora.adapters.weights import base_linears, open_folder
 from flan_lora.base.decode import generation_config, label_constraint
 from flan_lora.base.encode import Collator
 from flan_lora.engine import linear as dense
-from flan_lora.engine.adapter_cache import Bank
-from flan_lora.engine.request import Answer, Request
-from flan_lora.engine.runner import Engine
+from flan_lora.engine.adapter_cache import AdapterCache
+from flan_lora.engine.request import Request, SequenceOutput
+from flan_lora.engine.runner import ModelRunner
 from tests.tiny import tiny_t5, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -55,14 +55,14 @@ class Served:
         path: Path,
         adapters: dict[str, dict[str, Any]],
         *,
-        boards: bool | None = None,
+        graphs: bool | None = None,
     ) -> None:
         self.base, self.path = base, path
-        self.engine = Engine(base, boards=boards)
-        self.bank = Bank(base_linears(base), fingerprint="x" * 64, device=base.device)
+        self.engine = ModelRunner(base, graphs=graphs)
+        self.cache = AdapterCache(base_linears(base), fingerprint="x" * 64, device=base.device)
         self.peft: dict[str | None, Any] = {None: base}
         for seed, (name, lora) in enumerate(adapters.items()):
-            self.bank.add(*open_folder(name, self._save(path / name, seed, lora)))
+            self.cache.add(*open_folder(name, self._save(path / name, seed, lora)))
             self.peft[name] = PeftModel.from_pretrained(copy.deepcopy(base), path / name).eval()
 
     def _save(self, path: Path, seed: int, lora: dict[str, Any]) -> Path:
@@ -75,8 +75,8 @@ class Served:
         model.save_pretrained(path, save_embedding_layers=False)
         return path
 
-    def ours(self, requests: Sequence[Request]) -> list[list[Answer]]:
-        with self.bank.lease([name for request in requests for name in request.mix]) as lease:
+    def ours(self, requests: Sequence[Request]) -> list[list[SequenceOutput]]:
+        with self.cache.lease([name for request in requests for name in request.mix]) as lease:
             return self.engine.generate(requests, lease)
 
     def theirs(self, request: Request) -> list[list[int]]:
@@ -124,12 +124,12 @@ def random_requests(seed: int, num: int, names: Sequence[str | None], **fields: 
     ids=lambda param: f"{param[0]}, {param[1]}{', boards' if param[2] else ''}",
 )
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    name, device, boards = request.param
+    name, device, graphs = request.param
     base = make_base(list(BASES).index(name), **BASES[name]).to(device)
     with pytest.MonkeyPatch.context() as patch:
         if name == LARGE:
             patch.setattr(dense, "_MIN_WEIGHT", 0)
-        yield Served(base, tmp_path_factory.mktemp("adapters"), ADAPTERS, boards=boards)
+        yield Served(base, tmp_path_factory.mktemp("adapters"), ADAPTERS, graphs=graphs)
 
 
 def assert_equal_tokens(served: Served, requests: Sequence[Request]) -> None:
@@ -215,7 +215,7 @@ def test_log_probs_are_the_models_own(served: Served, num_beams: int) -> None:
 def test_label_probabilities_are_the_models_own(served: Served) -> None:
     labels = label_constraint(TOKENIZER, ["joy", "sad", "sadness"])
     requests = random_requests(4, 3, ["all"], constraint=labels)
-    with served.bank.lease(["all"]) as lease:
+    with served.cache.lease(["all"]) as lease:
         found = served.engine.label_probabilities(requests, lease)
     for request, row in zip(requests, found, strict=True):
         scores = []

@@ -13,7 +13,7 @@ THREADS = """
 import os, time
 import torch
 from flan_lora.engine.adapter_cache import Lease
-from flan_lora.engine.runner import Engine
+from flan_lora.engine.runner import ModelRunner
 from flan_lora.system.openmp import release_threads
 from flan_lora.engine.request import Request
 from flan_lora.engine.scheduler import Scheduler
@@ -25,11 +25,11 @@ def num_threads():
 def work():
     torch.ones(2**22).add_(1)  # large enough for both threads
 
-class Busy(Engine):
-    def step(self, cohorts, deltas):
+class Busy(ModelRunner):
+    def step(self, groups, lora):
         work()
         seen.append(num_threads())
-        return super().step(cohorts, deltas)
+        return super().step(groups, lora)
 
 torch.set_num_threads(2)
 seen, scheduler = [], Scheduler(Busy(tiny_t5()))

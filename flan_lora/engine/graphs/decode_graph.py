@@ -13,41 +13,42 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from flan_lora.engine.fixed import Idle, Shape, numbered, power, replayable
-from flan_lora.engine.memory_pool import NO_DELTAS, Slots, Update
-from flan_lora.engine.reader import reading
-from flan_lora.engine.t5 import Forward, across, attend
+from flan_lora.engine.graphs.cuda_graph import GraphBucket, GraphPool, capture, indexed_lora, round_up
+from flan_lora.engine.graphs.prefill_graph import prefilled
+from flan_lora.engine.lora_batch import NO_LORA, AdapterRef
+from flan_lora.engine.memory_pool import LoraMemoryPool
+from flan_lora.engine.t5 import T5, across, attend
 
 _FEWEST_SOURCES, _FEWEST_TOKENS = 64, 32
 _FEW_ROWS = 16
 """Up to which empty seats cost next to nothing."""
 
 
-class Board:
+class DecodeGraph:
     """The seats, and the step that all of them make at once. For one thread at a time."""
 
-    def __init__(self, forward: Forward, shape: Shape, slots: Slots | None) -> None:
+    def __init__(self, t5: T5, shape: GraphBucket, pool: LoraMemoryPool | None) -> None:
         """
         Args:
             slots: of the adapters of all rows to come; None for the bare base alone.
         """
-        self.shape, self.slots = shape, slots
-        self.ids = torch.zeros(shape.rows * shape.width, dtype=torch.int64, device=forward.device)
+        self.shape, self.pool = shape, pool
+        self.ids = torch.zeros(shape.rows * shape.width, dtype=torch.int64, device=t5.device)
         """(R * W,) to feed next"""
         self.logits = Tensor()
         """(R * W, V) of the last step"""
-        self._forward = forward
+        self._t5 = t5
         # zeros, for what nobody has written is masked, but not if it were NaN
-        self._cache = forward.new_cache(self.num_sequences, shape.tokens).zero_()
-        self._cross = forward.new_cache(shape.rows, shape.source).zero_()
+        self._cache = t5.new_cache(self.num_sequences, shape.tokens).zero_()
+        self._cross = t5.new_cache(shape.rows, shape.source).zero_()
         self._visible = self._cross.new_zeros(shape.rows, 1, 1, shape.source)
-        self._positions = torch.zeros(shape.rows, dtype=torch.int64, device=forward.device)
-        self._places = torch.arange(shape.tokens, device=forward.device)
-        self._bias = forward.position_bias(shape.tokens)[0, :, 0]  # (H, T)
+        self._positions = torch.zeros(shape.rows, dtype=torch.int64, device=t5.device)
+        self._places = torch.arange(shape.tokens, device=t5.device)
+        self._bias = t5.position_bias(shape.tokens)[0, :, 0]  # (H, T)
         self._free = list(range(shape.rows - 1, -1, -1))
-        self._deltas = None if slots is None else numbered(slots, shape)
+        self._lora = None if pool is None else indexed_lora(pool, shape)
         self._now = self._now_bias = Tensor()
-        self._replay = replayable(self._run, forward.device)
+        self._replay = capture(self._run, t5.device)
 
     @property
     def num_free(self) -> int:
@@ -64,7 +65,7 @@ class Board:
         """Of what it remembers, which is nearly all."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (self._cache, self._cross))
 
-    def serves(self, shape: Shape) -> bool:
+    def serves(self, shape: GraphBucket) -> bool:
         """Whether rows of a shape can sit here, as far as there are seats."""
         return (
             self.shape.width == shape.width
@@ -74,13 +75,13 @@ class Board:
             and self.shape.is_weighted >= shape.is_weighted
         )
 
-    def seat(
-        self, cross: Sequence[tuple[Tensor, Tensor]], visible: Tensor, updates: Sequence[tuple[Update, ...]]
-    ) -> Seats:
+    def allocate(
+        self, cross: Sequence[tuple[Tensor, Tensor]], visible: Tensor, updates: Sequence[tuple[AdapterRef, ...]]
+    ) -> CacheSlots:
         """Rows at their first token.
 
         Args:
-            cross, visible: of their sources (`Forward.look`).
+            cross, visible: of their sources (`T5.look`).
             updates: of their adapters, which lie in this board's slots.
         """
         numbers = [self._free.pop() for _ in updates]
@@ -90,11 +91,11 @@ class Board:
         self._visible[..., :length].index_copy_(0, rows, visible)
         pairs = torch.stack([torch.stack(pair) for pair in cross])
         self._cross[..., :length, :].index_copy_(2, rows, pairs)
-        if self._deltas is not None:
-            self._deltas.write(rows, updates)
-        return Seats(self, numbers)
+        if self._lora is not None:
+            self._lora.write(rows, updates)
+        return CacheSlots(self, numbers)
 
-    def leave(self, rows: Sequence[int]) -> None:
+    def free(self, rows: Sequence[int]) -> None:
         """Free the seats of these rows."""
         self._free += rows
 
@@ -107,21 +108,21 @@ class Board:
         past = self._cache[..., :length, :]
         past.index_copy_(2, target, past.index_select(2, origin))
 
-    # What `Forward.step` asks of the memory of its sequences
+    # What `T5.step` asks of the memory of its sequences
 
     @property
     def num_sequences(self) -> int:
         """R * W"""
         return self.shape.rows * self.shape.width
 
-    def look_back(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def self_attention(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention over each sequence's tokens so far and this one. Shapes: (R * W, H, 1, D)."""
         keys, values = self._cache[layer]
         now = self._now.expand_as(k)
         return attend(q, keys.scatter_(2, now, k), values.scatter_(2, now, v), self._now_bias)
 
-    def look_across(self, layer: int, q: Tensor) -> Tensor:
-        """Attention over the source, as in `Decoding`."""
+    def cross_attention(self, layer: int, q: Tensor) -> Tensor:
+        """Attention over the source, as in `DynamicKVCache`."""
         keys, values = self._cross[layer]
         return across(q, keys, values, self._visible, self.shape.width)
 
@@ -134,10 +135,10 @@ class Board:
     def _run(self) -> None:
         self._now = self._positions.repeat_interleave(self.shape.width)[:, None, None, None]
         self._now_bias = self._look_back_bias()
-        self.logits = self._forward.step(self.ids, [self], self._deltas or NO_DELTAS)
+        self.logits = self._t5.step(self.ids, [self], self._lora or NO_LORA)
 
     def _look_back_bias(self) -> Tensor:
-        """(R * W, H, 1, T) for the position of each row: the tail of the last token's, as `Decoding` has it."""
+        """(R * W, H, 1, T) for the position of each row: the tail of the last token's, as in `DynamicKVCache`."""
         last = self.shape.tokens - 1
         behind = (last - self._positions)[:, None] + self._places
         bias = self._bias[:, behind.clamp(max=last)].transpose(0, 1)
@@ -145,18 +146,18 @@ class Board:
         return bias.repeat_interleave(self.shape.width, dim=0)[:, :, None]
 
 
-class Seats:
-    """The rows of a cohort on a board: to the cohort, what `Decoding` is elsewhere."""
+class CacheSlots:
+    """The rows of a cohort on a board: to the cohort, what `DynamicKVCache` is elsewhere."""
 
-    def __init__(self, board: Board, rows: Sequence[int]) -> None:
-        self.board, self._rows = board, list(rows)
+    def __init__(self, graph: DecodeGraph, rows: Sequence[int]) -> None:
+        self.graph, self._rows = graph, list(rows)
         self._num_fed = 0
-        self._sequences = self._numbered()
+        self._sequences = self._indexed()
 
     @property
     def width(self) -> int:
         """Sequences per row."""
-        return self.board.shape.width
+        return self.graph.shape.width
 
     @property
     def num_sequences(self) -> int:
@@ -166,104 +167,104 @@ class Seats:
     @property
     def device(self) -> torch.device:
         """Where the board is."""
-        return self.board.ids.device
+        return self.graph.ids.device
 
     def feed(self, ids: Tensor) -> None:
         """The next token of every sequence (N,), for the board's next step."""
         self._num_fed += 1
-        self.board.ids.index_copy_(0, self._sequences, ids)
+        self.graph.ids.index_copy_(0, self._sequences, ids)
 
     def logits(self) -> Tensor:
         """(N, V) of the board's last step."""
-        return self.board.logits.index_select(0, self._sequences)
+        return self.graph.logits.index_select(0, self._sequences)
 
     def reorder(self, sequences: Tensor) -> None:
-        """As `Decoding.reorder`."""
-        self.board.reorder(self._sequences, self._sequences[sequences], self._num_fed)
+        """As `DynamicKVCache.reorder`."""
+        self.graph.reorder(self._sequences, self._sequences[sequences], self._num_fed)
 
     def select(self, rows: Tensor) -> None:
         """Keep some of the rows; the seats of the others are free."""
         kept = set(rows.tolist())
-        self.board.leave([row for place, row in enumerate(self._rows) if place not in kept])
+        self.graph.free([row for place, row in enumerate(self._rows) if place not in kept])
         self._rows = [self._rows[place] for place in sorted(kept)]
-        self._sequences = self._numbered()
+        self._sequences = self._indexed()
 
     def close(self) -> None:
         """Free all seats."""
-        self.board.leave(self._rows)
+        self.graph.free(self._rows)
         self._rows = []
 
-    def _numbered(self) -> Tensor:
+    def _indexed(self) -> Tensor:
         width = self.width
         return torch.tensor(
             [row * width + each for row in self._rows for each in range(width)], device=self.device
         )
 
 
-class Boards:
+class DecodeGraphs:
     """The boards of one batch. For one thread."""
 
-    def __init__(self, forward: Forward, idle: Idle) -> None:
-        self._forward, self._idle = forward, idle
-        self._open: list[Board] = []
+    def __init__(self, t5: T5, idle: GraphPool) -> None:
+        self._t5, self._graph_pool = t5, idle
+        self._open: list[DecodeGraph] = []
 
     def start(
         self,
         input_ids: Tensor,
         mask: Tensor,
-        updates: Sequence[tuple[Update, ...]],
-        slots: Slots | None,
+        updates: Sequence[tuple[AdapterRef, ...]],
+        pool: LoraMemoryPool | None,
         *,
         width: int,
         max_tokens: int,
-    ) -> Seats:
+    ) -> CacheSlots:
         """Read the sources of some rows, (R, S) padded right, and find seats for them.
 
         Args:
             updates, slots: of the rows' adapters, and where they lie.
             width: sequences per row.
         """
-        with reading(self._forward, self._idle, input_ids, mask, updates, slots) as (cross, visible):
-            shape = Shape.of(updates, width=width, source=visible.shape[-1], tokens=max_tokens)
-            return self.with_seats(shape, slots).seat(cross, visible, updates)
+        with prefilled(self._t5, self._graph_pool, input_ids, mask, updates, pool) as (cross, visible):
+            shape = GraphBucket.of(updates, width=width, source=visible.shape[-1], tokens=max_tokens)
+            return self.find_or_make(shape, pool).allocate(cross, visible, updates)
 
-    def with_seats(self, shape: Shape, slots: Slots | None) -> Board:
+    def find_or_make(self, shape: GraphBucket, pool: LoraMemoryPool | None) -> DecodeGraph:
         """A board for the rows of this shape: one that is in use if it has seats for all of them.
 
         Else one with seats for the rows of that shape that are under way, too: so few boards are in use at a time,
         whatever the order in which rows come.
         """
-        alike = [board for board in self._open if board.slots is slots and board.serves(shape)]
-        for board in alike:
-            if board.num_free >= shape.rows:
-                return board
-        num_seated = sum(board.shape.rows - board.num_free for board in alike)
-        made = _rounded(replace(shape, rows=shape.rows + num_seated))
-        board = self._idle.take(Board, self._forward, made, slots)
-        self._open.append(board)
-        return board
+        alike = [graph for graph in self._open if graph.pool is pool and graph.serves(shape)]
+        for graph in alike:
+            if graph.num_free >= shape.rows:
+                return graph
+        num_taken = sum(graph.shape.rows - graph.num_free for graph in alike)
+        made = _rounded(replace(shape, rows=shape.rows + num_taken))
+        graph = self._graph_pool.take(DecodeGraph, self._t5, made, pool)
+        self._open.append(graph)
+        return graph
 
-    def step(self, seats: Sequence[Seats], ids: Sequence[Tensor]) -> list[Tensor]:
+    def step(self, slots: Sequence[CacheSlots], ids: Sequence[Tensor]) -> list[Tensor]:
         """One token further: the next ids of each cohort, their logits."""
-        for each, own in zip(seats, ids, strict=True):
+        for each, own in zip(slots, ids, strict=True):
             each.feed(own)
-        for board in dict.fromkeys(each.board for each in seats):
-            board.step()
-        return [each.logits() for each in seats]
+        for graph in dict.fromkeys(each.graph for each in slots):
+            graph.step()
+        return [each.logits() for each in slots]
 
-    def tidy(self) -> None:
+    def release_idle(self) -> None:
         """Give boards back that nobody sits at any more."""
-        for board in [board for board in self._open if board.is_empty]:
-            self._open.remove(board)
-            self._idle.give(board)
+        for graph in [graph for graph in self._open if graph.is_empty]:
+            self._open.remove(graph)
+            self._graph_pool.give(graph)
 
 
-def _rounded(shape: Shape) -> Shape:
+def _rounded(shape: GraphBucket) -> GraphBucket:
     """Up to what boards are made for."""
     return replace(
         shape,
-        rows=power(4, shape.rows, 1) if shape.rows <= _FEW_ROWS else power(2, shape.rows, _FEW_ROWS),
-        source=power(2, shape.source, _FEWEST_SOURCES),
-        tokens=power(2, shape.tokens, _FEWEST_TOKENS),
-        updates=power(2, shape.updates, 1),
+        rows=round_up(4, shape.rows, 1) if shape.rows <= _FEW_ROWS else round_up(2, shape.rows, _FEW_ROWS),
+        source=round_up(2, shape.source, _FEWEST_SOURCES),
+        tokens=round_up(2, shape.tokens, _FEWEST_TOKENS),
+        updates=round_up(2, shape.updates, 1),
     )

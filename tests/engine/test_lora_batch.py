@@ -9,32 +9,37 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flan_lora.engine.memory_pool import Deltas, Layout, Slots, Update
+from flan_lora.engine.lora_batch import AdapterRef, SegmentedLora
+from flan_lora.engine.memory_pool import LoraMemoryPool, SlotLayout
 
 LINEARS = {"q": (5, 4), "wo": (7, 5)}
-LAYOUT = Layout.of(3, LINEARS)
+LAYOUT = SlotLayout.of(3, LINEARS)
 
 
-def make_slots(seed: int, num_slots: int = 6) -> Slots:
+def make_slots(seed: int, num_slots: int = 6) -> LoraMemoryPool:
     generator = torch.Generator().manual_seed(seed)
-    return Slots(LAYOUT, torch.randn(num_slots, LAYOUT.width, generator=generator, dtype=torch.float64))
+    return LoraMemoryPool(LAYOUT, torch.randn(num_slots, LAYOUT.width, generator=generator, dtype=torch.float64))
 
 
 SLOTS, OTHERS = make_slots(0), make_slots(1)
 
 
-def update(slot: int, weight: float = 1.0, slots: Slots = SLOTS, linears: Sequence[str] = ("q", "wo")) -> Update:
-    return Update(slots, slot, frozenset(linears), weight)
+def update(
+    slot: int, weight: float = 1.0, pool: LoraMemoryPool = SLOTS, linears: Sequence[str] = ("q", "wo")
+) -> AdapterRef:
+    return AdapterRef(pool, slot, frozenset(linears), weight)
 
 
-def by_hand(linear: str, x: torch.Tensor, out: torch.Tensor, rows: Sequence[tuple[Update, ...]]) -> torch.Tensor:
+def by_hand(
+    linear: str, x: torch.Tensor, out: torch.Tensor, rows: Sequence[tuple[AdapterRef, ...]]
+) -> torch.Tensor:
     """Row by row, update by update."""
     width, found = len(x) // len(rows), out.clone()
     for row, updates in enumerate(rows):
         own = slice(row * width, (row + 1) * width)
         for each in updates:
             if linear in each.linears:
-                a, b = LAYOUT.views(LAYOUT.part(each.slots.rows[each.slot : each.slot + 1], linear), linear)
+                a, b = LAYOUT.views(LAYOUT.part(each.pool.rows[each.slot : each.slot + 1], linear), linear)
                 found[own] += each.weight * (x[own] @ a[0].T @ b[0])
     return found
 
@@ -47,7 +52,7 @@ def test_every_row_gets_its_own_updates(seed: int) -> None:
         *((update(slot),) for slot in range(1, 6)),
         (update(2, 0.5),),
         (update(3, 0.5),),
-        (update(3, slots=OTHERS),),
+        (update(3, pool=OTHERS),),
         (update(4, linears=["q"]),),
         (update(1, 0.3), update(2, 0.7)),
         (update(5), update(1, -1.0, OTHERS)),
@@ -61,11 +66,11 @@ def test_every_row_gets_its_own_updates(seed: int) -> None:
         x = torch.randn(len(rows) * width, tokens, features_in, generator=generator, dtype=torch.float64)
         out = torch.randn(len(rows) * width, tokens, features_out, generator=generator, dtype=torch.float64)
         expected = by_hand(linear, x, out, rows)
-        torch.testing.assert_close(Deltas(rows).repeat(width).add(linear, x, out), expected)
+        torch.testing.assert_close(SegmentedLora(rows).repeat(width).add_lora(linear, x, out), expected)
 
 
 @pytest.mark.parametrize(
-    ("rows", "runs"),
+    ("rows", "segments"),
     [
         ([1, 1, 2, 2, 3, 3], [(0, 6, 3)]),
         ([1, 2, 3, 4], [(0, 4, 4)]),
@@ -78,10 +83,10 @@ def test_every_row_gets_its_own_updates(seed: int) -> None:
     ],
 )
 def test_neighbours_in_batch_and_slots_share_their_products(
-    rows: list[int | None], runs: list[tuple[int, int, int]]
+    rows: list[int | None], segments: list[tuple[int, int, int]]
 ) -> None:
-    deltas = Deltas([() if slot is None else (update(slot),) for slot in rows])
-    assert [(run.start, run.stop, run.number) for run, *_ in deltas._pairs_of("q")] == runs
+    lora = SegmentedLora([() if slot is None else (update(slot),) for slot in rows])
+    assert [(run.start, run.stop, run.number) for run, *_ in lora._pairs_of("q")] == segments
 
 
 @pytest.mark.parametrize(
@@ -90,5 +95,5 @@ def test_neighbours_in_batch_and_slots_share_their_products(
     ids=lambda change: next(iter(change)),
 )
 def test_only_updates_that_are_alike_share_products(change: dict[str, object]) -> None:
-    deltas = Deltas([(update(1),), (replace(update(2), **change),)])
-    assert len(deltas._pairs_of("q")) == 2
+    lora = SegmentedLora([(update(1),), (replace(update(2), **change),)])
+    assert len(lora._pairs_of("q")) == 2

@@ -16,8 +16,9 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from flan_lora.engine.memory_pool import Numbered, Slots, Update
-from flan_lora.engine.t5 import Forward
+from flan_lora.engine.lora_batch import AdapterRef, IndexedLora
+from flan_lora.engine.memory_pool import LoraMemoryPool
+from flan_lora.engine.t5 import T5
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ _IDLE_BYTES, _IDLE_SHARE = 2 << 30, 1 / 8
 
 
 @dataclass(frozen=True)
-class Shape:
+class GraphBucket:
     """Room for some rows and what they bring along."""
 
     rows: int
@@ -42,23 +43,23 @@ class Shape:
     """Whether updates may have other weights than 1."""
 
     @staticmethod
-    def of(updates: Sequence[tuple[Update, ...]], *, width: int, source: int, tokens: int) -> Shape:
+    def of(updates: Sequence[tuple[AdapterRef, ...]], *, width: int, source: int, tokens: int) -> GraphBucket:
         """What rows with these updates need."""
         most = max(map(len, updates), default=0)
         is_weighted = any(update.weight != 1 for row in updates for update in row)
-        return Shape(len(updates), width, source, tokens, most, is_weighted)
+        return GraphBucket(len(updates), width, source, tokens, most, is_weighted)
 
 
 class Fixed(Protocol):
     """Something of a shape, over the slots of some adapters."""
 
-    def __init__(self, forward: Forward, shape: Shape, slots: Slots | None) -> None: ...
+    def __init__(self, t5: T5, shape: GraphBucket, pool: LoraMemoryPool | None) -> None: ...
 
     @property
-    def shape(self) -> Shape: ...
+    def shape(self) -> GraphBucket: ...
 
     @property
-    def slots(self) -> Slots | None: ...
+    def pool(self) -> LoraMemoryPool | None: ...
 
     @property
     def size_bytes(self) -> int: ...
@@ -67,7 +68,7 @@ class Fixed(Protocol):
 Kind = TypeVar("Kind", bound=Fixed)
 
 
-class Idle:
+class GraphPool:
     """What nobody uses at the moment, of one base. Any number of threads may take from it and give back."""
 
     def __init__(self, max_bytes: int) -> None:
@@ -79,58 +80,58 @@ class Idle:
         self._waiting: list[Fixed] = []  # the longest first
 
     @staticmethod
-    def on(device: torch.device) -> Idle:
+    def on(device: torch.device) -> GraphPool:
         """As much as is reasonable there."""
         total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
-        return Idle(max(_IDLE_BYTES, int(total * _IDLE_SHARE)))
+        return GraphPool(max(_IDLE_BYTES, int(total * _IDLE_SHARE)))
 
-    def take(self, kind: type[Kind], forward: Forward, shape: Shape, slots: Slots | None) -> Kind:
+    def take(self, kind: type[Kind], t5: T5, shape: GraphBucket, pool: LoraMemoryPool | None) -> Kind:
         """One of this kind and shape over these slots, made if none is idle.
 
         Raises:
             torch.OutOfMemoryError: there is no room for it even when all that is idle is gone.
         """
-        found = self._find(kind, shape, slots)
+        found = self._find(kind, shape, pool)
         if found is not None:
             return found
         try:
-            return kind(forward, shape, slots)
+            return kind(t5, shape, pool)
         except torch.OutOfMemoryError:
             with self._lock:
                 self._waiting.clear()
-            return kind(forward, shape, slots)
+            return kind(t5, shape, pool)
 
     def give(self, fixed: Fixed) -> None:
         """Keep it for as long as there is room; what is over slots that have been replaced goes at once."""
         with self._lock:
-            if fixed.slots is not None:
-                self._waiting = [each for each in self._waiting if each.slots in (None, fixed.slots)]
+            if fixed.pool is not None:
+                self._waiting = [each for each in self._waiting if each.pool in (None, fixed.pool)]
             self._waiting.append(fixed)
             while sum(each.size_bytes for each in self._waiting) > self._max_bytes:
                 self._waiting.pop(0)
 
-    def _find(self, kind: type[Kind], shape: Shape, slots: Slots | None) -> Kind | None:
+    def _find(self, kind: type[Kind], shape: GraphBucket, pool: LoraMemoryPool | None) -> Kind | None:
         with self._lock:
             for each in self._waiting:
-                if isinstance(each, kind) and each.shape == shape and each.slots is slots:
+                if isinstance(each, kind) and each.shape == shape and each.pool is pool:
                     self._waiting.remove(each)
                     return each
         return None
 
 
-def numbered(slots: Slots, shape: Shape) -> Numbered:
+def indexed_lora(pool: LoraMemoryPool, shape: GraphBucket) -> IndexedLora:
     """The updates of rows of a shape, all the bare base as yet."""
-    return Numbered(slots, shape.rows, shape.updates, is_weighted=shape.is_weighted)
+    return IndexedLora(pool, shape.rows, shape.updates, is_weighted=shape.is_weighted)
 
 
-def power(base: int, number: int, least: int) -> int:
+def round_up(base: int, number: int, least: int) -> int:
     """``least`` times the smallest power of ``base`` that makes it ``number`` or more: few shapes serve all."""
     while least < number:
         least *= base
     return least
 
 
-def replayable(run: Callable[[], None], device: torch.device) -> Callable[[], None]:
+def capture(run: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """``run`` as one CUDA graph, which reads and writes the tensors that it did where they are.
 
     Elsewhere than on a GPU, and where it cannot be captured, it is ``run`` itself.
