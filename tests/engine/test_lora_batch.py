@@ -91,7 +91,7 @@ def test_neighbours_in_batch_and_slots_share_their_products(
 
 @pytest.mark.parametrize(
     "change",
-    [{"weight": 0.5}, {"slots": OTHERS}, {"linears": frozenset(["q"])}],
+    [{"weight": 0.5}, {"pool": OTHERS}, {"linears": frozenset(["q"])}],
     ids=lambda change: next(iter(change)),
 )
 def test_only_updates_that_are_alike_share_products(change: dict[str, object]) -> None:
