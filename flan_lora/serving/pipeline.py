@@ -10,7 +10,7 @@ from flan_lora.base.decode import decode
 from flan_lora.base.load import Base
 from flan_lora.engine.request import Request
 from flan_lora.engine.runner import ModelRunner
-from flan_lora.engine.scheduler import Scheduler, GenerationOutput, Traffic
+from flan_lora.engine.scheduler import GenerationOutput, Scheduler, Traffic
 from flan_lora.serving.completion import Completion
 from flan_lora.serving.prompts import ChosenWindow, PreparedRequest, PromptEncoder, choose_window
 from flan_lora.serving.registry import AdapterRegistry

@@ -18,7 +18,7 @@ from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.adapters.weights import Source, open_folder
 from flan_lora.base.load import Base
-from flan_lora.engine.adapter_cache import AdapterStatus, AdapterCache, Lease
+from flan_lora.engine.adapter_cache import AdapterCache, AdapterStatus, Lease
 from flan_lora.errors import UnknownAdapterError
 from flan_lora.serving.prompts import ServingConfig
 

@@ -14,7 +14,7 @@ from flan_lora.adapters.manifest import Manifest
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.weights import base_linears
 from flan_lora.base.load import MINI, Base, open_base
-from flan_lora.engine.adapter_cache import AdapterStatus, AdapterCache, Mix
+from flan_lora.engine.adapter_cache import AdapterCache, AdapterStatus, Mix
 from flan_lora.engine.request import Sampling
 from flan_lora.engine.scheduler import Traffic
 from flan_lora.errors import RequestError
