@@ -3,7 +3,7 @@
     python benchmarks/prompts.py --data DATA --out results.jsonl                 all tasks
     python benchmarks/prompts.py --data DATA --out results.jsonl --task emotion
 
-The wordings are those of `flan_lora.tasks.prompt_variants`. Each gets the same rows, the same adapter and the same
+The wordings are each task's own prompt and its `Task.prompt_variants`. Each gets the same rows, adapter and
 number of steps, and is scored on the same validation rows. Each finished run is one line of the results file, so a
 stopped measurement goes on.
 """
@@ -32,17 +32,17 @@ def main(
     data: str, base: str, tasks: tuple[str, ...], steps: int, rows: int, overrides: tuple[str, ...], out: Path
 ) -> None:
     from flan_lora.tasks import TASKS
-    from flan_lora.tasks.prompt_variants import wordings
+    from flan_lora.tasks.task import all_prompts
 
     results = ResultLines(out, ("task", "wording"))
     for task in tasks or TASKS:
-        for wording in wordings(TASKS[task]):
-            one_run = partial(run, task, wording, data, base, steps, rows, overrides)
-            print(_line(results.get_or_run((task, wording.name), one_run)), flush=True)
+        for variant in all_prompts(TASKS[task]):
+            one_run = partial(run, task, variant, data, base, steps, rows, overrides)
+            print(_line(results.get_or_run((task, variant.name), one_run)), flush=True)
 
 
 def run(
-    task_name: str, wording: Any, data: str, base_name: str, steps: int, num_rows: int, overrides: Any
+    task_name: str, variant: Any, data: str, base_name: str, steps: int, num_rows: int, overrides: Any
 ) -> dict[str, Any]:
     """Train one wording and score it."""
     import torch
@@ -59,7 +59,7 @@ def run(
     quiet_bitsandbytes()
     recipe = load_recipe(task_name, [f"base.model={base_name}", *overrides])
     source, base = open_source(data), open_base(recipe.base)
-    spelled = wording.spellings
+    spelled = variant.spellings
     labels = tuple(spelled.get(label, label) for label in TASKS[recipe.task].labels)
     back = {word: label for label, word in spelled.items()}
     task = dataclasses.replace(
@@ -70,7 +70,7 @@ def run(
 
     def worded(role: Any, max_rows: int) -> Any:
         split = load_split(recipe, role, source, max_rows=max_rows)
-        examples = [_worded(example, wording) for example in split.examples]
+        examples = [_worded(example, variant) for example in split.examples]
         return dataclasses.replace(split, examples=tuple(examples))
 
     train, validation = worded("train", steps * recipe.training.batch_size), worded("validation", num_rows)
@@ -102,16 +102,16 @@ def run(
     }
 
 
-def _worded(example: Any, wording: Any) -> Any:
+def _worded(example: Any, variant: Any) -> Any:
     """The example under another prompt, its target in that prompt's words for the labels."""
-    target = wording.spellings.get(example.target, example.target)
-    return dataclasses.replace(example, prompt=wording.prompt(example.inputs), target=target)
+    target = variant.spellings.get(example.target, example.target)
+    return dataclasses.replace(example, prompt=variant.prompt(example.inputs), target=target)
 
 
 def _line(result: dict[str, Any]) -> str:
     low, high = result["low_high"]
     return (
-        f"{result['task']:20} {result['wording']:18} {result['select_on']} {result['score']:.4f} "
+        f"{result['task']:20} {result['variant']:18} {result['select_on']} {result['score']:.4f} "
         f"({low:.4f} to {high:.4f})  loss {result['last_loss']:.3f}"
     )
 

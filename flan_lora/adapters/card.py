@@ -1,7 +1,4 @@
-"""What a reader sees of an adapter: its model card, from the manifest and the metrics only.
-
-Knows records and words; never a tensor, a dataset or a store.
-"""
+"""The model card of a published adapter: front matter for the Hub and text, from manifest and metrics only."""
 
 from __future__ import annotations
 
@@ -18,46 +15,6 @@ from flan_lora.adapters.manifest import DataRecord, Manifest, Metrics, ScoreReco
 from flan_lora.base.load import MINI, base_slug
 from flan_lora.recipe import BaseSection
 from flan_lora.tasks import TASKS
-
-SAMPLE_INPUTS = {
-    "text": "i feel so happy today",
-    "sentence": "The flight from Berlin was delayed by two hours .",
-    "sentence1": "The flight from Berlin was delayed by two hours .",
-    "sentence2": "The Berlin flight came in two hours late .",
-    "context": "The bridge was opened in 1932. It is 503 metres long.",
-    "question": "How long is the bridge?",
-    "answer": "503 metres",
-    "dialogue": "Mia: are you coming tonight?\nJon: yes, at eight\nMia: great, please bring the cake",
-}
-"""A value for every input column of every task, for the code in cards; written by hand, no row of a dataset."""
-
-PIPELINE_TAGS = {
-    "emotion": "text-classification",
-    "qa": "question-answering",
-    "question-generation": "text-generation",
-    "paraphrase": "text-generation",
-    "summarization": "summarization",
-    "similarity": "text-classification",
-}
-"""The Hub's names of tasks."""
-
-LIMITS = {
-    "emotion": "It knows six labels and always names one of them, also where none fits or several do. "
-    "Do not judge persons by it.",
-    "qa": "It answers from the given context and has no other knowledge; it answers also where the context does "
-    "not. Hindi is read and written in a romanised form that the package turns back.",
-    "question-generation": "The question may miss the answer that was asked for, or fit no part of the passage.",
-    "paraphrase": "Other words can change the meaning, above all names, numbers and negations; and it may repeat "
-    "the sentence as it is. copy_share says how often it does (case and punctuation aside), changed_share how "
-    "many of an answer's words are new, self_bleu how near the wording stays to the sentence.",
-    "summarization": "A summary may leave out what matters, mix up who said what, or state what nobody said.",
-    "similarity": "PAWS, its recipe's data, has pairs that share most of their words; on other pairs its answers "
-    "are less reliable. order_agreement says how often both orders of a pair get the same answer.",
-}
-"""Known weaknesses by task, in plain words."""
-
-OTHER_LIMITS = "It was made and tested on its publisher's rows; on other texts its answers are less reliable."
-"""For a task of a user's own."""
 
 DATA_TERMS = {
     "dair-ai/emotion": "for education and research only",
@@ -216,14 +173,12 @@ def _calibration(metrics: Metrics) -> str:
 
 
 def _examples(metrics: Metrics) -> str:
-    """One line per specimen: for tasks with labels, one per label."""
+    """One line per example of the task's card."""
     cells = [
-        [" / ".join(e.inputs.values()), e.hoped_for, *(a or "(nothing)" for a in (e.adapter, e.base))]
+        [" / ".join(e.inputs.values()), e.expected, *(a or "(nothing)" for a in (e.adapter, e.base))]
         for e in metrics.examples
     ]
-    table = _table(
-        ["text", "hoped for", "this adapter", "bare base"], [list(map(_one_line, row)) for row in cells]
-    )
+    table = _table(["text", "expected", "this adapter", "bare base"], [list(map(_one_line, row)) for row in cells])
     return (
         "## Examples\n\nTexts written for this card, no rows of the data. The answers are what the training run "
         f"generated, right or wrong, the bare base under the same prompt.\n\n{table}"
@@ -302,7 +257,7 @@ def _limits(manifest: Manifest) -> str:
         )
     else:
         base_limits = "What the base got wrong or biased from its own training stays in it."
-    limits = LIMITS.get(manifest.task, OTHER_LIMITS)
+    limits = TASKS[manifest.task].card.limits
     return (
         "## Intended use and limits\n\n"
         f"Made for one thing: {_lower_first(_task_summary(manifest))}. {limits}\n\n"
@@ -404,12 +359,13 @@ def _has_labels(task: str) -> bool:
 def _pipeline_tag(manifest: Manifest) -> str:
     """The Hub's name of the task; a user's own task gets the one of its kind."""
     kind = "text-classification" if _has_labels(manifest.task) else "text-generation"
-    return PIPELINE_TAGS.get(manifest.task, kind)
+    return TASKS[manifest.task].card.pipeline_tag or kind
 
 
 def _sample_inputs(manifest: Manifest) -> dict[str, str]:
     """Something for every input, for the code."""
-    return {name: SAMPLE_INPUTS.get(name, f"your {name}") for name in TASKS[manifest.task].inputs}
+    task = TASKS[manifest.task]
+    return {name: task.card.sample_inputs.get(name, f"your {name}") for name in task.inputs}
 
 
 def _task_summary(manifest: Manifest) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from flan_lora.adapters.merge import Merged, write_whole
 from flan_lora.base.encode import encode_sources
 from flan_lora.errors import FlanLoraError
-from flan_lora.tasks.examples import probe_examples
+from flan_lora.tasks.task import probe_examples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +30,7 @@ class Exported:
 
     folder: Path
     answers: tuple[str, ...]
-    """Greedy, to the task's specimens; free of labels, which CTranslate2 knows nothing of."""
+    """Greedy, to the task's card examples; free of labels, which CTranslate2 knows nothing of."""
     num_equal_answers: int
     """Of them equal to what the merged model says in the same way."""
 

@@ -16,7 +16,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from flan_lora.errors import AdapterCorruptError
 from flan_lora.recipe import NAME_PATTERN
@@ -204,8 +212,8 @@ class ExampleRecord(Section):
 
     inputs: dict[str, str] = Field(min_length=1)
     """The task's inputs."""
-    hoped_for: str
-    """What a person would answer."""
+    expected: str = Field(validation_alias=AliasChoices("expected", "hoped_for"))
+    """What a person would answer; adapters published before 2026-12 call it ``hoped_for``."""
     adapter: str
     """What the adapter answered."""
     base: str
@@ -260,7 +268,7 @@ class Metrics(Section):
     calibration: CalibrationRecord | None = None
     """Of the adapter's label probabilities; none for tasks without labels."""
     examples: list[ExampleRecord] = Field(default_factory=list)
-    """The task's specimens, answered."""
+    """The examples of the task's card, answered."""
 
 
 def dump(document: Manifest | Metrics) -> str:

@@ -24,8 +24,7 @@ from flan_lora.errors import AdapterError
 from flan_lora.evaluation.evaluate import predict
 from flan_lora.recipe import Recipe
 from flan_lora.tasks import get_task
-from flan_lora.tasks.examples import probe_examples
-from flan_lora.tasks.task import Example, Task
+from flan_lora.tasks.task import Example, Task, probe_examples
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +35,7 @@ Dtype = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a merged model is from the adapter as it is served, on the task's specimens."""
+    """How far a merged model is from the adapter as it is served, on the task's card examples."""
 
     max_logit_delta: float
     """Largest absolute difference of a logit."""
@@ -57,7 +56,7 @@ class Merged:
     recipe: Recipe
     drift: Drift
     answers: tuple[str, ...]
-    """The merged model's own, to the task's specimens."""
+    """The merged model's own, to the task's card examples."""
 
 
 def merge(stored: StoredAdapter, *, base: str | None = None, dtype: Dtype = "fp32") -> Merged:
@@ -154,7 +153,7 @@ def _copy_dequantised(served: T5ForConditionalGeneration, target: T5ForCondition
 def _drift(
     served: Any, merged: T5ForConditionalGeneration, base: Base, task: Task, recipe: Recipe, answers: Sequence[str]
 ) -> Drift:
-    """Both models read the specimens and the merged model's answers, token by token."""
+    """Both models read the examples and the merged model's answers, token by token."""
     examples = probe_examples(task)
     deltas, scales = [], []
     for example, answer in zip(examples, answers, strict=True):

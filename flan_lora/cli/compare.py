@@ -13,7 +13,7 @@ from flan_lora.cli.output import print_json, print_table
 if TYPE_CHECKING:
     from flan_lora.adapters.store import Store
     from flan_lora.compare.comparison import Comparison
-    from flan_lora.compare.results import Archive
+    from flan_lora.compare.results import Results
     from flan_lora.recipe import Role
 
 
@@ -65,20 +65,20 @@ def compare(
 
         check_matplotlib()  # before the work, not after it
     chosen = _published(adapters_dir, base) if every else [find_store(adapter_name, adapters_dir, base)]
-    results = []
+    summaries = []
     for store, name in chosen:
         options: dict[str, Any] = {"base": base, "role": split, "max_rows": max_rows, "reuse": bool(others)}
-        archive, folder = _compare_one(store, name, data_spec, reports_dir, others, options, quiet=as_json)
+        results, folder = _compare_one(store, name, data_spec, reports_dir, others, options, quiet=as_json)
         if not as_json:
-            _print_comparison(archive)
+            _print_comparison(results)
         if not table_only:
             from flan_lora.compare.report import write_report
 
-            path = write_report(folder, archive)
+            path = write_report(folder, results)
             click.echo(f"\n{path}", err=as_json)
-        results.append(_summary(archive))
+        summaries.append(_summary(results))
     if as_json:
-        print_json(results if every else results[0])
+        print_json(summaries if every else summaries[0])
 
 
 def _compare_one(
@@ -90,10 +90,10 @@ def _compare_one(
     options: dict[str, Any],
     *,
     quiet: bool,
-) -> tuple[Archive, Path]:
+) -> tuple[Results, Path]:
     """Answer where needed, then read everything back from the report's folder."""
-    from flan_lora.compare.results import find_answers, read_archive
-    from flan_lora.compare.run import hold_contest, report_folder
+    from flan_lora.compare.results import find_answers, read_results
+    from flan_lora.compare.run import report_folder, run_comparison
     from flan_lora.data.sources import open_source
     from flan_lora.tasks import get_task
 
@@ -101,8 +101,10 @@ def _compare_one(
     folder = report_folder(reports_dir, stored)
     task = get_task(stored.manifest.task)
     found = [find_answers(spec, task, runs_dir=Path("runs"), base_slug=store.root.name) for spec in others]
-    hold_contest(stored, open_source(data_spec), folder, echo=lambda line: click.echo(line, err=quiet), **options)
-    return read_archive(folder, found), folder
+    run_comparison(
+        stored, open_source(data_spec), folder, echo=lambda line: click.echo(line, err=quiet), **options
+    )
+    return read_results(folder, found), folder
 
 
 def _published(adapters_dir: Path, base: str | None) -> list[tuple[Store, str]]:
@@ -116,53 +118,51 @@ def _published(adapters_dir: Path, base: str | None) -> list[tuple[Store, str]]:
     return found
 
 
-def _print_comparison(archive: Archive) -> None:
-    """Scores side by side, then a sentence for each contestant."""
+def _print_comparison(results: Results) -> None:
+    """Scores side by side, then a sentence for each predictor."""
     from flan_lora.compare.comparison import verdict
 
-    for comparison in (archive.comparison, archive.reviews):
-        if comparison is None:
-            continue
+    for comparison in (results.comparison, *(item.comparison for item in results.out_of_domain)):
         click.echo(f"\n{comparison.task.name}: {comparison.num_rows:,} rows, {comparison.origin}\n")
         print_table(*_score_table(comparison))
         click.echo()
-        for duel in comparison.duels:
-            click.echo(verdict(comparison, duel))
+        for pair in comparison.pairwise:
+            click.echo(verdict(comparison, pair))
 
 
 def _score_table(comparison: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     from flan_lora.compare.comparison import p_text
     from flan_lora.tasks.scorers import number, signed
 
-    header = ["SCORE", *(f"{item.name.upper()} (95 % INTERVAL)" for item in comparison.contestants)]
-    is_duel = len(comparison.duels) == 1  # more columns would not fit a terminal; the sentences below say it
+    header = ["SCORE", *(f"{item.name.upper()} (95 % INTERVAL)" for item in comparison.predictors)]
+    is_pair = len(comparison.pairwise) == 1  # more columns would not fit a terminal; the sentences below say it
     rows = []
     for name in comparison.scores[0]:
         found = [scores[name] for scores in comparison.scores]
         cells = [f"{number(s.value)} ({number(s.low)} to {number(s.high)})" for s in found]
-        if is_duel:
-            gain = comparison.duels[0].differences[name]
+        if is_pair:
+            gain = comparison.pairwise[0].differences[name]
             cells.append(f"{signed(gain.value)} ({p_text(gain.p_value)})")
         rows.append((name, *cells))
-    return (*header, *(["GAIN"] if is_duel else [])), rows
+    return (*header, *(["GAIN"] if is_pair else [])), rows
 
 
-def _summary(archive: Archive) -> dict[str, Any]:
+def _summary(results: Results) -> dict[str, Any]:
     """What --json prints: everything but the rows."""
-    comparison = archive.comparison
+    comparison = results.comparison
     return {
-        "record": archive.record,
+        "record": results.record,
         "num_rows": comparison.num_rows,
-        "scores": {i.name: s for i, s in zip(comparison.contestants, comparison.scores, strict=True)},
-        "duels": [
+        "scores": {i.name: s for i, s in zip(comparison.predictors, comparison.scores, strict=True)},
+        "pairwise": [
             {
-                "name": duel.name,
-                "differences": duel.differences,
-                "num_won": len(duel.won),
-                "num_lost": len(duel.lost),
-                "mcnemar_score": duel.mcnemar_score,
-                "mcnemar_p": duel.mcnemar_p,
+                "name": pair.name,
+                "differences": pair.differences,
+                "num_won": len(pair.won),
+                "num_lost": len(pair.lost),
+                "mcnemar_score": pair.mcnemar_score,
+                "mcnemar_p": pair.mcnemar_p,
             }
-            for duel in comparison.duels
+            for pair in comparison.pairwise
         ],
     }

@@ -1,6 +1,6 @@
 """Ask the bare base and an adapter for the same rows, in mixed batches of the router's engine.
 
-An `Ask` is who answers and how it is asked; everything else is the engine's. Knows tasks, adapters and token ids;
+A `Query` is who answers and how it is asked; everything else is the engine's. Knows tasks, adapters and token ids;
 never a score beyond choosing the base's wording, and never a picture.
 """
 
@@ -21,15 +21,14 @@ from flan_lora.engine.request import Request, SequenceOutput
 from flan_lora.engine.runner import ModelRunner
 from flan_lora.evaluation.predictions import Prediction
 from flan_lora.recipe import Recipe
-from flan_lora.tasks.prompt_variants import Wording, wordings
 from flan_lora.tasks.scorers import score
-from flan_lora.tasks.task import Example, Inputs, Prompt, Task
+from flan_lora.tasks.task import Example, Inputs, Prompt, PromptVariant, Task, all_prompts
 
 WARM_UP_ROWS = 2
 
 
 @dataclass(frozen=True)
-class Ask:
+class Query:
     """One predictor."""
 
     name: str
@@ -41,17 +40,17 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Trial:
+class PromptScore:
     """How the base did under one wording, on validation rows."""
 
-    wording: Wording
+    variant: PromptVariant
     example: str
     """The wording around the first validation row."""
     score: float
     """`Task.select_on`, in its own unit."""
 
 
-class Contest:
+class AnswerCollector:
     """One base with one adapter, ready to answer; as many threads as you like may ask."""
 
     def __init__(self, base: Base, stored: StoredAdapter) -> None:
@@ -63,38 +62,38 @@ class Contest:
         self._cache = AdapterCache(linears, fingerprint=base.fingerprint, num_slots=2, device=base.device)
         self._cache.add(stored)
 
-    def own(self, task: Task) -> Ask:
+    def own(self, task: Task) -> Query:
         """The adapter, asked as it was trained."""
-        return Ask(self.adapter, {self.adapter: 1.0}, task.prompt)
+        return Query(self.adapter, {self.adapter: 1.0}, task.prompt)
 
-    def try_wordings(
-        self, task: Task, examples: Sequence[Example], tried: Sequence[Wording] | None = None
-    ) -> tuple[Trial, ...]:
+    def score_prompts(
+        self, task: Task, examples: Sequence[Example], tried: Sequence[PromptVariant] | None = None
+    ) -> tuple[PromptScore, ...]:
         """The bare base under each wording; the best comes first, of equals the one that was named first.
 
         Args:
             examples: validation rows; never the rows of the comparison.
             tried: in place of the task's own wordings.
         """
-        tried = wordings(task) if tried is None else tried
-        asks = [Ask(wording.name, {}, wording.prompt, wording.spellings) for wording in tried]
-        answered = self.answer(task, asks, examples, probabilities=False)
+        tried = all_prompts(task) if tried is None else tried
+        queries = [Query(variant.name, {}, variant.prompt, variant.spellings) for variant in tried]
+        answered = self.answer(task, queries, examples, probabilities=False)
         references = [example.references for example in examples]
         sources = [example.inputs[task.inputs[0]] for example in examples]
-        trials = [
-            Trial(
-                wording,
-                str(wording.prompt(examples[0].inputs)),
+        prompt_scores = [
+            PromptScore(
+                variant,
+                str(variant.prompt(examples[0].inputs)),
                 score(task.scorers, [row.prediction for row in rows], references, sources)[task.select_on],
             )
-            for wording, rows in zip(tried, answered, strict=True)
+            for variant, rows in zip(tried, answered, strict=True)
         ]
-        return tuple(sorted(trials, key=lambda trial: -trial.score))
+        return tuple(sorted(prompt_scores, key=lambda prompt_score: -prompt_score.score))
 
     def answer(
         self,
         task: Task,
-        asks: Sequence[Ask],
+        queries: Sequence[Query],
         examples: Sequence[Example],
         *,
         probabilities: bool = True,
@@ -109,29 +108,29 @@ class Contest:
         Raises:
             DataError: a prompt does not fit, or the tokenizer cannot spell the labels.
         """
-        constraints = [self._constraint(task, ask) for ask in asks]
+        constraints = [self._constraint(task, query) for query in queries]
         groups = [
             group
-            for ask, constraint in zip(asks, constraints, strict=True)
-            for group in self._requests(task, ask, constraint, examples)
+            for query, constraint in zip(queries, constraints, strict=True)
+            for group in self._requests(task, query, constraint, examples)
         ]
         wants_labels = probabilities and bool(task.labels) and self.recipe.evaluation.constrained
         answers, found = self._run_groups(groups, wants_labels, progress)
-        by_ask: list[tuple[Prediction, ...]] = []
-        for place, (ask, constraint) in enumerate(zip(asks, constraints, strict=True)):
+        by_query: list[tuple[Prediction, ...]] = []
+        for place, (query, constraint) in enumerate(zip(queries, constraints, strict=True)):
             rows = range(place * len(examples), (place + 1) * len(examples))
-            by_ask.append(
+            by_query.append(
                 tuple(
-                    self._prediction(task, ask, constraint, example, answers[row], found[row])
+                    self._prediction(task, query, constraint, example, answers[row], found[row])
                     for example, row in zip(examples, rows, strict=True)
                 )
             )
-        return by_ask
+        return by_query
 
     def time(
         self,
         task: Task,
-        asks: Sequence[Ask],
+        queries: Sequence[Query],
         examples: Sequence[Example],
         answered: Sequence[Sequence[Prediction]],
     ) -> list[tuple[Prediction, ...]]:
@@ -140,11 +139,11 @@ class Contest:
         Predictors take turns row by row, so that a busy machine slows all of them alike; the first rows of each
         are run once before, unmeasured.
         """
-        timed: list[dict[str, float]] = [{} for _ in asks]
-        constraints = [self._constraint(task, ask) for ask in asks]
+        timed: list[dict[str, float]] = [{} for _ in queries]
+        constraints = [self._constraint(task, query) for query in queries]
         for number, example in enumerate([*examples[:WARM_UP_ROWS], *examples]):
-            for latencies, ask, constraint in zip(timed, asks, constraints, strict=True):
-                [group] = self._requests(task, ask, constraint, [example])
+            for latencies, query, constraint in zip(timed, queries, constraints, strict=True):
+                [group] = self._requests(task, query, constraint, [example])
                 start = time.perf_counter()
                 self._run(group, wants_labels=False, progress=False)
                 if number >= min(WARM_UP_ROWS, len(examples)):
@@ -156,27 +155,27 @@ class Contest:
 
     # One batch
 
-    def _constraint(self, task: Task, ask: Ask) -> LabelConstraint | None:
+    def _constraint(self, task: Task, query: Query) -> LabelConstraint | None:
         """The base is held to labels as the adapter is: free answers would only make it look worse."""
         if not task.labels or not self.recipe.evaluation.constrained:
             return None
-        words = [ask.spellings.get(label, label) for label in task.labels]
+        words = [query.spellings.get(label, label) for label in task.labels]
         return label_constraint(self._base.tokenizer, words)
 
     def _requests(
-        self, task: Task, ask: Ask, constraint: LabelConstraint | None, examples: Sequence[Example]
+        self, task: Task, query: Query, constraint: LabelConstraint | None, examples: Sequence[Example]
     ) -> list[list[Request]]:
         """For each example its windows: one, unless it does not fit and the task reads windows."""
         rows = [example.inputs for example in examples]
-        prompts = [ask.prompt(inputs) for inputs in rows]
-        reader = Reader(ask.prompt, task.windowed)
+        prompts = [query.prompt(inputs) for inputs in rows]
+        reader = Reader(query.prompt, task.windowed)
         limit = self.recipe.data.max_source_tokens
         longest = constraint.max_new_tokens if constraint else task.max_new_tokens
         return [
             [
                 Request(
                     input_ids=source.input_ids,
-                    mix=ask.mix,
+                    mix=query.mix,
                     max_new_tokens=longest,
                     num_beams=self.recipe.evaluation.num_beams,
                     constraint=constraint,
@@ -225,14 +224,14 @@ class Contest:
     def _prediction(
         self,
         task: Task,
-        ask: Ask,
+        query: Query,
         constraint: LabelConstraint | None,
         example: Example,
         answer: SequenceOutput,
         probabilities: Mapping[str, float] | None,
     ) -> Prediction:
         raw = decode(self._base.tokenizer, answer.ids, constraint)
-        labels = {word: label for label, word in ask.spellings.items()}
+        labels = {word: label for label, word in query.spellings.items()}
         return Prediction(
             key=example.key,
             source=example.inputs[task.inputs[0]],

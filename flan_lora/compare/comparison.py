@@ -21,7 +21,7 @@ INVALID = "(no label)"
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Predictor:
     """Who answered."""
 
     name: str
@@ -32,12 +32,12 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Duel:
-    """One contestant against the reference, the first of them."""
+class PairwiseResult:
+    """One predictor against the reference, the first of them."""
 
     name: str
     differences: dict[str, Difference]
-    """By score: this contestant's minus the reference's."""
+    """By score: this predictor's minus the reference's."""
     gains: tuple[float, ...]
     """By row: its row score minus the reference's (see `row_scores`)."""
     mcnemar_score: str | None
@@ -46,7 +46,7 @@ class Duel:
 
     @property
     def won(self) -> tuple[int, ...]:
-        """Rows that this contestant does better, the largest gain first."""
+        """Rows that this predictor does better, the largest gain first."""
         return tuple(sorted((i for i, gain in enumerate(self.gains) if gain > 0), key=lambda i: -self.gains[i]))
 
     @property
@@ -57,44 +57,44 @@ class Duel:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that a report shows; rows stand in the same order for every contestant."""
+    """Everything that a report shows; rows stand in the same order for every predictor."""
 
     task: Task
     split: str
     origin: str
     """Where the rows came from, in words."""
-    contestants: tuple[Contestant, ...]
+    predictors: tuple[Predictor, ...]
     """The reference first."""
     scores: tuple[dict[str, Score], ...]
-    """Of each contestant, with 95 % bootstrap intervals."""
+    """Of each predictor, with 95 % bootstrap intervals."""
     row_scores: tuple[tuple[float, ...], ...]
-    """Of each contestant, row by row."""
-    duels: tuple[Duel, ...]
-    """Of each contestant but the first."""
+    """Of each predictor, row by row."""
+    pairwise: tuple[PairwiseResult, ...]
+    """Of each predictor but the first."""
 
     @property
     def num_rows(self) -> int:
-        """Rows that every contestant answered."""
-        return len(self.contestants[0].predictions)
+        """Rows that every predictor answered."""
+        return len(self.predictors[0].predictions)
 
 
-def compare(task: Task, contestants: Sequence[Contestant], *, split: str, origin: str) -> Comparison:
-    """Score contestants on the rows that all of them answered; the first is the reference of the others.
+def compare(task: Task, predictors: Sequence[Predictor], *, split: str, origin: str) -> Comparison:
+    """Score predictors on the rows that all of them answered; the first is the reference of the others.
 
     Raises:
         DataError: fewer than two, two of one name, no row in common, or references that differ.
     """
-    chosen = _on_common_rows(contestants)
-    answers = [[item.prediction for item in contestant.predictions] for contestant in chosen]
+    chosen = _on_common_rows(predictors)
+    answers = [[item.prediction for item in predictor.predictions] for predictor in chosen]
     rows = chosen[0].predictions
     references, sources = [row.references for row in rows], [row.source for row in rows]
     paired = paired_bootstrap(task.scorers, answers, references, sources)
-    by_row = tuple(row_scores(task, contestant.predictions) for contestant in chosen)
-    duels = tuple(
-        _duel(task, contestant.name, chosen[0].predictions, contestant.predictions, differences, by_row[0], own)
-        for contestant, differences, own in zip(chosen[1:], paired.differences, by_row[1:], strict=True)
+    by_row = tuple(row_scores(task, predictor.predictions) for predictor in chosen)
+    pairwise = tuple(
+        _pairwise(task, predictor.name, chosen[0].predictions, predictor.predictions, differences, by_row[0], own)
+        for predictor, differences, own in zip(chosen[1:], paired.differences, by_row[1:], strict=True)
     )
-    return Comparison(task, split, origin, chosen, paired.scores, by_row, duels)
+    return Comparison(task, split, origin, chosen, paired.scores, by_row, pairwise)
 
 
 def row_scores(task: Task, predictions: Sequence[Prediction]) -> tuple[float, ...]:
@@ -137,7 +137,7 @@ def reliability(predictions: Sequence[Prediction]) -> Calibration | None:
     return calibrate([min(max(value, 0.0), 1.0) for value in confidences], hits)
 
 
-def _duel(
+def _pairwise(
     task: Task,
     name: str,
     first: Sequence[Prediction],
@@ -145,7 +145,7 @@ def _duel(
     differences: dict[str, Difference],
     first_scores: Sequence[float],
     second_scores: Sequence[float],
-) -> Duel:
+) -> PairwiseResult:
     gains = tuple(b - a for a, b in zip(first_scores, second_scores, strict=True))
     score = "accuracy" if task.labels else "exact_match" if "exact_match" in differences else None
     p_value = None
@@ -153,7 +153,7 @@ def _duel(
         pairs = [(_is_right(task, a), _is_right(task, b)) for a, b in zip(first, second, strict=True)]
         won, lost = sum(b and not a for a, b in pairs), sum(a and not b for a, b in pairs)
         p_value = mcnemar(won, lost)
-    return Duel(name, differences, gains, score, p_value)
+    return PairwiseResult(name, differences, gains, score, p_value)
 
 
 def _is_right(task: Task, prediction: Prediction) -> bool:
@@ -169,51 +169,51 @@ def _is_right(task: Task, prediction: Prediction) -> bool:
     )
 
 
-def _on_common_rows(contestants: Sequence[Contestant]) -> tuple[Contestant, ...]:
+def _on_common_rows(predictors: Sequence[Predictor]) -> tuple[Predictor, ...]:
     """Everybody's answers to the rows that all of them answered, in the order of the first."""
-    names = [contestant.name for contestant in contestants]
+    names = [predictor.name for predictor in predictors]
     if len(names) < 2 or len(set(names)) != len(names):
         raise DataError(
             "a comparison takes two predictors or more, each under a name of its own "
             f"(got {', '.join(names) or 'none'})."
         )
-    by_key = [{item.key: item for item in contestant.predictions} for contestant in contestants]
-    keys = [item.key for item in contestants[0].predictions if all(item.key in rows for rows in by_key)]
+    by_key = [{item.key: item for item in predictor.predictions} for predictor in predictors]
+    keys = [item.key for item in predictors[0].predictions if all(item.key in rows for rows in by_key)]
     if not keys:
-        counts = ", ".join(f"{contestant.name} {len(contestant.predictions):,}" for contestant in contestants)
+        counts = ", ".join(f"{predictor.name} {len(predictor.predictions):,}" for predictor in predictors)
         raise DataError(
             f"there is no row that all of them answered (rows: {counts}).\n"
             "Compare predictions for the same task, split and data."
         )
-    for contestant, rows in zip(contestants[1:], by_key[1:], strict=True):
+    for predictor, rows in zip(predictors[1:], by_key[1:], strict=True):
         if differing := [key for key in keys if rows[key].references != by_key[0][key].references]:
             raise DataError(
-                f"{contestant.name} and {names[0]} have other references for {len(differing)} rows "
+                f"{predictor.name} and {names[0]} have other references for {len(differing)} rows "
                 f"(first: {differing[0]!r}), so they are not of the same data.\n"
                 "Predict again on the same rows."
             )
     return tuple(
-        replace(contestant, predictions=tuple(rows[key] for key in keys))
-        for contestant, rows in zip(contestants, by_key, strict=True)
+        replace(predictor, predictions=tuple(rows[key] for key in keys))
+        for predictor, rows in zip(predictors, by_key, strict=True)
     )
 
 
-def verdict(comparison: Comparison, duel: Duel) -> str:
-    """One honest sentence about a contestant and the reference, for terminals and pages."""
-    key, reference = comparison.task.select_on, comparison.contestants[0].name
-    gain = duel.differences[key]
+def verdict(comparison: Comparison, pair: PairwiseResult) -> str:
+    """One honest sentence about a predictor and the reference, for terminals and pages."""
+    key, reference = comparison.task.select_on, comparison.predictors[0].name
+    gain = pair.differences[key]
     said = (
         f"{key} {signed(gain.value)} (95 % interval {signed(gain.low)} to {signed(gain.high)}, "
-        f"paired bootstrap {p_text(gain.p_value)}), {len(duel.won):,} rows better, {len(duel.lost):,} worse"
+        f"paired bootstrap {p_text(gain.p_value)}), {len(pair.won):,} rows better, {len(pair.lost):,} worse"
     )
-    if duel.mcnemar_p is not None:
-        said += f" (exact McNemar on {duel.mcnemar_score}: {p_text(duel.mcnemar_p)})"
+    if pair.mcnemar_p is not None:
+        said += f" (exact McNemar on {pair.mcnemar_score}: {p_text(pair.mcnemar_p)})"
     if gain.low > 0:
-        conclusion = f"{duel.name} beats the {reference}"
+        conclusion = f"{pair.name} beats the {reference}"
     elif gain.high < 0:
-        conclusion = f"{duel.name} is worse than the {reference}"
+        conclusion = f"{pair.name} is worse than the {reference}"
     else:
-        conclusion = f"between {duel.name} and {reference} the difference may be chance"
+        conclusion = f"between {pair.name} and {reference} the difference may be chance"
     return f"{conclusion}: {said}."
 
 

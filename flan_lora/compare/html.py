@@ -1,6 +1,6 @@
 """A comparison as one HTML page: no script, no network, pictures inside, every text of a row escaped.
 
-Knows archives and pictures; never a model. Rows come from data sets and models, so any of them may hold markup:
+Knows results and pictures; never a model. Rows come from data sets and models, so any of them may hold markup:
 whatever is not a constant of this file goes through `html.escape`.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from flan_lora.adapters.figures import DARK, LIGHT, Picture
-from flan_lora.compare.comparison import Comparison, Duel, p_text, reliability, verdict
-from flan_lora.compare.results import Archive, TrialRecord
+from flan_lora.compare.comparison import Comparison, PairwiseResult, p_text, reliability, verdict
+from flan_lora.compare.results import RECORD, OutOfDomainResult, PromptScoreRecord, Results
 from flan_lora.tasks.scorers import number, signed
 
 MAX_SHOWN_ROWS = 40
@@ -49,28 +49,31 @@ code { background: var(--shade); padding: .1rem .3rem; border-radius: 3px; overf
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def page(archive: Archive, pictures: Sequence[Picture]) -> str:
+def page(results: Results, pictures: Sequence[Picture]) -> str:
     """The whole page as text."""
-    record, comparison = archive.record, archive.comparison
+    record, comparison = results.record, results.comparison
     title = f"{record.adapter} on {record.base}: base against fine-tuned"
     by_name = {picture.name: picture for picture in pictures}
+    others = {item.spec.name for item in results.out_of_domain}
     sections = [
-        _opening(archive, title, by_name.get("overview")),
+        _opening(results, title, by_name.get("overview")),
         _section("scores", "Scores", _scores(comparison) + _differences(comparison)),
-        _section("asked", "How the base was asked", _trials(archive)),
+        _section("asked", "How the base was asked", _prompts(results)),
         *(
             _section(picture.name, picture.title, _figure(picture) + _note(picture.name, comparison))
             for picture in pictures
-            if picture.name not in ("overview", "reviews")
+            if picture.name != "overview" and picture.name not in others
         ),
         *(
-            _section(f"rows-{place}", f"Rows: {duel.name}", _rows(comparison, duel))
-            for place, duel in _duels(comparison)
+            _section(f"rows-{place}", f"Rows: {pair.name}", _rows(comparison, pair))
+            for place, pair in _pairs(comparison)
         ),
     ]
-    if archive.reviews is not None:
-        sections.append(_section("reviews", "Out of domain", _reviews(archive, by_name.get("reviews"))))
-    sections.append(_section("made", "How this was made", _making(archive)))
+    sections += [
+        _section(item.spec.name, item.spec.title, _out_of_domain(item, by_name.get(item.spec.name)))
+        for item in results.out_of_domain
+    ]
+    sections.append(_section("made", "How this was made", _making(results)))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -82,23 +85,23 @@ def page(archive: Archive, pictures: Sequence[Picture]) -> str:
     )
 
 
-def _opening(archive: Archive, title: str, overview: Picture | None) -> str:
-    record, comparison = archive.record, archive.comparison
+def _opening(results: Results, title: str, overview: Picture | None) -> str:
+    record, comparison = results.record, results.comparison
     verdicts = "".join(
-        f'<p class="lead">{escape(_upper_first(verdict(comparison, d)))}</p>' for d in comparison.duels
+        f'<p class="lead">{escape(_upper_first(verdict(comparison, d)))}</p>' for d in comparison.pairwise
     )
-    contestants = "".join(
-        f"<li><strong>{escape(item.name)}</strong>: {escape(item.about)}</li>" for item in comparison.contestants
+    predictors = "".join(
+        f"<li><strong>{escape(item.name)}</strong>: {escape(item.about)}</li>" for item in comparison.predictors
     )
     where = f"{comparison.num_rows:,} {record.role} rows, {record.origin}; the same rows for everybody."
     return (
         f"<header><h1>{escape(title)}</h1>{verdicts}</header>"
-        f'<ul>{contestants}</ul><p class="muted">{escape(where)}</p>{_figure(overview) if overview else ""}'
+        f'<ul>{predictors}</ul><p class="muted">{escape(where)}</p>{_figure(overview) if overview else ""}'
     )
 
 
 def _scores(comparison: Comparison) -> str:
-    header = ["score", *(f"{item.name} (95 % interval)" for item in comparison.contestants)]
+    header = ["score", *(f"{item.name} (95 % interval)" for item in comparison.predictors)]
     rows = [
         [
             name,
@@ -114,33 +117,33 @@ def _scores(comparison: Comparison) -> str:
 
 
 def _differences(comparison: Comparison) -> str:
-    header = ["score", *(f"{duel.name} minus {comparison.contestants[0].name}" for duel in comparison.duels)]
+    header = ["score", *(f"{pair.name} minus {comparison.predictors[0].name}" for pair in comparison.pairwise)]
     rows = []
     for name in comparison.scores[0]:
-        found = [duel.differences[name] for duel in comparison.duels]
+        found = [pair.differences[name] for pair in comparison.pairwise]
         cells = [f"{signed(d.value)} ({signed(d.low)} to {signed(d.high)}), {p_text(d.p_value)}" for d in found]
         rows.append([name, *cells])
     tested = [
-        f"{duel.name}: exact McNemar on {duel.mcnemar_score}, {p_text(duel.mcnemar_p)}"
-        for duel in comparison.duels
-        if duel.mcnemar_p is not None
+        f"{pair.name}: exact McNemar on {pair.mcnemar_score}, {p_text(pair.mcnemar_p)}"
+        for pair in comparison.pairwise
+        if pair.mcnemar_p is not None
     ]
     caption = "Differences on the same resamples (paired bootstrap, two-sided). " + "; ".join(tested)
     return _table(caption, header, rows)
 
 
-def _trials(archive: Archive) -> str:
-    record = archive.record
+def _prompts(results: Results) -> str:
+    record = results.record
     said = (
-        f"The bare base was tried in {len(record.trials)} wordings on {record.num_trial_rows} validation rows, "
-        "and got the best of them here. The adapter is asked in the one prompt that it was trained with."
+        f"The bare base was tried in {len(record.prompt_scores)} wordings on {record.num_prompt_rows} validation "
+        "rows, and got the best of them here. The adapter is asked in the one prompt that it was trained with."
     )
-    return f"<p>{escape(said)}</p>" + _trial_table(record.trials, archive.comparison.task.select_on)
+    return f"<p>{escape(said)}</p>" + _prompt_table(record.prompt_scores, results.comparison.task.select_on)
 
 
-def _trial_table(trials: Sequence[TrialRecord], score: str) -> str:
-    rows = [[item.wording, number(item.score), _cut(item.example, 300)] for item in trials]
-    return _table("Wordings for the base, best first", ["wording", f"{score} on validation", "an example"], rows)
+def _prompt_table(prompt_scores: Sequence[PromptScoreRecord], score: str) -> str:
+    rows = [[item.prompt, number(item.score), _cut(item.example, 300)] for item in prompt_scores]
+    return _table("Wordings for the base, best first", ["prompt", f"{score} on validation", "an example"], rows)
 
 
 def _note(name: str, comparison: Comparison) -> str:
@@ -153,7 +156,7 @@ def _note(name: str, comparison: Comparison) -> str:
     elif name == "reliability":
         briers = [
             f"{item.name} {found.brier:.3f}"
-            for item in comparison.contestants
+            for item in comparison.predictors
             if (found := reliability(item.predictions)) is not None
         ]
         said = (
@@ -165,50 +168,45 @@ def _note(name: str, comparison: Comparison) -> str:
     return f'<p class="muted">{escape(said)}</p>'
 
 
-def _rows(comparison: Comparison, duel: Duel) -> str:
+def _rows(comparison: Comparison, pair: PairwiseResult) -> str:
     has_labels = bool(comparison.task.labels)
     won, lost = ("fixed", "broken") if has_labels else ("won", "lost")
-    return _row_list(comparison, duel, duel.won, won) + _row_list(comparison, duel, duel.lost, lost)
+    return _row_list(comparison, pair, pair.won, won) + _row_list(comparison, pair, pair.lost, lost)
 
 
-def _row_list(comparison: Comparison, duel: Duel, places: Sequence[int], what: str) -> str:
+def _row_list(comparison: Comparison, pair: PairwiseResult, places: Sequence[int], what: str) -> str:
     """One folded table of texts."""
-    own = next(item for item in comparison.contestants if item.name == duel.name)
-    reference = comparison.contestants[0]
+    own = next(item for item in comparison.predictors if item.name == pair.name)
+    reference = comparison.predictors[0]
     rows = []
     for place in places[:MAX_SHOWN_ROWS]:
         item = reference.predictions[place]
         row = [item.source, " / ".join(item.references[:3]), item.prediction, own.predictions[place].prediction]
-        gain = [] if comparison.task.labels else [signed(duel.gains[place])]
+        gain = [] if comparison.task.labels else [signed(pair.gains[place])]
         rows.append([*(_cut(text, MAX_TEXT_CHARS) for text in row), *gain])
-    header = ["text", "reference", reference.name, duel.name]
+    header = ["text", "reference", reference.name, pair.name]
     if not comparison.task.labels:
         header.append(f"gain in {comparison.task.select_on}")
     shown = f", {MAX_SHOWN_ROWS} shown" if len(places) > MAX_SHOWN_ROWS else ""
-    summary = f"{len(places):,} rows that {duel.name} {what}{shown}"
+    summary = f"{len(places):,} rows that {pair.name} {what}{shown}"
     body = _table(summary, header, rows) if rows else "<p>None.</p>"
     return f"<details{' open' if rows else ''}><summary>{escape(summary)}</summary>{body}</details>"
 
 
-def _reviews(archive: Archive, picture: Picture | None) -> str:
-    reviews, record = archive.reviews, archive.record.reviews
-    assert reviews is not None and record is not None
-    said = (
-        "Film reviews are positive or negative. An emotion stands for a sentiment: joy and love for positive; "
-        "sadness, anger and fear for negative; surprise for neither. Probabilities are summed accordingly."
-    )
-    origin = f"{reviews.num_rows:,} reviews, {record.origin}. {record.note}"
-    verdicts = "".join(f"<p>{escape(_upper_first(verdict(reviews, duel)))}</p>" for duel in reviews.duels)
+def _out_of_domain(result: OutOfDomainResult, picture: Picture | None) -> str:
+    comparison, record = result.comparison, result.record
+    origin = f"{comparison.num_rows:,} rows, {record.origin}. {record.note}"
+    verdicts = "".join(f"<p>{escape(_upper_first(verdict(comparison, pair)))}</p>" for pair in comparison.pairwise)
     drawn = _figure(picture) if picture else ""
     return (
-        f'<p>{escape(said)}</p><p class="muted">{escape(origin)}</p>{drawn}{verdicts}'
-        + _scores(reviews)
-        + _trial_table(record.trials, "accuracy")
+        f'<p>{escape(result.spec.about)}</p><p class="muted">{escape(origin)}</p>{drawn}{verdicts}'
+        + _scores(comparison)
+        + _prompt_table(record.prompt_scores, comparison.task.select_on)
     )
 
 
-def _making(archive: Archive) -> str:
-    record = archive.record
+def _making(results: Results) -> str:
+    record = results.record
     versions = ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items()))
     facts = [
         ["base", f"{record.base}, {record.quantization}, fingerprint {record.base_fingerprint}"],
@@ -219,7 +217,7 @@ def _making(archive: Archive) -> str:
         ["versions", versions],
         ["answered", record.created_at],
     ]
-    return _table("From contest.json and the saved answers beside this page", ["", ""], [f for f in facts if f[1]])
+    return _table(f"From {RECORD} and the saved answers beside this page", ["", ""], [f for f in facts if f[1]])
 
 
 def _baseline(name: str, scores: dict[str, float]) -> str:
@@ -229,8 +227,8 @@ def _baseline(name: str, scores: dict[str, float]) -> str:
 # Pieces of HTML
 
 
-def _duels(comparison: Comparison) -> Iterable[tuple[int, Duel]]:
-    return enumerate(comparison.duels)
+def _pairs(comparison: Comparison) -> Iterable[tuple[int, PairwiseResult]]:
+    return enumerate(comparison.pairwise)
 
 
 def _section(name: str, title: str, body: str) -> str:

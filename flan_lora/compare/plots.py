@@ -8,12 +8,14 @@ Source: Okabe and Ito, Color Universal Design (2008).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from flan_lora.adapters.figures import LIGHT, Picture, Theme, check_matplotlib, picture, training_curve
 from flan_lora.compare.comparison import Comparison, confusion, reliability
+from flan_lora.compare.results import Results
 from flan_lora.tasks.scorers import number
+from flan_lora.tasks.task import OutOfDomain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,29 +29,26 @@ MIN_BIN_ROWS = 5
 """Bins of fewer rows are not drawn: their share that is right is mostly luck."""
 
 
-def draw_all(
-    comparison: Comparison, training_log: Sequence[Mapping[str, Any]] = (), reviews: Comparison | None = None
-) -> list[Picture]:
+def draw_all(results: Results) -> list[Picture]:
     """Every picture that these answers allow, the overview first.
 
     Raises:
         FlanLoraError: matplotlib is not installed.
     """
     check_matplotlib()
+    comparison, training_log = results.comparison, results.record.training_log
     has_labels = bool(comparison.task.labels)
     pictures = [_overview(comparison)]
     if has_labels:
         pictures += [_confusions(comparison), _f1_bars(comparison)]
-        if any(reliability(item.predictions) for item in comparison.contestants):
+        if any(reliability(item.predictions) for item in comparison.predictors):
             pictures.append(_reliabilities(comparison))
     else:
         pictures += [_histogram(comparison), _gains(comparison)]
     pictures.append(_lengths(comparison))
     if any("eval_loss" in entry or "loss" in entry for entry in training_log):
         pictures.append(training_curve(training_log, comparison.task.select_on))
-    if reviews is not None:
-        pictures.append(_reviews(reviews))
-    return pictures
+    return pictures + [_out_of_domain(item.spec, item.comparison) for item in results.out_of_domain]
 
 
 # Pictures of labels
@@ -57,7 +56,7 @@ def draw_all(
 
 def _confusions(comparison: Comparison) -> Picture:
     labels = list(comparison.task.labels)
-    tables = [confusion(comparison.task, item.predictions) for item in comparison.contestants[:3]]
+    tables = [confusion(comparison.task, item.predictions) for item in comparison.predictors[:3]]
     has_invalid = any(row[-1] for table in tables for row in table)
     columns = [*labels, "(none)"] if has_invalid else labels
 
@@ -73,7 +72,7 @@ def _confusions(comparison: Comparison) -> Picture:
                         axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color=color, fontsize=9)
             axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
             axes.set_yticks(range(len(labels)) if place == 0 else [], labels if place == 0 else [])
-            axes.set(title=_short(comparison.contestants[place].name), xlabel="answer")
+            axes.set(title=_short(comparison.predictors[place].name), xlabel="answer")
             axes.grid(visible=False)
             if place == 0:
                 axes.set_ylabel("true label")
@@ -81,7 +80,7 @@ def _confusions(comparison: Comparison) -> Picture:
     right = [sum(row[i] for i, row in enumerate(table)) for table in tables]
     said = ", ".join(
         f"{item.name} has {count} on the diagonal"
-        for item, count in zip(comparison.contestants, right, strict=False)
+        for item, count in zip(comparison.predictors, right, strict=False)
     )
     return picture(
         "confusion", "Confusion, % of each true label", f"Of {comparison.num_rows} rows {said}.", 4.2, paint
@@ -110,12 +109,12 @@ def _f1_bars(comparison: Comparison) -> Picture:
 
 
 def _reliabilities(comparison: Comparison) -> Picture:
-    found = [reliability(item.predictions) for item in comparison.contestants]
+    found = [reliability(item.predictions) for item in comparison.predictors]
 
     def paint(figure: Figure, theme: Theme) -> None:
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         left.plot([0, 1], [0, 1], color=theme.ink, linewidth=1, linestyle=":", label="as right as sure")
-        for place, (item, own) in enumerate(zip(comparison.contestants, found, strict=True)):
+        for place, (item, own) in enumerate(zip(comparison.predictors, found, strict=True)):
             if own is None:
                 continue
             style = _line(theme, place)
@@ -130,7 +129,7 @@ def _reliabilities(comparison: Comparison) -> Picture:
 
     said = ", ".join(
         f"{item.name} {own.error:.3f}"
-        for item, own in zip(comparison.contestants, found, strict=True)
+        for item, own in zip(comparison.predictors, found, strict=True)
         if own is not None
     )
     return picture(
@@ -149,7 +148,7 @@ def _histogram(comparison: Comparison) -> Picture:
 
     def paint(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots()
-        for place, (item, row) in enumerate(zip(comparison.contestants, values, strict=True)):
+        for place, (item, row) in enumerate(zip(comparison.predictors, values, strict=True)):
             color = _color(theme, place)
             axes.hist(row, bins=edges, histtype="step", linewidth=2, color=color, label=_short(item.name))
             axes.hist(row, bins=edges, alpha=0.25, color=color)
@@ -158,7 +157,7 @@ def _histogram(comparison: Comparison) -> Picture:
         _legend_below(figure, axes)
 
     means = ", ".join(
-        f"{item.name} {sum(row) / len(row):.1f}" for item, row in zip(comparison.contestants, values, strict=True)
+        f"{item.name} {sum(row) / len(row):.1f}" for item, row in zip(comparison.predictors, values, strict=True)
     )
     return picture("histogram", f"{score}, row by row", f"Mean {score} of a row: {means}.", 3.6, paint)
 
@@ -166,17 +165,17 @@ def _histogram(comparison: Comparison) -> Picture:
 def _gains(comparison: Comparison) -> Picture:
     def paint(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots()
-        for place, duel in enumerate(comparison.duels, 1):
-            ordered = sorted(duel.gains, reverse=True)
-            axes.plot(range(1, len(ordered) + 1), ordered, color=_color(theme, place), label=_duel_label(duel))
+        for place, pair in enumerate(comparison.pairwise, 1):
+            ordered = sorted(pair.gains, reverse=True)
+            axes.plot(range(1, len(ordered) + 1), ordered, color=_color(theme, place), label=_pair_label(pair))
             axes.fill_between(range(1, len(ordered) + 1), ordered, alpha=0.2, color=_color(theme, place))
         axes.axhline(0, color=theme.ink, linewidth=1)
-        reference = comparison.contestants[0].name
+        reference = comparison.predictors[0].name
         axes.set(xlabel="rows, best first", ylabel=f"gain in {comparison.task.select_on} over {reference}")
         _legend_below(figure, axes)
 
     said = "; ".join(
-        f"{duel.name}: {len(duel.won)} rows better, {len(duel.lost)} worse" for duel in comparison.duels
+        f"{pair.name}: {len(pair.won)} rows better, {len(pair.lost)} worse" for pair in comparison.pairwise
     )
     return picture("gains", "Rows won and lost", f"{said}.", 3.4, paint)
 
@@ -202,7 +201,7 @@ def _overview(comparison: Comparison) -> Picture:
         f"{name}: "
         + ", ".join(
             f"{item.name} {number(scores[name].value)}"
-            for item, scores in zip(comparison.contestants, comparison.scores, strict=True)
+            for item, scores in zip(comparison.predictors, comparison.scores, strict=True)
         )
         for name in names
     )
@@ -219,26 +218,26 @@ def headline_scores(comparison: Comparison) -> list[str]:
 
 
 def _outcome_bars(axes: Axes, comparison: Comparison, theme: Theme) -> None:
-    """Rows won and lost of each duel; names only where there are several."""
+    """Rows won and lost of each pair; names only where there are several."""
     ticks: list[tuple[float, str]] = []
-    for place, duel in enumerate(reversed(comparison.duels)):
-        whose = f"{_short(duel.name, 16)} " if len(comparison.duels) > 1 else ""
-        parts = ((len(duel.won), 1, "better"), (len(duel.lost), 0, "worse"))
+    for place, pair in enumerate(reversed(comparison.pairwise)):
+        whose = f"{_short(pair.name, 16)} " if len(comparison.pairwise) > 1 else ""
+        parts = ((len(pair.won), 1, "better"), (len(pair.lost), 0, "worse"))
         for height, (count, colored_as, what) in zip((0.21, -0.21), parts, strict=True):
             axes.barh(place + height, count, 0.38, color=_color(theme, colored_as), edgecolor=theme.paper)
             axes.text(count, place + height, f" {count:,}", va="center", color=theme.ink)
             ticks.append((place + height, f"{whose}{what}"))
     axes.set_yticks([height for height, _ in ticks], [name for _, name in ticks])
-    axes.set_xlim(0, 1.25 * max(1, *(max(len(d.won), len(d.lost)) for d in comparison.duels)))
-    axes.set_ylim(-0.6, len(comparison.duels) - 0.4)
-    axes.set(title=f"rows against the {_short(comparison.contestants[0].name, 18)}", xlabel="rows")
+    axes.set_xlim(0, 1.25 * max(1, *(max(len(d.won), len(d.lost)) for d in comparison.pairwise)))
+    axes.set_ylim(-0.6, len(comparison.pairwise) - 0.4)
+    axes.set(title=f"rows against the {_short(comparison.predictors[0].name, 18)}", xlabel="rows")
     axes.xaxis.set_major_locator(_whole_numbers())
     axes.grid(visible=False, axis="y")
 
 
 def _lengths(comparison: Comparison) -> Picture:
     """Score by length of the text (labels) or length of answers (texts), and latency where it was measured."""
-    times = [[1000 * p.latency_s for p in i.predictions if p.latency_s] for i in comparison.contestants]
+    times = [[1000 * p.latency_s for p in i.predictions if p.latency_s] for i in comparison.predictors]
     is_timed = any(times)
 
     def paint(figure: Figure, theme: Theme) -> None:
@@ -248,7 +247,7 @@ def _lengths(comparison: Comparison) -> Picture:
         else:
             _answer_lengths(panels[0], comparison, theme)
         if is_timed:
-            names = [_short(item.name, 16) for item in comparison.contestants]
+            names = [_short(item.name, 16) for item in comparison.predictors]
             _boxes(panels[1], names, times, theme)
             panels[1].set(title="latency of one row alone, ms", ylim=(0, None))
 
@@ -257,19 +256,19 @@ def _lengths(comparison: Comparison) -> Picture:
 
     said = "; ".join(
         f"{item.name}: median latency {middle(time)}"
-        for item, time in zip(comparison.contestants, times, strict=True)
+        for item, time in zip(comparison.predictors, times, strict=True)
     )
     return picture("length", "Length and latency", f"{said}.", 3.4, paint)
 
 
 def _accuracy_by_length(axes: Axes, comparison: Comparison, theme: Theme) -> None:
     """Accuracy in each quarter of the rows, from short texts to long ones."""
-    words = [len(item.source.split()) for item in comparison.contestants[0].predictions]
+    words = [len(item.source.split()) for item in comparison.predictors[0].predictions]
     order = sorted(range(len(words)), key=lambda row: words[row])
     num_parts = min(4, len(order))
     parts = [order[k * len(order) // num_parts : (k + 1) * len(order) // num_parts] for k in range(num_parts)]
     xs, lowest = range(num_parts), 1.0
-    for place, (item, scores) in enumerate(zip(comparison.contestants, comparison.row_scores, strict=True)):
+    for place, (item, scores) in enumerate(zip(comparison.predictors, comparison.row_scores, strict=True)):
         ys = [sum(scores[row] for row in part) / len(part) for part in parts]
         axes.plot(xs, ys, label=_short(item.name), **_line(theme, place))
         lowest = min(lowest, *ys)
@@ -281,35 +280,34 @@ def _accuracy_by_length(axes: Axes, comparison: Comparison, theme: Theme) -> Non
 
 def _answer_lengths(axes: Axes, comparison: Comparison, theme: Theme) -> None:
     """Words of everybody's answers, the references' last."""
-    lengths = [[len(p.prediction.split()) for p in item.predictions] for item in comparison.contestants]
-    lengths.append([len(p.references[0].split()) for p in comparison.contestants[0].predictions])
-    _boxes(axes, [*(_short(item.name, 16) for item in comparison.contestants), "reference"], lengths, theme)
+    lengths = [[len(p.prediction.split()) for p in item.predictions] for item in comparison.predictors]
+    lengths.append([len(p.references[0].split()) for p in comparison.predictors[0].predictions])
+    _boxes(axes, [*(_short(item.name, 16) for item in comparison.predictors), "reference"], lengths, theme)
     axes.set(title="words of an answer", ylim=(0, None))
 
 
-def _reviews(comparison: Comparison) -> Picture:
+def _out_of_domain(spec: OutOfDomain, comparison: Comparison) -> Picture:
     def paint(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots()
-        places = list(range(len(comparison.contestants)))[::-1]
+        places = list(range(len(comparison.predictors)))[::-1]
         for place, row, scores in zip(range(len(places)), places, comparison.scores, strict=True):
             score = scores["accuracy"]
             ends = [[score.value - score.low], [score.high - score.value]]
-            # base and adapter as everywhere else; who is asked for the sentiment itself has a colour of its own
+            # base and adapter as everywhere else; who is asked for the other task's labels has a colour of its own
             hatch, color = (("xx", theme.series[3]), ("", theme.series[0]), ("////", theme.series[1]))[place]
             axes.barh(row, score.value, 0.6, color=color, hatch=hatch, edgecolor=theme.paper)
             axes.errorbar(score.value, row, xerr=ends, color=theme.ink, capsize=4, linewidth=1.3)
             axes.text(score.high + 0.015, row, f"{score.value:.3f}", va="center", color=theme.ink)
-        axes.axvline(0.5, color=theme.ink, linestyle=":", linewidth=1)
-        axes.set_yticks(places, [_short(item.name, 34) for item in comparison.contestants])
+        axes.axvline(1 / len(spec.task.labels), color=theme.ink, linestyle=":", linewidth=1)
+        axes.set_yticks(places, [_short(item.name, 34) for item in comparison.predictors])
         axes.set(xlim=(0, 1), xlabel="accuracy (dotted: chance), 95 % intervals")
         axes.grid(visible=False, axis="y")
 
     said = ", ".join(
         f"{item.name} {scores['accuracy'].value:.3f}"
-        for item, scores in zip(comparison.contestants, comparison.scores, strict=True)
+        for item, scores in zip(comparison.predictors, comparison.scores, strict=True)
     )
-    title = "Out of domain: film reviews, positive or negative"
-    return picture("reviews", title, f"Accuracy on {comparison.num_rows} reviews: {said}.", 2.6, paint)
+    return picture(spec.name, spec.title, f"Accuracy on {comparison.num_rows} rows: {said}.", 2.6, paint)
 
 
 # Pieces
@@ -319,9 +317,9 @@ def _grouped_bars(
     axes: Axes, comparison: Comparison, names: Sequence[str], theme: Theme, *, with_values: bool = False
 ) -> None:
     """Bars of each score side by side, intervals on top."""
-    count = len(comparison.contestants)
+    count = len(comparison.predictors)
     width = 0.8 / count
-    for place, (item, scores) in enumerate(zip(comparison.contestants, comparison.scores, strict=True)):
+    for place, (item, scores) in enumerate(zip(comparison.predictors, comparison.scores, strict=True)):
         xs = [x + (place - (count - 1) / 2) * width for x in range(len(names))]
         values = [scores[name].value for name in names]
         ends = [
@@ -358,8 +356,8 @@ def _boxes(axes: Axes, names: Sequence[str], values: Sequence[Sequence[float]], 
     axes.grid(visible=False, axis="x")
 
 
-def _duel_label(duel: Any) -> str:
-    return f"{_short(duel.name)}: {len(duel.won):,} better, {len(duel.lost):,} worse"
+def _pair_label(pair: Any) -> str:
+    return f"{_short(pair.name)}: {len(pair.won):,} better, {len(pair.lost):,} worse"
 
 
 def _legend_below(figure: Figure, axes: Axes) -> None:
@@ -384,7 +382,7 @@ def _color(theme: Theme, place: int) -> str:
 
 
 def _line(theme: Theme, place: int) -> dict[str, Any]:
-    """A contestant's line: colour, marker and dashes of its own, so that two that coincide both show."""
+    """A predictor's line: colour, marker and dashes of its own, so that two that coincide both show."""
     return {
         "color": _color(theme, place),
         "marker": MARKERS[place % len(MARKERS)],

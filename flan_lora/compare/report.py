@@ -6,21 +6,21 @@ from pathlib import Path
 
 from flan_lora.compare.html import page
 from flan_lora.compare.plots import draw_all
-from flan_lora.compare.results import Archive
+from flan_lora.compare.results import Results
 
 
-def write_report(folder: Path, archive: Archive) -> Path:
+def write_report(folder: Path, results: Results) -> Path:
     """Write index.html and <picture>-<theme>.png; return the page's path. Pictures of an earlier report go.
 
     Raises:
         FlanLoraError: matplotlib is not installed.
     """
-    pictures = draw_all(archive.comparison, archive.record.training_log, archive.reviews)
+    pictures = draw_all(results)
     for old in folder.glob("*.png"):
         old.unlink()
     for picture in pictures:
         for theme, png in picture.png.items():
             (folder / f"{picture.name}-{theme}.png").write_bytes(png)
     path = folder / "index.html"
-    path.write_text(page(archive, pictures), encoding="utf-8")
+    path.write_text(page(results, pictures), encoding="utf-8")
     return path

@@ -1,12 +1,10 @@
 """The folder of one comparison, so that it can be scored, drawn and extended again without running anything.
 
 <reports-dir>/<base>-<adapter>/
-  contest.json                who answered, which rows, how the base was asked, the training log
-  predictions/<name>.jsonl    everybody's answers (predictions.py)
-  polarity/<name>.jsonl       the same for film reviews, where they were at hand
-  index.html, *.png           written from the files above and nothing else
-
-Knows JSON and files; never a model or a picture.
+  results.json                  who answered, which rows, how the base was asked, the training log
+  predictions/<name>.jsonl      everybody's answers (evaluation/predictions.py)
+  <out of domain>/<name>.jsonl  the same for each further comparison of the task (`Task.out_of_domain`)
+  index.html, *.png             written from the files above and nothing else
 """
 
 from __future__ import annotations
@@ -19,21 +17,20 @@ from typing import Any, Literal
 
 from pydantic import Field, FiniteFloat, ValidationError
 
-from flan_lora.compare.comparison import Comparison, Contestant, compare
-from flan_lora.compare.out_of_domain import TASK as POLARITY
+from flan_lora.compare.comparison import Comparison, Predictor, compare
 from flan_lora.errors import DataError
 from flan_lora.evaluation.predictions import read_predictions, write_predictions
 from flan_lora.system.files import replace_file
 from flan_lora.system.schema import Section
 from flan_lora.tasks import get_task
-from flan_lora.tasks.task import Task
+from flan_lora.tasks.task import OutOfDomain, Task
 
-RECORD = "contest.json"
-ROWS, REVIEWS = "predictions", "polarity"
-"""Folders of answers: to the task's rows, and to film reviews."""
+RECORD, PREDICTIONS = "results.json", "predictions"
+FORMER_RECORD, FORMER_REVIEWS = "contest.json", "polarity"
+"""Of format_version 1: the record's name, and the folder of the answers to film reviews."""
 
 
-class ContestantRecord(Section):
+class PredictorRecord(Section):
     """Whose answers a file has."""
 
     name: str = Field(pattern=r"^[^/\\]+$")
@@ -42,34 +39,38 @@ class ContestantRecord(Section):
     """One line for readers."""
 
 
-class TrialRecord(Section):
-    """The bare base under one wording."""
+class PromptScoreRecord(Section):
+    """The bare base under one prompt."""
 
-    wording: str
-    """Its name."""
+    prompt: str
+    """Its name (`PromptVariant.name`)."""
     example: str
-    """A whole prompt of that wording."""
+    """The whole prompt around one row."""
     score: FiniteFloat
     """On the validation rows, in the unit of the task's first score."""
 
 
-class ReviewsRecord(Section):
-    """The comparison on film reviews."""
+class OutOfDomainRecord(Section):
+    """One further comparison, on rows of another data set."""
 
+    name: str
+    """`OutOfDomain.name` of the task."""
+    folder: str = Field(pattern=r"^\w[\w.-]*$")
+    """Of its answers, beside `predictions/`."""
     origin: str
-    """Where the reviews came from, in words."""
-    contestants: list[ContestantRecord]
+    """Where the rows came from, in words."""
+    predictors: list[PredictorRecord]
     """The reference first."""
-    trials: list[TrialRecord]
-    """Ways to ask the base for the sentiment, best first, on reviews of their own."""
+    prompt_scores: list[PromptScoreRecord]
+    """Ways to ask the base for the other task's labels, best first, on rows of their own."""
     note: str = ""
     """What a reader must know, e.g. that the base has read these rows."""
 
 
-class ContestRecord(Section):
-    """``contest.json``."""
+class ComparisonRecord(Section):
+    """``results.json``."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     """Of this file."""
     adapter: str
     """Its published name."""
@@ -87,18 +88,18 @@ class ContestRecord(Section):
     """Where they came from, in words."""
     content_hash: str
     """Of the rows (`data.Split.content_hash`)."""
-    contestants: list[ContestantRecord]
+    predictors: list[PredictorRecord]
     """The reference first."""
-    trials: list[TrialRecord]
+    prompt_scores: list[PromptScoreRecord]
     """Ways to ask the base, best first."""
-    num_trial_rows: int
+    num_prompt_rows: int
     """Validation rows that chose among them."""
     training_log: list[dict[str, Any]] = Field(default_factory=list)
     """Entries of the run's log, where it was kept."""
     baselines: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Trivial predictors' scores from the manifest, where they are of the same rows."""
-    reviews: ReviewsRecord | None = None
-    """Film reviews, for the emotion task."""
+    out_of_domain: list[OutOfDomainRecord] = Field(default_factory=list)
+    """The task's further comparisons whose rows were at hand."""
     device: str
     """Where the answers were generated."""
     quantization: str
@@ -110,54 +111,115 @@ class ContestRecord(Section):
 
 
 @dataclass(frozen=True)
-class Archive:
+class OutOfDomainResult:
+    """One further comparison as read back."""
+
+    spec: OutOfDomain
+    record: OutOfDomainRecord
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Results:
     """One comparison as read back: the record, and the scored answers."""
 
-    record: ContestRecord
+    record: ComparisonRecord
     comparison: Comparison
-    reviews: Comparison | None
+    out_of_domain: tuple[OutOfDomainResult, ...] = ()
 
 
-def write_archive(
-    folder: Path, record: ContestRecord, rows: Sequence[Contestant], reviews: Sequence[Contestant] = ()
+def write_results(
+    folder: Path,
+    record: ComparisonRecord,
+    predictors: Sequence[Predictor],
+    out_of_domain: Sequence[Sequence[Predictor]] = (),
 ) -> None:
-    """Save answers, then the record: a folder without a readable record was not finished."""
-    (folder / RECORD).unlink(missing_ok=True)
-    for name, contestants in ((ROWS, rows), (REVIEWS, reviews)):
-        for contestant in contestants:
-            write_predictions(folder / name / f"{contestant.name}.jsonl", contestant.predictions)
+    """Save answers, then the record: a folder without a readable record was not finished.
+
+    Args:
+        out_of_domain: the answers of each of ``record.out_of_domain``.
+    """
+    for name in (RECORD, FORMER_RECORD):
+        (folder / name).unlink(missing_ok=True)
+    others = zip([item.folder for item in record.out_of_domain], out_of_domain, strict=True)
+    for name, answered in ((PREDICTIONS, predictors), *others):
+        for predictor in answered:
+            write_predictions(folder / name / f"{predictor.name}.jsonl", predictor.predictions)
     text = json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
     replace_file(folder / RECORD, text.encode())
 
 
-def read_archive(folder: Path, extra: Sequence[Contestant] = ()) -> Archive:
-    """Read a folder and score it, with further contestants if any.
+def read_results(folder: Path, extra: Sequence[Predictor] = ()) -> Results:
+    """Read a folder and score it, with further predictors if any.
 
     Raises:
         DataError: no readable record, answers are missing, or rows do not pair up.
     """
     record = read_record(folder)
-    comparison = compare(
-        get_task(record.task),
-        [*_contestants(folder / ROWS, record.contestants), *extra],
-        split=record.role,
-        origin=record.origin,
-    )
-    reviews = record.reviews
-    if reviews is None:
-        return Archive(record, comparison, None)
-    answers = _contestants(folder / REVIEWS, reviews.contestants)
-    return Archive(record, comparison, compare(POLARITY, answers, split="reviews", origin=reviews.origin))
+    task = get_task(record.task)
+    predictors = [*_predictors(folder / PREDICTIONS, record.predictors), *extra]
+    comparison = compare(task, predictors, split=record.role, origin=record.origin)
+    specs = {spec.name: spec for spec in task.out_of_domain}
+    if unknown := [item.name for item in record.out_of_domain if item.name not in specs]:
+        raise DataError(
+            f"{folder / RECORD}: task {task.name} has no comparison {unknown[0]!r} "
+            f"(it has {', '.join(specs) or 'none'}).\nCompare again: flan-lora compare ADAPTER"
+        )
+    others = (_read_out_of_domain(folder, specs[item.name], item) for item in record.out_of_domain)
+    return Results(record, comparison, tuple(others))
 
 
-def read_record(folder: Path) -> ContestRecord:
-    """``contest.json`` of a folder; DataError where there is none that can be read."""
-    path = folder / RECORD
+def _read_out_of_domain(folder: Path, spec: OutOfDomain, record: OutOfDomainRecord) -> OutOfDomainResult:
+    answers = _predictors(folder / record.folder, record.predictors)
+    return OutOfDomainResult(spec, record, compare(spec.task, answers, split=spec.name, origin=record.origin))
+
+
+def read_record(folder: Path) -> ComparisonRecord:
+    """The record of a folder, of format_version 2 or 1; DataError where there is none that can be read."""
+    path = record_path(folder)
     try:
-        return ContestRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return ComparisonRecord.model_validate(_upgraded(json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} cannot be read: {reason}.\nCompare again: flan-lora compare ADAPTER") from error
+
+
+def record_path(folder: Path) -> Path:
+    """Where a folder's record lies, or would."""
+    former = folder / FORMER_RECORD
+    return former if former.is_file() and not (folder / RECORD).is_file() else folder / RECORD
+
+
+_FORMER_NAMES = {
+    "contestants": "predictors",
+    "trials": "prompt_scores",
+    "wording": "prompt",
+    "num_trial_rows": "num_prompt_rows",
+}
+_VERBATIM = ("training_log", "baselines", "versions")
+"""Fields whose keys are data."""
+
+
+def _upgraded(values: Any) -> Any:
+    """A record of format_version 1 in the words of version 2; anything else as it is."""
+    if not isinstance(values, dict) or values.get("format_version") != 1:
+        return values
+    upgraded = {**_renamed(values), "format_version": 2}
+    reviews = upgraded.pop("reviews", None)
+    if reviews is not None:
+        upgraded["out_of_domain"] = [{**reviews, "name": "film-reviews", "folder": FORMER_REVIEWS}]
+    return upgraded
+
+
+def _renamed(value: Any) -> Any:
+    """Keys of version 1 under their names of version 2, at any depth."""
+    if isinstance(value, list):
+        return [_renamed(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        _FORMER_NAMES.get(key, key): item if key in _VERBATIM else _renamed(item) for key, item in value.items()
+    }
 
 
 def is_current(folder: Path, expected: Mapping[str, str]) -> bool:
@@ -172,7 +234,7 @@ def is_current(folder: Path, expected: Mapping[str, str]) -> bool:
 # Answers of others
 
 
-def find_answers(spec: str, task: Task, *, runs_dir: Path, base_slug: str) -> Contestant:
+def find_answers(spec: str, task: Task, *, runs_dir: Path, base_slug: str) -> Predictor:
     """Saved answers by what a user calls them: ``[NAME=]FILE.jsonl``, the folder of a run or report, a run's id.
 
     A run's id is the path of its folder below ``runs_dir`` (or below ``runs_dir``/<base>); of a run the adapter's
@@ -192,14 +254,14 @@ def find_answers(spec: str, task: Task, *, runs_dir: Path, base_slug: str) -> Co
             "Give predictions (flan-lora eval NAME --predictions FILE.jsonl), a run's folder or a report's."
         )
     file, about = (path, f"saved answers, {path.name}") if path.is_file() else _answers_in(path, task, spec)
-    return Contestant(name or _short_name(path, file), about, read_predictions(file))
+    return Predictor(name or _short_name(path, file), about, read_predictions(file))
 
 
 def _answers_in(folder: Path, task: Task, spec: str) -> tuple[Path, str]:
-    """The adapter's answers in the folder of a comparison (contest.json) or of a run (recipe.json)."""
-    if (folder / RECORD).is_file():
+    """The adapter's answers in the folder of a comparison (results.json) or of a run (recipe.json)."""
+    if record_path(folder).is_file():
         record = read_record(folder)
-        found = record.task, record.contestants[-1].name, f"from the comparison of {record.adapter}"
+        found = record.task, record.predictors[-1].name, f"from the comparison of {record.adapter}"
     elif (folder / "recipe.json").is_file():
         recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
         found = recipe["task"], recipe["name"], f"run of {recipe['name']}, rank {recipe['lora']['rank']}"
@@ -213,7 +275,7 @@ def _answers_in(folder: Path, task: Task, spec: str) -> tuple[Path, str]:
         raise DataError(
             f"--with {spec}: that is task {of_task!r}, not {task.name!r}.\nCompare answers to one task."
         )
-    return folder / ROWS / f"{name}.jsonl", about
+    return folder / PREDICTIONS / f"{name}.jsonl", about
 
 
 def _short_name(path: Path, file: Path) -> str:
@@ -221,8 +283,8 @@ def _short_name(path: Path, file: Path) -> str:
     return path.stem if path == file else path.name
 
 
-def _contestants(folder: Path, records: Sequence[ContestantRecord]) -> list[Contestant]:
+def _predictors(folder: Path, records: Sequence[PredictorRecord]) -> list[Predictor]:
     return [
-        Contestant(record.name, record.about, read_predictions(folder / f"{record.name}.jsonl"))
+        Predictor(record.name, record.about, read_predictions(folder / f"{record.name}.jsonl"))
         for record in records
     ]

@@ -1,7 +1,4 @@
-"""The comparison job in one function: rows -> the base's best wording -> answers of base and adapter -> archive.
-
-Composes the modules above it, as factory does for training; draws nothing.
-"""
+"""The comparison job in one function: rows -> the base's best prompt -> answers of base and adapter -> results."""
 
 from __future__ import annotations
 
@@ -11,16 +8,16 @@ from pathlib import Path
 from flan_lora.adapters.manifest import installed_versions, utc_now
 from flan_lora.adapters.validation import WEIGHTS, StoredAdapter
 from flan_lora.base.load import MINI, open_base
-from flan_lora.compare import out_of_domain as polarity
-from flan_lora.compare.answers import Ask, Contest, Trial
-from flan_lora.compare.comparison import Contestant
+from flan_lora.compare.answers import AnswerCollector, PromptScore, Query
+from flan_lora.compare.comparison import Predictor
+from flan_lora.compare.out_of_domain import as_labels, draw, find_rows
 from flan_lora.compare.results import (
-    ContestantRecord,
-    ContestRecord,
-    ReviewsRecord,
-    TrialRecord,
+    ComparisonRecord,
+    OutOfDomainRecord,
+    PredictorRecord,
+    PromptScoreRecord,
     is_current,
-    write_archive,
+    write_results,
 )
 from flan_lora.data.sources import DataSource
 from flan_lora.data.splits import Split, load_split, max_rows_of
@@ -29,19 +26,20 @@ from flan_lora.evaluation.predictions import Prediction
 from flan_lora.recipe import Recipe, Role
 from flan_lora.system.devices import device_name
 from flan_lora.tasks import get_task
+from flan_lora.tasks.task import OutOfDomain, Task
 from flan_lora.training.run_dir import training_log
 
 BASE_NAME = "bare base"
-NUM_TRIAL_ROWS = 200
+NUM_PROMPT_ROWS = 200
 """Validation rows that choose the base's wording."""
 NUM_TIMED_ROWS = 40
 """Rows whose latency is measured, one at a time."""
-NUM_REVIEWS = 1000
+NUM_OUT_OF_DOMAIN_ROWS = 1000
 
 Echo = Callable[[str], None]
 
 
-def hold_contest(
+def run_comparison(
     stored: StoredAdapter,
     source: DataSource,
     folder: Path,
@@ -74,41 +72,44 @@ def hold_contest(
     if reuse and is_current(folder, identity):
         echo(f"saved answers of {stored.name} and its base: {folder}")
         return
-    trial_rows = load_split(recipe, "validation", source, max_rows=NUM_TRIAL_ROWS)
+    prompt_rows = load_split(recipe, "validation", source, max_rows=NUM_PROMPT_ROWS)
     loaded = open_base(recipe.base)
-    contest = Contest(loaded, stored)
+    collector = AnswerCollector(loaded, stored)
     task = get_task(recipe.task)
-    trials = contest.try_wordings(task, trial_rows.examples)
-    echo(f"the base does best under {trials[0].wording.name!r} ({task.select_on} {trials[0].score:.4g})")
-    asks = [_bare(trials[0]), contest.own(task)]
-    answered = contest.answer(task, asks, split.examples, progress=True)
-    answered = contest.time(task, asks, split.examples[:NUM_TIMED_ROWS], answered)
+    prompt_scores = collector.score_prompts(task, prompt_rows.examples)
+    best = prompt_scores[0]
+    echo(f"the base does best under {best.variant.name!r} ({task.select_on} {best.score:.4g})")
+    queries = [_bare(best), collector.own(task)]
+    answered = collector.answer(task, queries, split.examples, progress=True)
+    answered = collector.time(task, queries, split.examples[:NUM_TIMED_ROWS], answered)
     abouts = [
-        f"{stored.manifest.base.model} without an adapter, asked in its best wording: {trials[0].wording.name}",
+        f"{stored.manifest.base.model} without an adapter, asked in its best wording: {best.variant.name}",
         f"the adapter {stored.name}, rank {recipe.lora.rank}, asked in its own prompt",
     ]
-    contestants = _named([BASE_NAME, f"{stored.name} adapter"], abouts, answered)
-    reviews, review_record = (
-        _reviews(contest, stored, trials[0], source) if recipe.task == "emotion" else ((), None)
-    )
-    record = ContestRecord(
+    predictors = _named([BASE_NAME, f"{stored.name} adapter"], abouts, answered)
+    others = [
+        found
+        for spec in task.out_of_domain
+        if (found := _out_of_domain(collector, task, spec, prompt_scores[0], stored, source)) is not None
+    ]
+    record = ComparisonRecord(
         adapter=stored.name,
         task=recipe.task,
         base=stored.manifest.base.model,
         **identity,
         origin=split.origin,
-        contestants=_records(contestants),
-        trials=_trial_records(trials),
-        num_trial_rows=len(trial_rows.examples),
+        predictors=_records(predictors),
+        prompt_scores=_prompt_score_records(prompt_scores),
+        num_prompt_rows=len(prompt_rows.examples),
         training_log=training_log(stored, runs_dir),
         baselines=_baselines(stored, split, role),
-        reviews=review_record,
+        out_of_domain=[other for other, _ in others],
         device=device_name(loaded.device),
         quantization=recipe.base.quantization,
         versions=installed_versions(),
         created_at=utc_now(),
     )
-    write_archive(folder, record, contestants, reviews)
+    write_results(folder, record, predictors, [answered for _, answered in others])
 
 
 def report_folder(reports_dir: Path, stored: StoredAdapter) -> Path:
@@ -126,22 +127,22 @@ def _identity(stored: StoredAdapter, split: Split, role: str) -> dict[str, str]:
     }
 
 
-def _bare(trial: Trial) -> Ask:
-    return Ask(BASE_NAME, {}, trial.wording.prompt, trial.wording.spellings)
+def _bare(prompt_score: PromptScore) -> Query:
+    return Query(BASE_NAME, {}, prompt_score.variant.prompt, prompt_score.variant.spellings)
 
 
 def _named(
     names: Sequence[str], abouts: Sequence[str], answered: Sequence[tuple[Prediction, ...]]
-) -> list[Contestant]:
-    return [Contestant(*parts) for parts in zip(names, abouts, answered, strict=True)]
+) -> list[Predictor]:
+    return [Predictor(*parts) for parts in zip(names, abouts, answered, strict=True)]
 
 
-def _records(contestants: Sequence[Contestant]) -> list[ContestantRecord]:
-    return [ContestantRecord(name=item.name, about=item.about) for item in contestants]
+def _records(predictors: Sequence[Predictor]) -> list[PredictorRecord]:
+    return [PredictorRecord(name=item.name, about=item.about) for item in predictors]
 
 
-def _trial_records(trials: Sequence[Trial]) -> list[TrialRecord]:
-    return [TrialRecord(wording=t.wording.name, example=t.example, score=t.score) for t in trials]
+def _prompt_score_records(prompt_scores: Sequence[PromptScore]) -> list[PromptScoreRecord]:
+    return [PromptScoreRecord(prompt=t.variant.name, example=t.example, score=t.score) for t in prompt_scores]
 
 
 def _baselines(stored: StoredAdapter, split: Split, role: str) -> dict[str, dict[str, float]]:
@@ -155,36 +156,48 @@ def _baselines(stored: StoredAdapter, split: Split, role: str) -> dict[str, dict
     }
 
 
-def _reviews(
-    contest: Contest, stored: StoredAdapter, best: Trial, source: DataSource
-) -> tuple[Sequence[Contestant], ReviewsRecord | None]:
-    """Film reviews: the base asked for the sentiment, and both asked for the emotion, which stands for one."""
-    found = polarity.find_reviews(source)
+def _out_of_domain(
+    collector: AnswerCollector,
+    task: Task,
+    spec: OutOfDomain,
+    best: PromptScore,
+    stored: StoredAdapter,
+    source: DataSource,
+) -> tuple[OutOfDomainRecord, list[Predictor]] | None:
+    """The base asked for the other task's labels, and both asked for the task's own, which stand for them."""
+    found = find_rows(spec, source)
     if found is None:
-        return (), None
-    rows, origin = found
-    tried, scored = polarity.draw(rows, num_tried=NUM_TRIAL_ROWS, num_scored=NUM_REVIEWS)
+        return None
+    rows, split, origin = found
+    tried, scored = draw(spec.task, rows, num_tried=NUM_PROMPT_ROWS, num_scored=NUM_OUT_OF_DOMAIN_ROWS)
     if not scored:
-        raise DataError(f"{origin}: {len(rows)} rows are too few to choose a wording and to score.\nAdd rows.")
-    trials = contest.try_wordings(polarity.TASK, tried, polarity.WORDINGS)
-    [direct] = contest.answer(polarity.TASK, [_bare(trials[0])], scored)
-    emotions = get_task("emotion")
-    mapped = contest.answer(emotions, [_bare(best), contest.own(emotions)], scored)
-    answered = [direct, *map(polarity.as_sentiment, mapped)]
-    names = ["bare base, for the sentiment", "bare base, by emotion", f"{stored.name} adapter, by emotion"]
-    abouts = [
-        f"the bare base, asked in its best wording: {trials[0].wording.name}",
-        f"the bare base, asked for the emotion ({best.wording.name})",
-        f"the adapter {stored.name}, asked for the emotion",
+        raise DataError(f"{origin}: {len(rows)} rows are too few to choose a prompt and to score.\nAdd rows.")
+    prompt_scores = collector.score_prompts(spec.task, tried)
+    [direct] = collector.answer(spec.task, [_bare(prompt_scores[0])], scored)
+    mapped = collector.answer(task, [_bare(best), collector.own(task)], scored)
+    names = [
+        f"{BASE_NAME}, for the {spec.task.name}",
+        f"{BASE_NAME}, by {task.name}",
+        f"{stored.name} adapter, by {task.name}",
     ]
-    contestants = _named(names, abouts, answered)
+    abouts = [
+        f"the bare base, asked in its best wording: {prompt_scores[0].variant.name}",
+        f"the bare base, asked for the {task.name} ({best.variant.name})",
+        f"the adapter {stored.name}, asked for the {task.name}",
+    ]
+    predictors = _named(names, abouts, [direct, *(as_labels(spec, answers) for answers in mapped)])
     note = ""
-    if stored.manifest.base.model == MINI and origin.startswith(f"{polarity.DATASET}/{polarity.CONFIG}:train"):
+    if stored.manifest.base.model == MINI and split in spec.seen_by_mini:
         note = (
-            "mini has read these reviews with their sentiment in its own pre-training, so its direct answers are "
-            "no zero-shot result; the adapter has not seen any."
+            f"mini has read these rows with their {spec.task.name} in its own pre-training, so its direct answers "
+            "are no zero-shot result; the adapter has not seen any."
         )
-    record = ReviewsRecord(
-        origin=origin, contestants=_records(contestants), trials=_trial_records(trials), note=note
+    record = OutOfDomainRecord(
+        name=spec.name,
+        folder=spec.name,
+        origin=origin,
+        predictors=_records(predictors),
+        prompt_scores=_prompt_score_records(prompt_scores),
+        note=note,
     )
-    return contestants, record
+    return record, predictors

@@ -1,13 +1,26 @@
-"""Which of six emotions a short text expresses (dair-ai/emotion). Knows texts and labels; never a tokenizer."""
+"""The emotion of a short text, one of six (dair-ai/emotion)."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 from flan_lora.tasks.baselines import majority
 from flan_lora.tasks.scorers import classification
-from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
+from flan_lora.tasks.sentiment import FILM_REVIEWS
+from flan_lora.tasks.task import (
+    Baseline,
+    CardExample,
+    CardInfo,
+    Example,
+    Inputs,
+    OutOfDomain,
+    Prompt,
+    PromptVariant,
+    Row,
+    Task,
+)
 from flan_lora.tasks.text import label_field, options, plain, row_key, text_field
 
 LABELS = ("sadness", "joy", "love", "anger", "fear", "surprise")
@@ -61,6 +74,68 @@ def _examples(row: Row) -> list[Example]:
     return [Example(row_key(row), _prompt(inputs), label, (label,), inputs)]
 
 
+def _around(head: str, tail: str) -> Callable[[Inputs], Prompt]:
+    """The text between two others, in the bare words of the task's own prompt."""
+    return lambda inputs: Prompt(head, bare_words(inputs["text"]), tail)
+
+
+_FEELINGS = dict(zip(LABELS, ("sad", "happy", "affectionate", "angry", "afraid", "astonished"), strict=True))
+_EVERYDAY = dict(zip(LABELS, ("sad", "happy", "loving", "angry", "scared", "surprised"), strict=True))
+_PROMPT_VARIANTS = (
+    PromptVariant(
+        "feelings as adjectives",
+        _around("", f" How does the writer feel? {options(tuple(_FEELINGS.values()))}"),
+        _FEELINGS,
+    ),
+    PromptVariant(
+        "one of six feelings",
+        _around("", " Does the writer feel sad, happy, affectionate, angry, afraid or astonished?"),
+        _FEELINGS,
+    ),
+    PromptVariant("a sentence to finish", _around("Somebody writes: ", " The writer is"), _FEELINGS),
+    PromptVariant(
+        "everyday adjectives",
+        _around("", f" The person who wrote this is {options(tuple(_EVERYDAY.values()))}"),
+        _EVERYDAY,
+    ),
+    PromptVariant(
+        "the question first",
+        _around(f"Which of these emotions does the text show? {options(LABELS)} Text: ", ""),
+    ),
+)
+
+_CARD = CardInfo(
+    pipeline_tag="text-classification",
+    limits="It knows six labels and always names one of them, also where none fits or several do. "
+    "Do not judge persons by it.",
+    sample_inputs={"text": "i feel so happy today"},
+    examples=(
+        CardExample({"text": "i miss her every day and the house feels empty"}, "sadness"),
+        CardExample({"text": "i feel so happy that the whole family came to visit"}, "joy"),
+        CardExample({"text": "i feel tender and caring when i hold my little daughter"}, "love"),
+        CardExample({"text": "i cannot believe that he lied to me again i am furious"}, "anger"),
+        CardExample({"text": "i keep thinking about the exam tomorrow and my hands shake"}, "fear"),
+        CardExample({"text": "i was amazed and did not expect to find the old letter there"}, "surprise"),
+    ),
+)
+
+_FILM_REVIEWS = OutOfDomain(
+    name="film-reviews",
+    title="Out of domain: film reviews, positive or negative",
+    about="Film reviews are positive or negative. An emotion stands for a sentiment: joy and love for positive; "
+    "sadness, anger and fear for negative; surprise for neither. Probabilities are summed accordingly.",
+    task=FILM_REVIEWS,
+    dataset="cornell-movie-review-data/rotten_tomatoes",
+    seen_by_mini=("train",),
+    label_map={
+        "joy": "positive",
+        "love": "positive",
+        "sadness": "negative",
+        "anger": "negative",
+        "fear": "negative",
+    },
+)
+
 TASK = Task(
     name="emotion",
     version=2,
@@ -75,4 +150,7 @@ TASK = Task(
     max_new_tokens=8,
     labels=LABELS,
     baselines=(Baseline("majority", majority),),
+    card=_CARD,
+    prompt_variants=_PROMPT_VARIANTS,
+    out_of_domain=(_FILM_REVIEWS,),
 )

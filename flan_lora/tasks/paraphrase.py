@@ -1,11 +1,11 @@
-"""Say a sentence in other words (the positive pairs of PAWS). Knows texts; never a tokenizer."""
+"""A sentence in other words (the positive pairs of PAWS)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flan_lora.tasks.scorers import paraphrase, rouge
-from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
+from flan_lora.tasks.task import Baseline, CardExample, CardInfo, Example, Inputs, Prompt, PromptVariant, Row, Task
 from flan_lora.tasks.text import label_field, plain, row_key, text_field, untokenise
 
 IBLEU_ALPHA = 0.7
@@ -49,6 +49,29 @@ def _copy(train: Sequence[Example], examples: Sequence[Example]) -> list[str]:
     return [example.inputs["sentence"] for example in examples]
 
 
+def _after(head: str) -> Callable[[Inputs], Prompt]:
+    """The sentence behind an instruction."""
+    return lambda inputs: Prompt(head, plain(untokenise(inputs["sentence"])))
+
+
+_CARD = CardInfo(
+    pipeline_tag="text-generation",
+    limits="Other words can change the meaning, above all names, numbers and negations; and it may repeat the "
+    "sentence as it is. copy_share says how often it does (case and punctuation aside), changed_share how many of "
+    "an answer's words are new, self_bleu how near the wording stays to the sentence.",
+    sample_inputs={"sentence": "The flight from Berlin was delayed by two hours ."},
+    examples=(
+        CardExample(
+            {"sentence": "The flight from Berlin was delayed by two hours ."},
+            "The Berlin flight came in two hours late.",
+        ),
+        CardExample(
+            {"sentence": "In 1998 she moved to Oslo , where she opened a small bakery ."},
+            "She opened a small bakery in Oslo after moving there in 1998.",
+        ),
+    ),
+)
+
 TASK = Task(
     name="paraphrase",
     version=1,
@@ -62,4 +85,9 @@ TASK = Task(
     max_new_tokens=80,
     baselines=(Baseline("copy", _copy),),
     answer_labels={"label": PAIR_LABELS},
+    card=_CARD,
+    prompt_variants=(
+        PromptVariant("in other words", _after("Say this in other words: ")),
+        PromptVariant("one word", _after("paraphrase: ")),
+    ),
 )

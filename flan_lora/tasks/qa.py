@@ -1,4 +1,4 @@
-"""The answer to a question as a span of its context (MLQA). Knows texts; never a tokenizer.
+"""The answer to a question as a span of its context (MLQA).
 
 Context and question may be English or Hindi, each in its own language; the answer's language is the context's.
 """
@@ -13,7 +13,7 @@ from flan_lora.tasks.answers import answer_start, answers_field
 from flan_lora.tasks.baselines import random_span
 from flan_lora.tasks.romanise import restore, romanise
 from flan_lora.tasks.scorers import Scorer, squad
-from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
+from flan_lora.tasks.task import Baseline, CardExample, CardInfo, Example, Inputs, Prompt, PromptVariant, Row, Task
 from flan_lora.tasks.text import plain, row_key, text_field
 
 if TYPE_CHECKING:
@@ -71,6 +71,44 @@ def _squad_by_context() -> Scorer:
     return Scorer(statistics, english.reduce, english.names)
 
 
+def _question_first(inputs: Inputs) -> Prompt:
+    context, question = (plain(romanise(inputs[name])) for name in ("context", "question"))
+    return Prompt(f"question: {question} context: ", context)
+
+
+def _question_last(inputs: Inputs) -> Prompt:
+    context, question = (plain(romanise(inputs[name])) for name in ("context", "question"))
+    return Prompt("", context, f" {question}")
+
+
+_CARD = CardInfo(
+    pipeline_tag="question-answering",
+    limits="It answers from the given context and has no other knowledge; it answers also where the context does "
+    "not. Hindi is read and written in a romanised form that the package turns back.",
+    sample_inputs={
+        "context": "The bridge was opened in 1932. It is 503 metres long.",
+        "question": "How long is the bridge?",
+    },
+    examples=(
+        CardExample(
+            {
+                "context": "The bridge was opened in 1932. It is 503 metres long and carries eight lanes of "
+                "traffic.",
+                "question": "How long is the bridge?",
+            },
+            "503 metres",
+        ),
+        CardExample(
+            {
+                "context": "The town library moved into the old post office in May. The reading room seats forty "
+                "visitors.",
+                "question": "Where did the library move?",
+            },
+            "the old post office",
+        ),
+    ),
+)
+
 TASK = Task(
     name="qa",
     version=2,
@@ -86,4 +124,9 @@ TASK = Task(
     windowed="context",
     found_in=lambda example: (example.references[0], example.inputs["context"]),
     baselines=(Baseline("random_span", random_span),),
+    card=_CARD,
+    prompt_variants=(
+        PromptVariant("question, then context", _question_first),
+        PromptVariant("context, then question", _question_last),
+    ),
 )

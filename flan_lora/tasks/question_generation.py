@@ -1,4 +1,4 @@
-"""A question whose answer is a given span of a passage (SQuAD, answer-aware). Knows texts; never a tokenizer."""
+"""A question whose answer is a given span of a passage (SQuAD, answer-aware)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from flan_lora.tasks.answer_candidates import candidates
 from flan_lora.tasks.answers import answer_start, answers_field
 from flan_lora.tasks.baselines import sentences
+from flan_lora.tasks.romanise import romanise
 from flan_lora.tasks.scorers import bleu, meteor, rouge
-from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
+from flan_lora.tasks.task import Baseline, CardExample, CardInfo, Example, Inputs, Prompt, PromptVariant, Row, Task
 from flan_lora.tasks.text import plain, row_key, text_field
 
 MARK = "*"
@@ -77,6 +78,43 @@ def _propose(context: str) -> list[Inputs]:
     return [{"context": context, "answer": span.text} for span in candidates(context)]
 
 
+def _answer_first(inputs: Inputs) -> Prompt:
+    context, answer = (plain(romanise(inputs[name])) for name in ("context", "answer"))
+    return Prompt(f"answer: {answer} context: ", context, " question:")
+
+
+def _as_an_order(inputs: Inputs) -> Prompt:
+    context, answer = (plain(romanise(inputs[name])) for name in ("context", "answer"))
+    return Prompt(f'Ask a question to which "{answer}" is the answer. ', context)
+
+
+_CARD = CardInfo(
+    pipeline_tag="text-generation",
+    limits="The question may miss the answer that was asked for, or fit no part of the passage.",
+    sample_inputs={
+        "context": "The bridge was opened in 1932. It is 503 metres long.",
+        "answer": "503 metres",
+    },
+    examples=(
+        CardExample(
+            {
+                "context": "The bridge was opened in 1932. It is 503 metres long and carries eight lanes of "
+                "traffic.",
+                "answer": "503 metres",
+            },
+            "How long is the bridge?",
+        ),
+        CardExample(
+            {
+                "context": "The town library moved into the old post office in May. The reading room seats forty "
+                "visitors.",
+                "answer": "forty",
+            },
+            "How many visitors does the reading room seat?",
+        ),
+    ),
+)
+
 TASK = Task(
     name="question-generation",
     version=1,
@@ -91,4 +129,9 @@ TASK = Task(
     found_in=lambda example: (example.inputs["answer"], example.inputs["context"]),
     baselines=(Baseline("answer_sentence", _copy_sentence),),
     propose=_propose,
+    card=_CARD,
+    prompt_variants=(
+        PromptVariant("answer, then context", _answer_first),
+        PromptVariant("as an order", _as_an_order),
+    ),
 )

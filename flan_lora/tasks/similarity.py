@@ -1,10 +1,12 @@
-"""Whether two sentences mean the same (PAWS). Knows texts and labels; never a tokenizer."""
+"""Whether two sentences mean the same (PAWS)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flan_lora.tasks.baselines import majority
 from flan_lora.tasks.scorers import binary
-from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
+from flan_lora.tasks.task import Baseline, CardExample, CardInfo, Example, Inputs, Prompt, PromptVariant, Row, Task
 from flan_lora.tasks.text import label_field, options, plain, row_key, text_field, untokenise
 
 LABELS = ("no", "yes")
@@ -30,6 +32,52 @@ def _swap(inputs: Inputs) -> Inputs:
     return {"sentence1": inputs["sentence2"], "sentence2": inputs["sentence1"]}
 
 
+def _pair(head: str, middle: str, tail: str) -> Callable[[Inputs], Prompt]:
+    """The two sentences among fixed texts."""
+
+    def prompt(inputs: Inputs) -> Prompt:
+        first, second = (plain(untokenise(inputs[name])) for name in ("sentence1", "sentence2"))
+        return Prompt(head, f"{first}{middle}{second}", tail)
+
+    return prompt
+
+
+_PROMPT_VARIANTS = (
+    PromptVariant(
+        "same or different",
+        _pair("First: ", " Second: ", " Same or different?"),
+        {"no": "different", "yes": "same"},
+    ),
+    PromptVariant("as a question", _pair("", " ", " Do both say the same? OPTIONS: - no - yes")),
+    PromptVariant("paraphrase or not", _pair("Is the second a paraphrase of the first? 1: ", " 2: ", "")),
+)
+
+_CARD = CardInfo(
+    pipeline_tag="text-classification",
+    limits="PAWS, its recipe's data, has pairs that share most of their words; on other pairs its answers are "
+    "less reliable. order_agreement says how often both orders of a pair get the same answer.",
+    sample_inputs={
+        "sentence1": "The flight from Berlin was delayed by two hours .",
+        "sentence2": "The Berlin flight came in two hours late .",
+    },
+    examples=(
+        CardExample(
+            {
+                "sentence1": "The train from Lyon arrived in Paris before noon .",
+                "sentence2": "Before noon the train from Lyon arrived in Paris .",
+            },
+            "yes",
+        ),
+        CardExample(
+            {
+                "sentence1": "The train from Lyon arrived in Paris before noon .",
+                "sentence2": "The train from Paris arrived in Lyon before noon .",
+            },
+            "no",
+        ),
+    ),
+)
+
 TASK = Task(
     name="similarity",
     version=1,
@@ -45,4 +93,6 @@ TASK = Task(
     labels=LABELS,
     baselines=(Baseline("majority", majority),),
     swap=_swap,
+    card=_CARD,
+    prompt_variants=_PROMPT_VARIANTS,
 )

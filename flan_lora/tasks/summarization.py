@@ -1,11 +1,11 @@
-"""Summaries of chat dialogues (SAMSum). Knows texts; never a tokenizer."""
+"""Summaries of chat dialogues (SAMSum)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flan_lora.tasks.scorers import rouge
-from flan_lora.tasks.task import Baseline, Example, Inputs, Prompt, Row, Task
+from flan_lora.tasks.task import Baseline, CardExample, CardInfo, Example, Inputs, Prompt, PromptVariant, Row, Task
 from flan_lora.tasks.text import check_text, field_error, plain, row_key, text_field
 
 TURN_SEPARATOR = " | "
@@ -41,6 +41,35 @@ def _lead_3(train: Sequence[Example], examples: Sequence[Example]) -> list[str]:
     return ["\n".join(turns(example.inputs["dialogue"])[:3]) for example in examples]
 
 
+def _around(head: str, separator: str, tail: str) -> Callable[[Inputs], Prompt]:
+    """The turns on one line, between two texts."""
+    return lambda inputs: Prompt(head, separator.join(plain(turn) for turn in turns(inputs["dialogue"])), tail)
+
+
+_CARD = CardInfo(
+    pipeline_tag="summarization",
+    limits="A summary may leave out what matters, mix up who said what, or state what nobody said.",
+    sample_inputs={
+        "dialogue": "Mia: are you coming tonight?\nJon: yes, at eight\nMia: great, please bring the cake"
+    },
+    examples=(
+        CardExample(
+            {
+                "dialogue": "Mia: are you coming tonight?\nJon: yes, at eight\n"
+                "Mia: great, please bring the cake\nJon: will do"
+            },
+            "Jon will come at eight and bring the cake.",
+        ),
+        CardExample(
+            {
+                "dialogue": "Ada: the printer is broken again\nBen: did you restart it?\nAda: twice\n"
+                "Ben: then I will call the repair service tomorrow"
+            },
+            "The printer is broken. Ben will call the repair service tomorrow.",
+        ),
+    ),
+)
+
 TASK = Task(
     name="summarization",
     version=1,
@@ -53,4 +82,10 @@ TASK = Task(
     select_on="rouge_l",
     max_new_tokens=96,
     baselines=(Baseline("lead_3", _lead_3),),
+    card=_CARD,
+    prompt_variants=(
+        PromptVariant("one word", _around("summarize: ", " ", "")),
+        PromptVariant("in short", _around("", TURN_SEPARATOR, " What was said, in short?")),
+        PromptVariant("a heading to follow", _around("Dialogue: ", TURN_SEPARATOR, " Summary:")),
+    ),
 )

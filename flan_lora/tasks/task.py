@@ -1,4 +1,4 @@
-"""What a task is: data, not a class tree. Knows texts and labels; never sees a tokenizer or a tensor."""
+"""A task as data: prompt, parser, scorers, limits, card, other prompts for the base, rows of another domain."""
 
 from __future__ import annotations
 
@@ -52,9 +52,67 @@ class Baseline:
     """(training examples, examples to predict) -> one answer each; deterministic."""
 
 
+@dataclass(frozen=True, slots=True)
+class PromptVariant:
+    """One more way to ask the bare base, which never saw the task's prompt; an adapter is always asked in that."""
+
+    name: str
+    """As reports call it."""
+    prompt: Callable[[Inputs], Prompt]
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    """Label -> the word that stands for it in this prompt; empty: the labels themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardExample:
+    """A text written by hand, no row of a data set, so that it may be printed anywhere."""
+
+    inputs: Inputs
+    expected: str
+    """What a person would answer; one of several where the task writes freely."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardInfo:
+    """What the model cards of a task's adapters say beside their numbers."""
+
+    pipeline_tag: str = ""
+    """The Hub's name of the task; empty: text-classification for tasks with labels, else text-generation."""
+    limits: str = "It was made and tested on its publisher's rows; on other texts its answers are less reliable."
+    """Known weaknesses, in plain words."""
+    sample_inputs: Inputs = field(default_factory=dict)
+    """A value for every input column, for the code in the card; "your <column>" where none is given."""
+    examples: tuple[CardExample, ...] = ()
+    """Answered by adapter and base at the end of a training run; of tasks with labels, one for each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutOfDomain:
+    """Rows of another data set, where a task's labels stand for those of another: does training help there?"""
+
+    name: str
+    """Folder of the answers in a comparison."""
+    title: str
+    """Heading of its picture and its part of the page."""
+    about: str
+    """How labels are mapped, in words for readers."""
+    task: Task
+    """What the bare base is asked directly; its labels are what is scored."""
+    dataset: str
+    """Hub dataset id; its local copy is found as that of a recipe."""
+    config: str = "default"
+    """Hub config (subset) name."""
+    splits: tuple[str, ...] = ("test", "validation", "train")
+    """The first of them that is at hand is used: no adapter learns from any of them."""
+    seen_by_mini: tuple[str, ...] = ()
+    """Splits that `mini` read with their labels in its pre-training; reports say so."""
+    label_map: Mapping[str, str]
+    """Label of the task -> label of the other one; a label that is not named counts for none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """Everything that makes one task: prompt, parser, metrics and generation limits.
+    """Everything that makes one task: prompt, parser, metrics, generation limits, and what cards and reports say.
 
     Raise ``version`` when the prompt, the parser or the labels change: manifests carry it and an adapter
     trained on another version is refused at load.
@@ -96,6 +154,12 @@ class Task:
     answer_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     """Column -> the labels that its values stand for, where that is not the one column beside the inputs of a task
     with labels (paraphrase: which pairs are positives)."""
+    card: CardInfo = field(default=CardInfo(), hash=False)
+    """What model cards say of it."""
+    prompt_variants: tuple[PromptVariant, ...] = field(default=(), hash=False)
+    """Other ways to ask the bare base, so that it is compared at its best (`all_prompts`)."""
+    out_of_domain: tuple[OutOfDomain, ...] = field(default=(), hash=False)
+    """Further comparisons of base and adapter, where their rows are at hand."""
 
     def __post_init__(self) -> None:
         """Raises FlanLoraError for labels that no row could tell apart."""
@@ -125,3 +189,33 @@ def swapped(task: Task, example: Example) -> Example:
 def score_names(task: Task) -> tuple[str, ...]:
     """The scores that a checkpoint can be picked by."""
     return tuple(name for scorer in task.scorers for name in scorer.names)
+
+
+OWN_PROMPT = "the task's own prompt"
+
+
+def all_prompts(task: Task) -> tuple[PromptVariant, ...]:
+    """Ways to ask the bare base: the task's own prompt first, then its variants."""
+    return (PromptVariant(OWN_PROMPT, task.prompt), *task.prompt_variants)
+
+
+def card_examples(task: Task) -> list[Example]:
+    """The examples of the task's card in its own prompt; none for a task without."""
+    return [
+        Example(str(key), task.prompt(item.inputs), item.expected, (item.expected,), item.inputs)
+        for key, item in enumerate(task.card.examples)
+    ]
+
+
+_PROBES = (
+    "The parcel came a day late and one corner was torn.",
+    "Thank you for the quick help this morning!",
+    "In 1998 she moved to Oslo, where she opened a small bakery.",
+)
+
+
+def probe_examples(task: Task) -> list[Example]:
+    """Inputs to compare two models on: the card's examples, else plain sentences in every input."""
+    inputs = [dict.fromkeys(task.inputs, text) for text in _PROBES]
+    plain = [Example(str(key), task.prompt(given), "", (), given) for key, given in enumerate(inputs)]
+    return card_examples(task) or plain

@@ -29,8 +29,7 @@ from flan_lora.evaluation.evaluate import Evaluation, evaluate, evaluate_baselin
 from flan_lora.evaluation.predictions import write_predictions
 from flan_lora.recipe import Recipe, Role
 from flan_lora.tasks import TASKS
-from flan_lora.tasks.examples import SPECIMENS, specimen_examples
-from flan_lora.tasks.task import Task
+from flan_lora.tasks.task import Task, card_examples
 from flan_lora.training.estimate import Estimate, estimate
 from flan_lora.training.record import Evaluations, Outcome, Rows
 from flan_lora.training.run_dir import Origin, Run, can_resume, resume_run, start_run
@@ -195,8 +194,8 @@ def evaluate_all(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows
     adapter = _evaluate(recipe, base, trained.peft_model, test, recipe.name)
     with trained.peft_model.disable_adapter():
         bare = _evaluate(recipe, base, trained.peft_model, test, "base")
-        bare_answers = _answer_specimens(recipe, base, trained.peft_model)
-    examples = _examples(task, _answer_specimens(recipe, base, trained.peft_model), bare_answers)
+        bare_answers = _answer_card_examples(recipe, base, trained.peft_model)
+    examples = _examples(task, _answer_card_examples(recipe, base, trained.peft_model), bare_answers)
     baselines = evaluate_baselines(task, rows.splits["train"], test)
     for evaluation in (adapter, bare, *baselines.values()):
         write_predictions(run.path / "predictions" / f"{evaluation.name}.jsonl", evaluation.predictions)
@@ -263,13 +262,13 @@ def _label_probabilities(
     return found, [example.references[0] for example in split.examples]
 
 
-def _answer_specimens(recipe: Recipe, base: Base, model: torch.nn.Module) -> list[str]:
-    """The task's specimens, answered as test rows are."""
+def _answer_card_examples(recipe: Recipe, base: Base, model: torch.nn.Module) -> list[str]:
+    """The examples of the task's card, answered as test rows are."""
     return predict(
         model,
         base.tokenizer,
         TASKS[recipe.task],
-        specimen_examples(TASKS[recipe.task]),
+        card_examples(TASKS[recipe.task]),
         evaluation=recipe.evaluation,
         max_source_tokens=recipe.data.max_source_tokens,
     )
@@ -277,8 +276,8 @@ def _answer_specimens(recipe: Recipe, base: Base, model: torch.nn.Module) -> lis
 
 def _examples(task: Task, adapter: Sequence[str], bare: Sequence[str]) -> tuple[ExampleRecord, ...]:
     return tuple(
-        ExampleRecord(inputs=dict(item.inputs), hoped_for=item.hoped_for, adapter=own, base=other)
-        for item, own, other in zip(SPECIMENS.get(task.name, ()), adapter, bare, strict=True)
+        ExampleRecord(inputs=dict(item.inputs), expected=item.expected, adapter=own, base=other)
+        for item, own, other in zip(task.card.examples, adapter, bare, strict=True)
     )
 
 

@@ -49,7 +49,7 @@ class Evaluations:
     base: Evaluation
     baselines: dict[str, Evaluation]
     examples: tuple[ExampleRecord, ...] = ()
-    """The task's specimens, answered by adapter and base."""
+    """The examples of the task's card, answered by adapter and base."""
     calibration: CalibrationRecord | None = None
     """Of the adapter's label probabilities, for tasks with labels."""
 

@@ -11,14 +11,14 @@ import pytest
 import yaml
 from huggingface_hub import EvalResult, ModelCard
 
-from flan_lora.adapters.card import DATA_TERMS, LIMITS, PIPELINE_TAGS, SAMPLE_INPUTS, card
+from flan_lora.adapters.card import DATA_TERMS, card
 from flan_lora.adapters.manifest import AdditionRecord
 from flan_lora.adapters.store import Store
 from flan_lora.data.mixing import Addition
 from flan_lora.mini import MINI_PATH
 from flan_lora.recipe import BaseSection, Recipe, load_recipe
 from flan_lora.tasks import TASKS
-from flan_lora.tasks.examples import SPECIMENS
+from flan_lora.tasks.task import CardInfo
 from tests.published import make_manifest, make_metrics, manifest_values, stage
 
 REPO = Path(__file__).resolve().parents[2]
@@ -219,14 +219,14 @@ def test_the_facts_of_training_are_the_manifests() -> None:
 
 
 def test_every_label_has_an_example_and_no_answer_breaks_the_table() -> None:
-    assert {item.hoped_for for item in SPECIMENS["emotion"]} == set(TASKS["emotion"].labels)
-    assert {item.hoped_for for item in SPECIMENS["similarity"]} == set(TASKS["similarity"].labels)
-    for name, task in TASKS.items():
-        assert len(SPECIMENS[name]) >= 2
-        for item in SPECIMENS[name]:
+    assert {item.expected for item in TASKS["emotion"].card.examples} == set(TASKS["emotion"].labels)
+    assert {item.expected for item in TASKS["similarity"].card.examples} == set(TASKS["similarity"].labels)
+    for task in TASKS.values():
+        assert len(task.card.examples) >= 2
+        for item in task.card.examples:
             assert tuple(item.inputs) == task.inputs and str(task.prompt(item.inputs))
     hostile = "a | b\n<script>x</script> *c* _d_"
-    examples = [{"inputs": {"text": hostile}, "hoped_for": "joy", "adapter": "fear", "base": ""}]
+    examples = [{"inputs": {"text": hostile}, "expected": "joy", "adapter": "fear", "base": ""}]
     text = card(make_manifest(), make_metrics(examples=examples))
     line = next(line for line in text.splitlines() if "script" in line)
     assert line == r"| a \| b &lt;script&gt;x&lt;/script&gt; \*c\* \_d\_ | joy | fear | (nothing) |"
@@ -257,14 +257,15 @@ def test_a_bar_in_a_name_does_not_break_a_table() -> None:
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_every_task_has_a_card(task: str) -> None:
     text = card(make_manifest(task, task=task), make_metrics(task=task))
-    assert LIMITS[task] in text and front(text)["pipeline_tag"] == PIPELINE_TAGS[task]
+    info = TASKS[task].card
+    assert info.limits in text and front(text)["pipeline_tag"] == info.pipeline_tag
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         compile(block, task, "exec")
 
 
 def test_the_words_cover_the_tasks_and_the_recipes() -> None:
-    assert set(LIMITS) == set(PIPELINE_TAGS) == set(TASKS)
-    assert set(SAMPLE_INPUTS) == {column for task in TASKS.values() for column in task.inputs}
+    for task in TASKS.values():
+        assert task.card.limits != CardInfo().limits and set(task.card.sample_inputs) == set(task.inputs)
     recipes = [load_recipe(path) for path in (REPO / "recipes").rglob("*.yaml")]
     assert recipes and {recipe.data.dataset for recipe in recipes} <= set(DATA_TERMS)
 

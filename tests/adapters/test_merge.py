@@ -24,7 +24,6 @@ from flan_lora.base.load import fuse_gelu, open_base
 from flan_lora.cli import main
 from flan_lora.errors import AdapterError, AdapterMismatchError, FlanLoraError
 from flan_lora.tasks import TASKS
-from flan_lora.tasks.examples import SPECIMENS
 from tests.checkpoint import save_checkpoint, spec_of
 from tests.published import make_manifest, stage, tiny_fingerprint
 from tests.tiny import tiny_t5
@@ -71,7 +70,7 @@ def test_the_merged_model_computes_what_base_and_adapter_compute(folder: Path, n
     torch.testing.assert_close(logits(merged.model), served, rtol=0, atol=0.01)
     assert (served - bare).abs().max() > 1, "an adapter that does nothing would pass"
     assert merged.drift.max_logit_delta < 0.02 and merged.drift.logit_scale > 1
-    assert merged.drift.num_equal_answers == merged.drift.num_prompts == len(SPECIMENS["emotion"])
+    assert merged.drift.num_equal_answers == merged.drift.num_prompts == len(TASKS["emotion"].card.examples)
 
 
 def test_an_adapter_of_an_8_bit_base_is_folded_into_the_dequantised_weights(folder: Path) -> None:
@@ -165,7 +164,7 @@ def test_ctranslate2_answers_as_the_merged_model(folder: Path, tmp_path: Path) -
     pytest.importorskip("ctranslate2", reason="the extra `export` is not installed")
     merged = merge(stored(folder, "plain"), base=str(folder / "base"))
     exported = export_ctranslate2(merged, tmp_path / "ct2", quantization="float32")
-    prompts = [str(TASKS["emotion"].prompt(item.inputs)) for item in SPECIMENS["emotion"]]
+    prompts = [str(TASKS["emotion"].prompt(item.inputs)) for item in TASKS["emotion"].card.examples]
     plain = T5ForConditionalGeneration.from_pretrained(save_merged(merged, tmp_path / "merged")).eval()
     expected = []
     for prompt in prompts:

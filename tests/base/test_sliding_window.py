@@ -18,7 +18,7 @@ from flan_lora.adapters.store import Store
 from flan_lora.base.encode import Collator, encode_source, encode_sources
 from flan_lora.base.load import open_base
 from flan_lora.base.sliding_window import Reader, best, encode_for_training, encode_windows
-from flan_lora.compare.answers import Contest
+from flan_lora.compare.answers import AnswerCollector
 from flan_lora.data.sources import DataSource
 from flan_lora.data.splits import Split, encode_split, load_split
 from flan_lora.engine.request import SequenceOutput
@@ -260,7 +260,7 @@ def test_of_windows_in_any_order_and_alike_the_earlier_answers() -> None:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Router, Contest, Any]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Router, AnswerCollector, Any]:
     """A qa adapter with short sources, in a router, in a contest, and as PEFT's model."""
     folder = tmp_path_factory.mktemp("served")
     base = open_base(spec_of(save_checkpoint(folder / "base")), device="cpu")
@@ -278,15 +278,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Router, Contest, A
     store.publish(stage(folder / "staged", 3), manifest)
     stored = store.open("reader")
     model = load_adapter(open_base(base.spec, device="cpu").model, stored)
-    return Router(base, store), Contest(base, stored), model
+    return Router(base, store), AnswerCollector(base, stored), model
 
 
 def questions(rows: Sequence[Example]) -> list[dict[str, str]]:
     return [{name: row.inputs[name] for name in QA.inputs} for row in rows]
 
 
-def test_router_comparison_and_evaluation_pick_the_same_window(served: tuple[Router, Contest, Any]) -> None:
-    router, contest, model = served
+def test_router_comparison_and_evaluation_pick_the_same_window(
+    served: tuple[Router, AnswerCollector, Any],
+) -> None:
+    router, collector, model = served
     rows = mixed_rows()
     limits: dict[str, Any] = {"evaluation": EvaluationSection(), "max_source_tokens": LIMIT}
     expected = predict(model, TOKENIZER, QA, rows, **limits)
@@ -295,13 +297,13 @@ def test_router_comparison_and_evaluation_pick_the_same_window(served: tuple[Rou
     alone = [router.generate(inputs, "reader") for inputs in questions(rows)]
     assert [completion.text for completion in alone] == expected
     assert all(c.latency_s > 0 and c.log_prob < 0 for c in completions)
-    [compared] = contest.answer(QA, [contest.own(QA)], rows)
+    [compared] = collector.answer(QA, [collector.own(QA)], rows)
     assert [row.prediction for row in compared] == expected
-    [timed] = contest.time(QA, [contest.own(QA)], rows[1:2], [compared])
+    [timed] = collector.time(QA, [collector.own(QA)], rows[1:2], [compared])
     assert timed[0].latency_s is not None and timed[0].prediction == expected[0]
 
 
-def test_a_stream_of_windows_is_one_piece_and_the_same_answer(served: tuple[Router, Contest, Any]) -> None:
+def test_a_stream_of_windows_is_one_piece_and_the_same_answer(served: tuple[Router, AnswerCollector, Any]) -> None:
     router, _, _ = served
     short, long = questions(mixed_rows())[:2]
     for inputs, is_whole in ((short, False), (long, True)):

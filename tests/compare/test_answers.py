@@ -9,15 +9,14 @@ import pytest
 
 from flan_lora.adapters.store import Store
 from flan_lora.base.load import Base, open_base
-from flan_lora.compare.answers import Ask, Contest
-from flan_lora.compare.out_of_domain import CONFIG, DATASET
-from flan_lora.compare.results import read_archive
-from flan_lora.compare.run import NUM_TIMED_ROWS, hold_contest, report_folder
+from flan_lora.compare.answers import AnswerCollector, Query
+from flan_lora.compare.results import read_results
+from flan_lora.compare.run import NUM_TIMED_ROWS, report_folder, run_comparison
 from flan_lora.data.sources import open_source
 from flan_lora.errors import AdapterMismatchError
 from flan_lora.serving.router import Router
 from flan_lora.tasks import TASKS, Example, Prompt
-from flan_lora.tasks.prompt_variants import Wording, wordings
+from flan_lora.tasks.task import PromptVariant, all_prompts
 from tests.checkpoint import save_checkpoint, spec_of
 from tests.published import make_manifest, stage, tiny_fingerprint
 
@@ -47,8 +46,8 @@ def base(folder: Path) -> Base:
 
 
 @pytest.fixture(scope="module")
-def contest(folder: Path, base: Base) -> Contest:
-    return Contest(base, Store(folder / "adapters" / "mini").open("emotion"))
+def collector(folder: Path, base: Base) -> AnswerCollector:
+    return AnswerCollector(base, Store(folder / "adapters" / "mini").open("emotion"))
 
 
 def examples(references: Sequence[str] = ("joy",) * len(TEXTS)) -> list[Example]:
@@ -58,12 +57,14 @@ def examples(references: Sequence[str] = ("joy",) * len(TEXTS)) -> list[Example]
     ]
 
 
-BARE = Ask("bare", {}, TASK.prompt)
+BARE = Query("bare", {}, TASK.prompt)
 
 
-def test_base_and_adapter_answer_as_the_router_lets_them(folder: Path, base: Base, contest: Contest) -> None:
+def test_base_and_adapter_answer_as_the_router_lets_them(
+    folder: Path, base: Base, collector: AnswerCollector
+) -> None:
     router = Router.open(folder / "adapters" / "mini", base)
-    bare, tuned = contest.answer(TASK, [BARE, contest.own(TASK)], examples())
+    bare, tuned = collector.answer(TASK, [BARE, collector.own(TASK)], examples())
     for rows, adapter in ((bare, None), (tuned, "emotion")):
         served = router.generate(TEXTS, adapter, task="emotion", label_probabilities=True)
         assert [row.prediction for row in rows] == [completion.text for completion in served]
@@ -74,43 +75,50 @@ def test_base_and_adapter_answer_as_the_router_lets_them(folder: Path, base: Bas
     assert [row.source for row in bare] == list(TEXTS) and bare[0].references == ("joy",)
 
 
-def test_an_answer_does_not_depend_on_who_shares_the_batch(contest: Contest) -> None:
-    asks = [Ask("bare", {}, TASK.prompt), contest.own(TASK), Ask("other", {}, wordings(TASK)[1].prompt)]
-    together = contest.answer(TASK, asks, examples(), probabilities=False)
-    for ask, rows in zip(asks, together, strict=True):
-        alone = [contest.answer(TASK, [ask], [example], probabilities=False)[0][0] for example in examples()]
+def test_an_answer_does_not_depend_on_who_shares_the_batch(collector: AnswerCollector) -> None:
+    queries = [
+        Query("bare", {}, TASK.prompt),
+        collector.own(TASK),
+        Query("other", {}, all_prompts(TASK)[1].prompt),
+    ]
+    together = collector.answer(TASK, queries, examples(), probabilities=False)
+    for query, rows in zip(queries, together, strict=True):
+        alone = [collector.answer(TASK, [query], [example], probabilities=False)[0][0] for example in examples()]
         assert list(rows) == alone
 
 
-def test_other_words_for_labels_come_back_as_the_labels(contest: Contest) -> None:
-    wording = wordings(TASK)[1]
-    assert wording.spellings["joy"] == "happy"
-    [rows] = contest.answer(TASK, [Ask("bare", {}, wording.prompt, wording.spellings)], examples())
+def test_other_words_for_labels_come_back_as_the_labels(collector: AnswerCollector) -> None:
+    variant = all_prompts(TASK)[1]
+    assert variant.spellings["joy"] == "happy"
+    [rows] = collector.answer(TASK, [Query("bare", {}, variant.prompt, variant.spellings)], examples())
     for row in rows:
-        assert row.raw in wording.spellings.values() and wording.spellings[row.prediction] == row.raw
+        assert row.raw in variant.spellings.values() and variant.spellings[row.prediction] == row.raw
         assert row.label_probabilities is not None and set(row.label_probabilities) == set(TASK.labels)
         assert sum(row.label_probabilities.values()) == pytest.approx(1)
 
 
-def test_the_wording_that_does_best_on_validation_comes_first(contest: Contest) -> None:
-    for wanted in wordings(TASK)[:3]:
-        [rows] = contest.answer(TASK, [Ask("x", {}, wanted.prompt, wanted.spellings)], examples())
-        trials = contest.try_wordings(TASK, examples([row.prediction for row in rows]))
-        assert trials[0].score == max(trial.score for trial in trials) == 1.0
-        assert wanted.name in [trial.wording.name for trial in trials if trial.score == 1.0]
-        assert TEXTS[0] in trials[0].example
-        assert len(trials) == len(wordings(TASK))
+def test_the_wording_that_does_best_on_validation_comes_first(collector: AnswerCollector) -> None:
+    for wanted in all_prompts(TASK)[:3]:
+        [rows] = collector.answer(TASK, [Query("x", {}, wanted.prompt, wanted.spellings)], examples())
+        prompt_scores = collector.score_prompts(TASK, examples([row.prediction for row in rows]))
+        assert prompt_scores[0].score == max(s.score for s in prompt_scores) == 1.0
+        assert wanted.name in [s.variant.name for s in prompt_scores if s.score == 1.0]
+        assert TEXTS[0] in prompt_scores[0].example
+        assert len(prompt_scores) == len(all_prompts(TASK))
 
 
-def test_of_equal_wordings_the_first_is_taken(contest: Contest) -> None:
-    twins = [Wording("a", TASK.prompt), Wording("b", TASK.prompt)]
-    assert [trial.wording.name for trial in contest.try_wordings(TASK, examples(), twins)] == ["a", "b"]
+def test_of_equal_wordings_the_first_is_taken(collector: AnswerCollector) -> None:
+    twins = [PromptVariant("a", TASK.prompt), PromptVariant("b", TASK.prompt)]
+    assert [prompt_score.variant.name for prompt_score in collector.score_prompts(TASK, examples(), twins)] == [
+        "a",
+        "b",
+    ]
 
 
-def test_latency_is_measured_for_the_rows_asked_and_changes_no_answer(contest: Contest) -> None:
-    asks = [BARE, contest.own(TASK)]
-    answered = contest.answer(TASK, asks, examples())
-    timed = contest.time(TASK, asks, examples()[1:3], answered)
+def test_latency_is_measured_for_the_rows_asked_and_changes_no_answer(collector: AnswerCollector) -> None:
+    queries = [BARE, collector.own(TASK)]
+    answered = collector.answer(TASK, queries, examples())
+    timed = collector.time(TASK, queries, examples()[1:3], answered)
     for before, after in zip(answered, timed, strict=True):
         assert [row.latency_s is not None for row in after] == [False, True, True, False, False]
         assert all(row.latency_s is None or row.latency_s > 0 for row in after)
@@ -121,10 +129,10 @@ def test_a_task_of_texts_is_answered_freely(folder: Path, base: Base) -> None:
     manifest = make_manifest("notes", task="summarization", base={"fingerprint": tiny_fingerprint()})
     store = Store(folder / "adapters" / "other")
     store.publish(stage(folder / "staged-notes", seed=4), manifest)
-    contest = Contest(base, store.open("notes"))
+    collector = AnswerCollector(base, store.open("notes"))
     summary = TASKS["summarization"]
     rows = [Example("1", Prompt("", "x"), "yes", ("yes",), {"dialogue": "a: joy\nb: fear"})]
-    [[answer]] = contest.answer(summary, [contest.own(summary)], rows)
+    [[answer]] = collector.answer(summary, [collector.own(summary)], rows)
     assert answer.label_probabilities is None and answer.num_tokens and answer.num_tokens <= summary.max_new_tokens
 
 
@@ -136,22 +144,24 @@ def test_a_contest_is_saved_whole_and_taken_again_only_when_asked(folder: Path, 
     report, said = report_folder(tmp_path, stored), list[str]()
     assert report == tmp_path / "mini-emotion"
     options = {"base": str(folder / "base"), "max_rows": 60, "echo": said.append}
-    hold_contest(stored, open_source("sample"), report, **options)  # type: ignore[arg-type]
-    archive = read_archive(report)
-    names = [item.name for item in archive.comparison.contestants]
-    assert names == ["bare base", "emotion adapter"] and archive.comparison.num_rows == 60
-    assert archive.reviews is None, "the sample has no film reviews"
-    record = archive.record
-    assert record.trials[0].wording in said[0] and record.trials[0].wording in record.contestants[0].about
-    assert record.num_trial_rows > 50 and "sample" in record.origin
-    for item in archive.comparison.contestants:
+    run_comparison(stored, open_source("sample"), report, **options)  # type: ignore[arg-type]
+    results = read_results(report)
+    names = [item.name for item in results.comparison.predictors]
+    assert names == ["bare base", "emotion adapter"] and results.comparison.num_rows == 60
+    assert not results.out_of_domain, "the sample has no film reviews"
+    record = results.record
+    assert (
+        record.prompt_scores[0].prompt in said[0] and record.prompt_scores[0].prompt in record.predictors[0].about
+    )
+    assert record.num_prompt_rows > 50 and "sample" in record.origin
+    for item in results.comparison.predictors:
         assert sum(row.latency_s is not None for row in item.predictions) == NUM_TIMED_ROWS
-    before = record.created_at, (report / "contest.json").stat().st_mtime_ns
-    hold_contest(stored, open_source("sample"), report, reuse=True, **options)  # type: ignore[arg-type]
-    assert (read_archive(report).record.created_at, (report / "contest.json").stat().st_mtime_ns) == before
+    before = record.created_at, (report / "results.json").stat().st_mtime_ns
+    run_comparison(stored, open_source("sample"), report, reuse=True, **options)  # type: ignore[arg-type]
+    assert (read_results(report).record.created_at, (report / "results.json").stat().st_mtime_ns) == before
     assert "saved answers" in said[-1]
-    hold_contest(stored, open_source("sample"), report, reuse=True, **{**options, "max_rows": 30})  # type: ignore[arg-type]
-    assert read_archive(report).comparison.num_rows == 30, "other rows are answered anew"
+    run_comparison(stored, open_source("sample"), report, reuse=True, **{**options, "max_rows": 30})  # type: ignore[arg-type]
+    assert read_results(report).comparison.num_rows == 30, "other rows are answered anew"
 
 
 def test_film_reviews_are_compared_where_they_are_at_hand(folder: Path, tmp_path: Path, repo: Path) -> None:
@@ -161,26 +171,27 @@ def test_film_reviews_are_compared_where_they_are_at_hand(folder: Path, tmp_path
     target.mkdir(parents=True)
     for role in ("validation", "test"):
         (target / f"{role}.jsonl").write_bytes((sample / f"{role}.jsonl").read_bytes())
-    reviews = root / DATASET.replace("/", "__") / CONFIG
+    [spec] = TASK.out_of_domain
+    reviews = root / spec.dataset.replace("/", "__") / spec.config
     reviews.mkdir(parents=True)
     lines = [f'{{"text": "the film {k} is {("sad", "joy")[k % 2]}", "label": {k % 2}}}\n' for k in range(500)]
     (reviews / "train.jsonl").write_text("".join(lines))
     stored = Store(folder / "adapters" / "mini").open("emotion")
     options = {"base": str(folder / "base"), "max_rows": 20, "echo": lambda line: None}
-    hold_contest(stored, open_source(str(root)), tmp_path / "report", **options)  # type: ignore[arg-type]
-    archive = read_archive(tmp_path / "report")
-    assert archive.reviews is not None and archive.record.reviews is not None
-    assert archive.reviews.num_rows == 300, "200 of 500 choose the wording"
-    assert [item.name for item in archive.reviews.contestants] == [
+    run_comparison(stored, open_source(str(root)), tmp_path / "report", **options)  # type: ignore[arg-type]
+    results = read_results(tmp_path / "report")
+    [found] = results.out_of_domain
+    assert found.comparison.num_rows == 300, "200 of 500 choose the prompt"
+    assert [item.name for item in found.comparison.predictors] == [
         "bare base, for the sentiment",
         "bare base, by emotion",
         "emotion adapter, by emotion",
     ]
-    assert {row.prediction for item in archive.reviews.contestants for row in item.predictions} <= {
+    assert {row.prediction for item in found.comparison.predictors for row in item.predictions} <= {
         "positive",
         "negative",
     }
-    assert "read these reviews" in archive.record.reviews.note, "mini learned from the train split"
+    assert "read these rows" in found.record.note, "mini learned from the train split"
 
 
 def test_another_base_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -189,6 +200,6 @@ def test_another_base_is_refused(folder: Path, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "other", tiny_t5(seed=9))
     stored = Store(folder / "adapters" / "mini").open("emotion")
     with pytest.raises(AdapterMismatchError):
-        hold_contest(
+        run_comparison(
             stored, open_source("sample"), tmp_path / "r", base=str(tmp_path / "other"), max_rows=4, echo=str
         )

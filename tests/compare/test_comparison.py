@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from flan_lora.compare.comparison import Contestant, compare, confusion, reliability, row_scores
+from flan_lora.compare.comparison import Predictor, compare, confusion, reliability, row_scores
 from flan_lora.errors import DataError
 from flan_lora.evaluation.predictions import Prediction
 from flan_lora.evaluation.significance import mcnemar
@@ -24,32 +24,32 @@ def rows(answers: list[str], references: list[str], sources: list[str] | None = 
 
 
 REFERENCES = ["joy", "joy", "fear", "anger", "love"]
-BASE = Contestant("base", "bare", rows(["joy", "fear", "joy", "anger", "nonsense"], REFERENCES))
-TUNED = Contestant("tuned", "adapter", rows(["joy", "joy", "fear", "joy", "love"], REFERENCES))
+BASE = Predictor("base", "bare", rows(["joy", "fear", "joy", "anger", "nonsense"], REFERENCES))
+TUNED = Predictor("tuned", "adapter", rows(["joy", "joy", "fear", "joy", "love"], REFERENCES))
 
 
 def test_rows_won_and_lost_are_counted_and_tested() -> None:
     result = compare(EMOTION, [BASE, TUNED], split="test", origin="made up")
-    [duel] = result.duels
-    assert duel.won == (1, 2, 4) and duel.lost == (3,)
-    assert duel.mcnemar_score == "accuracy" and duel.mcnemar_p == mcnemar(3, 1)
+    [pair] = result.pairwise
+    assert pair.won == (1, 2, 4) and pair.lost == (3,)
+    assert pair.mcnemar_score == "accuracy" and pair.mcnemar_p == mcnemar(3, 1)
     assert [scores["accuracy"].value for scores in result.scores] == [0.4, 0.8]
-    assert duel.differences["accuracy"].value == pytest.approx(0.4)
+    assert pair.differences["accuracy"].value == pytest.approx(0.4)
     assert result.num_rows == 5 and result.row_scores == ((1, 0, 0, 1, 0), (1, 1, 1, 0, 1))
 
 
 def test_only_rows_that_everybody_answered_count_whatever_their_order() -> None:
     shuffled = replace(TUNED, predictions=TUNED.predictions[:0:-1])
     result = compare(EMOTION, [BASE, shuffled], split="test", origin="")
-    assert [item.key for item in result.contestants[1].predictions] == ["1", "2", "3", "4"]
-    assert result.duels[0].won == (0, 1, 3) and result.duels[0].lost == (2,)
+    assert [item.key for item in result.predictors[1].predictions] == ["1", "2", "3", "4"]
+    assert result.pairwise[0].won == (0, 1, 3) and result.pairwise[0].lost == (2,)
 
 
 def test_the_first_is_the_reference_of_all_others() -> None:
     third = replace(BASE, name="third")
     result = compare(EMOTION, [TUNED, BASE, third], split="test", origin="")
-    assert [duel.name for duel in result.duels] == ["base", "third"]
-    assert all(duel.differences["accuracy"].value == pytest.approx(-0.4) for duel in result.duels)
+    assert [pair.name for pair in result.pairwise] == ["base", "third"]
+    assert all(pair.differences["accuracy"].value == pytest.approx(-0.4) for pair in result.pairwise)
 
 
 def test_confusion_counts_true_rows_predicted_columns_and_what_is_no_label() -> None:
@@ -70,23 +70,23 @@ def test_reliability_is_about_the_answer_given_not_the_likeliest_label() -> None
 def test_generated_answers_are_scored_row_by_row() -> None:
     given = rows(["the cat sat", "a dog"], ["the cat sat", "a bird"])
     assert row_scores(SUMMARY, given) == pytest.approx((100.0, 50.0))
-    worse = Contestant("a", "", rows(["nothing", "a dog"], ["the cat sat", "a bird"]))
-    [duel] = compare(SUMMARY, [worse, Contestant("b", "", given)], split="test", origin="").duels
-    assert duel.won == (0,) and duel.lost == () and duel.mcnemar_p is None
+    worse = Predictor("a", "", rows(["nothing", "a dog"], ["the cat sat", "a bird"]))
+    [pair] = compare(SUMMARY, [worse, Predictor("b", "", given)], split="test", origin="").pairwise
+    assert pair.won == (0,) and pair.lost == () and pair.mcnemar_p is None
 
 
 def test_exact_match_is_tested_as_the_task_counts_it() -> None:
     """SQuAD's normalisation drops articles and case."""
     references, sources = ["the tower", "1932"], ["It is the tower of 1932."] * 2
-    first = Contestant("a", "", rows(["Tower.", "no"], references, sources))
-    second = Contestant("b", "", rows(["no", "1932"], references, sources))
-    [duel] = compare(QA, [first, second], split="test", origin="").duels
-    assert duel.mcnemar_score == "exact_match" and duel.mcnemar_p == mcnemar(1, 1)
-    assert duel.differences["exact_match"].value == 0
+    first = Predictor("a", "", rows(["Tower.", "no"], references, sources))
+    second = Predictor("b", "", rows(["no", "1932"], references, sources))
+    [pair] = compare(QA, [first, second], split="test", origin="").pairwise
+    assert pair.mcnemar_score == "exact_match" and pair.mcnemar_p == mcnemar(1, 1)
+    assert pair.differences["exact_match"].value == 0
 
 
 @pytest.mark.parametrize(
-    ("contestants", "expected"),
+    ("predictors", "expected"),
     [
         ([BASE], "takes two predictors or more"),
         ([BASE, replace(TUNED, name="base")], "each under a name of its own"),
@@ -97,6 +97,6 @@ def test_exact_match_is_tested_as_the_task_counts_it() -> None:
         ),
     ],
 )
-def test_what_cannot_be_paired_is_an_error(contestants: list[Contestant], expected: str) -> None:
+def test_what_cannot_be_paired_is_an_error(predictors: list[Predictor], expected: str) -> None:
     with pytest.raises(DataError, match=expected):
-        compare(EMOTION, contestants, split="test", origin="")
+        compare(EMOTION, predictors, split="test", origin="")

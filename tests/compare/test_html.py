@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from flan_lora.compare.comparison import Contestant, verdict
+from flan_lora.compare.comparison import Predictor, verdict
 from flan_lora.compare.html import page
 from flan_lora.compare.plots import draw_all
 from flan_lora.compare.report import write_report
-from flan_lora.compare.results import Archive, ContestantRecord, TrialRecord, read_archive, write_archive
-from tests.archives import labelled, make_record, save_emotion, written
+from flan_lora.compare.results import PredictorRecord, PromptScoreRecord, Results, read_results, write_results
+from tests.comparisons import labelled, make_record, save_emotion, written
 
 ATTACK = """</td><script>alert("x")</script><img src=x onerror='alert(1)'>&amp; " ' {{7*7}} ${1}"""
 VOID = {"meta", "img", "source", "br", "link"}
@@ -24,7 +24,7 @@ OURS = set(
 )
 
 
-class Reader(HTMLParser):
+class PageReader(HTMLParser):
     """Collects tags, attributes and text, and checks that tags are closed in order."""
 
     def __init__(self, text: str) -> None:
@@ -53,34 +53,36 @@ class Reader(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("report")
-    save_emotion(folder, with_reviews=True)
-    return read_archive(folder)
+    save_emotion(folder, out_of_domain=True)
+    return read_results(folder)
 
 
 @pytest.fixture(scope="module")
-def read(archive: Archive) -> Reader:
-    return Reader(page(archive, draw_all(archive.comparison, archive.record.training_log, archive.reviews)))
+def read(results: Results) -> PageReader:
+    return PageReader(page(results, draw_all(results)))
 
 
-def test_the_page_is_whole_and_says_what_was_found(archive: Archive, read: Reader) -> None:
+def test_the_page_is_whole_and_says_what_was_found(results: Results, read: PageReader) -> None:
     assert read.open == [] and set(read.tags) <= OURS
     text = " ".join(read.text)
-    assert verdict(archive.comparison, archive.comparison.duels[0])[1:] in text
+    assert verdict(results.comparison, results.comparison.pairwise[0])[1:] in text
     for expected in (
         "bare base",
         "emotion adapter",
         "validation rows",
         "majority",
         "the base has read them",
+        "Out of domain: film reviews, positive or negative",
+        "An emotion stands for a sentiment",
         "fixed",
     ):
         assert expected in text
     assert "McNemar" in text and "bootstrap" in text and "Brier" in text
 
 
-def test_nothing_is_loaded_from_anywhere(read: Reader) -> None:
+def test_nothing_is_loaded_from_anywhere(read: PageReader) -> None:
     for name in ("src", "srcset", "href", "data", "poster"):
         assert all(value.startswith("data:image/png;base64,") for value in read.values(name))
     policies = [value for tag, name, value in read.attributes if tag == "meta" and name == "content"]
@@ -88,7 +90,7 @@ def test_nothing_is_loaded_from_anywhere(read: Reader) -> None:
     assert "url(" not in " ".join(read.text) and "@import" not in " ".join(read.text)
 
 
-def test_pictures_have_words_and_tables_have_heads(read: Reader) -> None:
+def test_pictures_have_words_and_tables_have_heads(read: PageReader) -> None:
     assert ("html", "lang", "en") in read.attributes
     pictures = [value for tag, name, value in read.attributes if tag == "img" and name == "alt"]
     assert len(pictures) == read.tags["img"] == 7 and all(pictures)
@@ -103,23 +105,23 @@ def test_a_hostile_text_stays_text_wherever_it_stands(tmp_path: Path) -> None:
         return tuple(replace(row, source=ATTACK + row.source, raw=ATTACK) for row in rows)
 
     rows = [
-        Contestant(f"a{ATTACK}".replace("/", ""), ATTACK, hostile(labelled(0.3, seed=1))),
-        Contestant("b<b>", ATTACK, tuple(replace(r, prediction=ATTACK) for r in hostile(labelled(0.8, seed=2)))),
+        Predictor(f"a{ATTACK}".replace("/", ""), ATTACK, hostile(labelled(0.3, seed=1))),
+        Predictor("b<b>", ATTACK, tuple(replace(r, prediction=ATTACK) for r in hostile(labelled(0.8, seed=2)))),
     ]
     record = make_record(
         adapter=ATTACK,
         base=ATTACK,
         origin=ATTACK,
         device=ATTACK,
-        contestants=[ContestantRecord(name=item.name, about=item.about) for item in rows],
-        trials=[TrialRecord(wording=ATTACK, example=ATTACK, score=0.1)],
+        predictors=[PredictorRecord(name=item.name, about=item.about) for item in rows],
+        prompt_scores=[PromptScoreRecord(prompt=ATTACK, example=ATTACK, score=0.1)],
         baselines={ATTACK: {"accuracy": 0.1}},
         versions={ATTACK: ATTACK},
     )
-    write_archive(tmp_path, record, rows)
-    archive = read_archive(tmp_path)
-    text = page(archive, draw_all(archive.comparison))
-    read = Reader(text)
+    write_results(tmp_path, record, rows)
+    results = read_results(tmp_path)
+    text = page(results, draw_all(results))
+    read = PageReader(text)
     assert set(read.tags) <= OURS and read.open == []
     assert not [name for _, name, _ in read.attributes if name.startswith("on")]
     assert "<script" not in text.lower() and "&lt;script&gt;" in text
@@ -128,22 +130,22 @@ def test_a_hostile_text_stays_text_wherever_it_stands(tmp_path: Path) -> None:
 
 def test_long_lists_are_cut_and_say_so(tmp_path: Path) -> None:
     rows = [
-        Contestant("bare base", "", labelled(0.0, num=300, seed=1)),
-        Contestant("emotion adapter", "", labelled(1.0, num=300, seed=2)),
+        Predictor("bare base", "", labelled(0.0, num=300, seed=1)),
+        Predictor("emotion adapter", "", labelled(1.0, num=300, seed=2)),
     ]
-    write_archive(tmp_path, make_record(), rows)
-    read = Reader(page(read_archive(tmp_path), []))
+    write_results(tmp_path, make_record(), rows)
+    read = PageReader(page(read_results(tmp_path), []))
     assert any("rows that emotion adapter fixed, 40 shown" in text for text in read.text)
 
 
 def test_a_task_of_texts_shows_gains(tmp_path: Path) -> None:
     names = ("bare base", "summarization adapter")
     record = make_record(
-        task="summarization", contestants=[ContestantRecord(name=name, about=name) for name in names]
+        task="summarization", predictors=[PredictorRecord(name=name, about=name) for name in names]
     )
-    rows = [Contestant(name, name, written(0.3 + 0.4 * k, seed=k)) for k, name in enumerate(names)]
-    write_archive(tmp_path, record, rows)
-    path = write_report(tmp_path, read_archive(tmp_path))
+    rows = [Predictor(name, name, written(0.3 + 0.4 * k, seed=k)) for k, name in enumerate(names)]
+    write_results(tmp_path, record, rows)
+    path = write_report(tmp_path, read_results(tmp_path))
     text = path.read_text(encoding="utf-8")
     assert "gain in rouge_l" in text and "rows that summarization adapter won" in text
     found = {file.name for file in tmp_path.glob("*.png")}
@@ -153,5 +155,5 @@ def test_a_task_of_texts_shows_gains(tmp_path: Path) -> None:
 def test_pictures_of_an_earlier_report_go(tmp_path: Path) -> None:
     save_emotion(tmp_path)
     (tmp_path / "stale-light.png").write_bytes(b"old")
-    write_report(tmp_path, read_archive(tmp_path))
+    write_report(tmp_path, read_results(tmp_path))
     assert not (tmp_path / "stale-light.png").exists()

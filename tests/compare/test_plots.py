@@ -8,25 +8,30 @@ from typing import Any
 import pytest
 
 from flan_lora.adapters.figures import DARK, LIGHT, THEMES, WIDTH_INCHES, training_curve
-from flan_lora.compare.comparison import Comparison, Contestant, compare
-from flan_lora.compare.out_of_domain import TASK as POLARITY
+from flan_lora.compare.comparison import Comparison, Predictor, compare
 from flan_lora.compare.plots import MAX_NAME_CHARS, draw_all
+from flan_lora.compare.results import OutOfDomainRecord, OutOfDomainResult, Results
 from flan_lora.errors import FlanLoraError
 from flan_lora.tasks import TASKS
-from tests.archives import TRAINING_LOG, labelled, written
+from tests.comparisons import TRAINING_LOG, labelled, make_record, written
 
 
-def emotion(*extra: Contestant) -> Comparison:
-    contestants = [
-        Contestant("bare base", "", labelled(0.5, seed=1)),
-        Contestant("adapter", "", labelled(0.8, seed=2)),
+def results_of(comparison: Comparison, *others: OutOfDomainResult, **record: Any) -> Results:
+    """A comparison as it is read back."""
+    return Results(make_record(**record), comparison, others)
+
+
+def emotion(*extra: Predictor) -> Comparison:
+    predictors = [
+        Predictor("bare base", "", labelled(0.5, seed=1)),
+        Predictor("adapter", "", labelled(0.8, seed=2)),
     ]
-    return compare(TASKS["emotion"], [*contestants, *extra], split="test", origin="")
+    return compare(TASKS["emotion"], [*predictors, *extra], split="test", origin="")
 
 
 def summaries() -> Comparison:
-    contestants = [Contestant("bare base", "", written(0.3)), Contestant("adapter", "", written(0.7, seed=1))]
-    return compare(TASKS["summarization"], contestants, split="test", origin="")
+    predictors = [Predictor("bare base", "", written(0.3)), Predictor("adapter", "", written(0.7, seed=1))]
+    return compare(TASKS["summarization"], predictors, split="test", origin="")
 
 
 def size_of(png: bytes) -> tuple[int, int]:
@@ -37,11 +42,13 @@ def size_of(png: bytes) -> tuple[int, int]:
 
 def test_a_task_with_labels_gets_its_pictures_in_both_themes() -> None:
     names = ("bare base, for the sentiment", "bare base, by emotion", "adapter, by emotion")
-    sides = [Contestant(n, "", labelled(0.7, seed=k, labels=POLARITY.labels)) for k, n in enumerate(names)]
-    reviews = compare(POLARITY, sides, split="reviews", origin="")
-    third = Contestant("a name that is much too long for any legend $x$", "", labelled(0.6, seed=4))
-    pictures = draw_all(emotion(third), TRAINING_LOG, reviews)
-    expected = ["overview", "confusion", "f1", "reliability", "length", "training", "reviews"]
+    [spec] = TASKS["emotion"].out_of_domain
+    sides = [Predictor(n, "", labelled(0.7, seed=k, labels=spec.task.labels)) for k, n in enumerate(names)]
+    record = OutOfDomainRecord(name=spec.name, folder=spec.name, origin="", predictors=[], prompt_scores=[])
+    reviews = OutOfDomainResult(spec, record, compare(spec.task, sides, split=spec.name, origin=""))
+    third = Predictor("a name that is much too long for any legend $x$", "", labelled(0.6, seed=4))
+    pictures = draw_all(results_of(emotion(third), reviews))
+    expected = ["overview", "confusion", "f1", "reliability", "length", "training", "film-reviews"]
     assert [picture.name for picture in pictures] == expected
     for picture in pictures:
         assert set(picture.png) == {theme.name for theme in THEMES}
@@ -53,22 +60,22 @@ def test_a_task_with_labels_gets_its_pictures_in_both_themes() -> None:
 
 
 def test_a_task_with_texts_gets_histogram_and_gains_instead() -> None:
-    pictures = draw_all(summaries())
+    pictures = draw_all(results_of(summaries(), training_log=[]))
     assert [picture.name for picture in pictures] == ["overview", "histogram", "gains", "length"]
     gains = next(picture for picture in pictures if picture.name == "gains")
     assert "rows better" in gains.alt and "rows worse" not in gains.alt
 
 
 def test_equal_answers_give_equal_files_and_other_answers_do_not() -> None:
-    first, again = draw_all(emotion())[0], draw_all(emotion())[0]
+    first, again = draw_all(results_of(emotion()))[0], draw_all(results_of(emotion()))[0]
     assert first == again and b"Software" not in first.png["light"] and b"tEXtDate" not in first.png["light"]
     other = compare(
         TASKS["emotion"],
-        [Contestant("bare base", "", labelled(0.5, seed=1)), Contestant("adapter", "", labelled(0.4, seed=2))],
+        [Predictor("bare base", "", labelled(0.5, seed=1)), Predictor("adapter", "", labelled(0.4, seed=2))],
         split="test",
         origin="",
     )
-    assert draw_all(other)[0].png["light"] != first.png["light"]
+    assert draw_all(results_of(other))[0].png["light"] != first.png["light"]
 
 
 def test_a_legend_has_room_for_the_adapters_of_our_tasks() -> None:
@@ -106,5 +113,5 @@ def test_words_and_bars_stand_out_from_the_paper(theme: Any) -> None:
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(FlanLoraError, match=r"pip install 'flan-lora\[report\]'") as caught:
-        draw_all(emotion())
+        draw_all(results_of(emotion()))
     assert "--table-only" in str(caught.value)

@@ -51,15 +51,15 @@ def test_saved_answers_join_and_nothing_runs_again(folder: Path, tmp_path: Path)
     assert compare(folder, "moods", "--table-only").exit_code == 0
     assert compare(folder, "emotion", "--table-only").exit_code == 0
     report = folder / "reports" / "base-emotion"
-    before = (report / "contest.json").stat().st_mtime_ns
+    before = (report / "results.json").stat().st_mtime_ns
     result = compare(
         folder, "emotion", "--table-only", "--with", f"the other={folder}/reports/base-moods", "--json"
     )
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)
     assert list(printed["scores"]) == ["bare base", "emotion adapter", "the other"]
-    assert [duel["name"] for duel in printed["duels"]] == ["emotion adapter", "the other"]
-    assert (report / "contest.json").stat().st_mtime_ns == before, "base and adapter were run again"
+    assert [pair["name"] for pair in printed["pairwise"]] == ["emotion adapter", "the other"]
+    assert (report / "results.json").stat().st_mtime_ns == before, "base and adapter were run again"
     refused = compare(folder, "emotion", "--table-only", "--with", str(tmp_path / "none.jsonl"))
     assert refused.exit_code == 1 and "no such file, folder or run" in refused.stderr
 
@@ -71,7 +71,7 @@ def test_predictions_of_eval_can_be_compared(folder: Path, tmp_path: Path) -> No
     assert CliRunner().invoke(main, arguments, catch_exceptions=False).exit_code == 0
     result = compare(folder, "moods", "--table-only", "--with", str(file), "--json")
     assert result.exit_code == 0, result.output
-    gains = {duel["name"]: duel["num_won"] - duel["num_lost"] for duel in json.loads(result.stdout)["duels"]}
+    gains = {pair["name"]: pair["num_won"] - pair["num_lost"] for pair in json.loads(result.stdout)["pairwise"]}
     assert gains["again"] == gains["moods adapter"], "eval's PEFT model and the engine answer alike"
 
 

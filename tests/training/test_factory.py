@@ -19,7 +19,6 @@ from flan_lora.evaluation.calibration import calibration_of, tempered
 from flan_lora.recipe import Recipe, parse_recipe
 from flan_lora.serving.router import Router
 from flan_lora.tasks import TASKS
-from flan_lora.tasks.examples import SPECIMENS
 from flan_lora.training.factory import build_adapter, plan, reevaluate
 from flan_lora.training.run_dir import Run
 from tests.checkpoint import edit_config, save_checkpoint
@@ -205,7 +204,9 @@ def test_the_card_has_the_curve_and_the_answers_of_this_run(folder, published):
     assert curve(log, "eval_macro_f1").steps == (12, 24, 36, 48) and len(curve(log, "loss").steps) >= 4
     assert not [entry for entry in log if "unix_time_s" in entry]
     metrics = load_metrics(published / "metrics.json")
-    assert [item.hoped_for for item in metrics.examples] == [item.hoped_for for item in SPECIMENS["emotion"]]
+    assert [item.expected for item in metrics.examples] == [
+        item.expected for item in TASKS["emotion"].card.examples
+    ]
     assert {item.adapter for item in metrics.examples} <= set(TASKS["emotion"].labels)
     text = (published / "README.md").read_text(encoding="utf-8")
     assert "](training_curve.png)" in text and metrics.examples[0].inputs["text"] in text

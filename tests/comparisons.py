@@ -6,8 +6,14 @@ import random
 from pathlib import Path
 from typing import Any
 
-from flan_lora.compare.comparison import Contestant
-from flan_lora.compare.results import ContestantRecord, ContestRecord, ReviewsRecord, TrialRecord, write_archive
+from flan_lora.compare.comparison import Predictor
+from flan_lora.compare.results import (
+    ComparisonRecord,
+    OutOfDomainRecord,
+    PredictorRecord,
+    PromptScoreRecord,
+    write_results,
+)
 from flan_lora.evaluation.predictions import Prediction
 from flan_lora.tasks import TASKS
 
@@ -49,7 +55,7 @@ def written(quality: float, num: int = 40, seed: int = 0) -> tuple[Prediction, .
     return tuple(rows)
 
 
-def make_record(**changes: Any) -> ContestRecord:
+def make_record(**changes: Any) -> ComparisonRecord:
     """A valid record of an emotion comparison."""
     values = {
         "adapter": "emotion",
@@ -60,12 +66,12 @@ def make_record(**changes: Any) -> ContestRecord:
         "role": "test",
         "origin": "made up",
         "content_hash": HASH,
-        "contestants": [
-            ContestantRecord(name="bare base", about="mini without an adapter"),
-            ContestantRecord(name="emotion adapter", about="rank 4"),
+        "predictors": [
+            PredictorRecord(name="bare base", about="mini without an adapter"),
+            PredictorRecord(name="emotion adapter", about="rank 4"),
         ],
-        "trials": [TrialRecord(wording="one", example="Say it.", score=0.5)],
-        "num_trial_rows": 20,
+        "prompt_scores": [PromptScoreRecord(prompt="one", example="Say it.", score=0.5)],
+        "num_prompt_rows": 20,
         "training_log": TRAINING_LOG,
         "baselines": {"majority": {"accuracy": 0.35}},
         "device": "cpu",
@@ -73,26 +79,29 @@ def make_record(**changes: Any) -> ContestRecord:
         "versions": {"python": "3.12.1"},
         "created_at": "2026-01-02T03:04:05Z",
     }
-    return ContestRecord.model_validate({**values, **changes})
+    return ComparisonRecord.model_validate({**values, **changes})
 
 
-def save_emotion(folder: Path, *, with_reviews: bool = False, **changes: Any) -> ContestRecord:
+def save_emotion(folder: Path, *, out_of_domain: bool = False, **changes: Any) -> ComparisonRecord:
     """A finished comparison in ``folder``."""
     rows = [
-        Contestant("bare base", "mini without an adapter", labelled(0.5, seed=1)),
-        Contestant("emotion adapter", "rank 4", labelled(0.8, seed=2)),
+        Predictor("bare base", "mini without an adapter", labelled(0.5, seed=1)),
+        Predictor("emotion adapter", "rank 4", labelled(0.8, seed=2)),
     ]
-    reviews: list[Contestant] = []
-    if with_reviews:
+    others: list[list[Predictor]] = []
+    if out_of_domain:
         names = ("bare base, for the sentiment", "bare base, by emotion", "emotion adapter, by emotion")
         sides = ("negative", "positive")
-        reviews = [Contestant(n, n, labelled(0.7, seed=k, labels=sides)) for k, n in enumerate(names)]
-        changes["reviews"] = ReviewsRecord(
+        others = [[Predictor(n, n, labelled(0.7, seed=k, labels=sides)) for k, n in enumerate(names)]]
+        record = OutOfDomainRecord(
+            name="film-reviews",
+            folder="film-reviews",
             origin="reviews",
-            contestants=[ContestantRecord(name=name, about=name) for name in names],
-            trials=[TrialRecord(wording="the sentiment", example="Text: good", score=0.7)],
+            predictors=[PredictorRecord(name=name, about=name) for name in names],
+            prompt_scores=[PromptScoreRecord(prompt="the sentiment", example="Text: good", score=0.7)],
             note="the base has read them",
         )
+        changes["out_of_domain"] = [record]
     record = make_record(**changes)
-    write_archive(folder, record, rows, reviews)
+    write_results(folder, record, rows, others)
     return record
