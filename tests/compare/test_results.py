@@ -87,7 +87,7 @@ def test_a_folder_without_its_record_was_not_finished(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="flan-lora compare"):
         read_results(tmp_path)
     (tmp_path / "results.json").unlink()
-    with pytest.raises(DataError, match=r"contest\.json cannot be read"):
+    with pytest.raises(DataError, match=r"results\.json cannot be read"):
         read_record(tmp_path)
 
 
