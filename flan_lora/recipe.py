@@ -106,6 +106,8 @@ class DataSection(Section):
     """Column whose equal values stay together when one split serves several roles (an article's title, say)."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Task column -> the column's name in your file, where they differ."""
+    encoding: str | None = None
+    """Encoding of a text file of yours, e.g. cp1252; none = UTF-8, or what its byte order mark says."""
     also: tuple[AlsoSection, ...] = ()
     """Auxiliary sources of training rows, Hub or local root; with your own file or the sample there are none."""
     max_train_rows: int | None = Field(None, ge=1)
@@ -116,6 +118,15 @@ class DataSection(Section):
     """Longest source in tokens; the prompt's body is cut to fit and the cut share is reported."""
     max_target_tokens: int = Field(64, ge=2, le=1024)
     """Longest target in tokens, end of sequence included."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_exists(cls, encoding: str | None) -> str | None:
+        try:
+            "x".encode(encoding or "utf-8")
+        except (LookupError, ValueError) as error:
+            raise ValueError("no text encoding of that name, try cp1252 or utf-16") from error
+        return encoding
 
     @field_validator("columns")
     @classmethod
@@ -255,7 +266,11 @@ class Recipe(Section):
 
     def fingerprint(self) -> str:
         """sha256 (hex) of the resolved recipe: equal exactly when two recipes train the same adapter."""
-        canonical = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"))
+        values = self.resolved()
+        if values["data"]["encoding"] is None:
+            # younger than published adapters, whose recipes must stay theirs
+            del values["data"]["encoding"]
+        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 

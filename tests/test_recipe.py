@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -245,3 +246,12 @@ def test_every_field_has_help():
         f"{s.__name__}.{n}" for s in sections(Recipe) for n, f in s.model_fields.items() if not f.description
     ]
     assert missing == []
+
+
+def test_published_recipes_keep_their_fingerprint(repo: Path) -> None:
+    """A field that is younger than an adapter must not make it another one: train-all would train it again."""
+    for file in sorted((repo / "adapters").glob("*/*/manifest.json")):
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        assert Recipe.model_validate(manifest["recipe"]).fingerprint() == manifest["recipe_fingerprint"], (
+            file.parent.name
+        )

@@ -78,7 +78,7 @@ def read_table(recipe: Recipe, role: Role, source: DataSource) -> Table:
     data = recipe.data
     if source.kind == "file":
         assert source.path is not None
-        return Table(read_rows(source.path), str(source.path), source.description)
+        return Table(read_rows(source.path, data.encoding), str(source.path), source.description)
     split = role if source.kind == "sample" else getattr(data.splits, role)
     return read_split(data, split, source, dial=f"data.splits.{role}")
 
@@ -93,7 +93,8 @@ def read_split(names: Names, split: str, source: DataSource, *, dial: str) -> Ta
         return Table(rows, f"{name} (Hub)", f"{name} @ {commit or names.revision or 'main'} (Hub)")
     assert source.path is not None
     path = _local_file(source.path, names.dataset, names.config, split)
-    return Table(read_rows(path), str(path), f"{name} ({source.description})")
+    encoding = names.encoding if isinstance(names, DataSection) else None
+    return Table(read_rows(path, encoding), str(path), f"{name} ({source.description})")
 
 
 def _local_file(root: Path, dataset: str, config: str, split: str) -> Path:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from flan_lora.data.file_formats import read_rows
+from flan_lora.data.json_format import parse_json
 from flan_lora.errors import DataError
 
 ROWS = [{"text": "i feel, well, happy", "label": "joy"}, {"text": 'he said "no"\nand left', "label": "anger"}]
@@ -42,6 +48,28 @@ def parquet_bytes() -> bytes:
         ("rows.json", json.dumps(ROWS, indent=1)),
         ("lines.json", "\n".join(map(json.dumps, ROWS))),
         ("rows.parquet", parquet_bytes()),
+        ("utf16.csv", CSV.encode("utf-16")),
+        ("utf16.json", json.dumps(ROWS).encode("utf-16")),
+        ("utf32.csv", CSV.encode("utf-32")),
+        ("sep.csv", "sep=;\n" + CSV.replace(",", ";").replace("feel; well; happy", "feel, well, happy")),
+        (
+            "quoted_sep.csv",
+            '"SEP=\t"\r\n' + 'text\tlabel\n"i feel, well, happy"\tjoy\n"he said ""no""\nand left"\tanger\n',
+        ),
+        ("empty_columns.csv", CSV.replace("label\n", "label,,\n").replace("joy\n", "joy,,\n") + ",,,\n,\n"),
+        ("spaced_header.csv", CSV.replace("text,label", " text ,label ")),
+        ("array.jsonl", json.dumps(ROWS, indent=1)),
+        ("columns.json", json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}, indent=1)),
+        ("columns.jsonl", json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]})),
+        ("pandas.json", json.dumps({name: {str(n): row[name] for n, row in enumerate(ROWS)} for name in ROWS[0]})),
+        ("index.json", json.dumps({str(n): row for n, row in enumerate(ROWS)})),
+        ("split.json", json.dumps({"columns": ["text", "label"], "data": [list(row.values()) for row in ROWS]})),
+        ("table.json", json.dumps({"schema": {"fields": [1]}, "data": ROWS})),
+        ("key.json", json.dumps({"version": "1.1", "rows": ROWS}, indent=1)),
+        (
+            "viewer.json",
+            json.dumps({"features": [{"name": "text"}], "rows": [{"row_idx": 0, "row": r} for r in ROWS]}),
+        ),
     ],
 )
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, content: str | bytes) -> None:
@@ -80,14 +108,59 @@ def test_line_separators_inside_json_strings_do_not_end_a_line(tmp_path: Path) -
         (
             "a.csv",
             'text,label\n"never closed,joy\nx,y\n',
-            r"a\.csv:3: not valid CSV .*\nPut fields",
+            r"a\.csv:2: not valid CSV \(the quote that opens here is never closed; the file ends in line 3\)\.",
         ),
+        (
+            "a.csv",
+            'sep=,\ntext,label\n"one\ntwo",joy\nx,"sad\ny,joy\n"well, fine",joy\n',
+            r"a\.csv:5: not valid CSV \(the quote that opens here is closed only in line 7, in front of more text",
+        ),
+        ("a.csv", 'text,label\nx,"jo"y\n', r"a\.csv:2: not valid CSV \(',' expected after '\"'\)"),
+        (
+            "a.csv",
+            'text,label\n"x,\ny",joy,z\n',
+            r"a\.csv:2: 3 fields, .*\nThe record spans lines 2 to 3: is a closing",
+        ),
+        ("a.csv", "text,,\nx,y,z\n", r"a\.csv:1: 2 columns with values have no name in the header \(text\)"),
+        ("a.csv", b"text,label\nx,\x81\n", r"a\.csv:2: not UTF-8 \(byte 0x81\)\.\nSave it as UTF-8, or name its"),
+        (
+            "a.csv",
+            b"text\ncaf\xc3\xa9\ncaf\xe9 x\n",
+            r"a\.csv:3: not UTF-8 [\s\S]*other bytes of the file are UTF-8",
+        ),
+        ("a.csv", b"text\n\xef\xf0\xe8\xe2\xe5\xf2\n", r"a\.csv:2: not UTF-8 .*\n.*--set data\.encoding=NAME"),
+        ("a.csv", b"text\nx \xed\xa0\xbd\n", r"a\.csv:2: not UTF-8 .*\n.*half of an emoji"),
+        (
+            "a.csv",
+            "text,label\nx,y\n".encode("utf-16-le"),
+            r"looks like UTF-16-LE .*\n.*--set data\.encoding=utf-16-le",
+        ),
+        ("a.jsonl", "[1, 2]\n[3]\n", r"a\.jsonl:1: expected one JSON object a line, got list"),
+        ("a.json", '{"a": [1, 2], "b": [1]}', r"a\.json: columns of unequal length \(a 2, b 1\)"),
+        ("a.json", '{"train": [{"a": 1}], "test": [{"a": 1}]}', r"a\.json: rows under 2 keys \(train, test\)"),
+        (
+            "a.json",
+            '{"a": {"x": 1}, "b": {"x": 2}}',
+            r"a\.json: an object of objects \(a, b\), where neither level",
+        ),
+        (
+            "a.json",
+            '{"columns": ["a"], "data": [[1, 2]]}',
+            r"a\.json: item 1 of 'data' has 2 values for 1 columns",
+        ),
+        ("a.json", '[{"a": 1},\n {"a": 2},,\n]', r"a\.json:2: not valid JSON .*column 11"),
+        ("a.json", '{"a":' * 10_000, r"a\.json:1: not read as JSON \(nested too deep\)"),
+        (
+            "a.jsonl",
+            '{"a": 1}\n{"a": ' + "1" * 5000 + "}",
+            r"a\.jsonl:2: not read as JSON \(a number with thousands",
+        ),
+        ("a.json", '[{"paragraphs": [{"qas": [{}]}]}]', r"a\.json: article 1 has a paragraph without 'context'"),
         (
             "a.csv",
             b"text,label\nx,y\ncaf\xe9,joy\n",
             r"a\.csv:3: not UTF-8 \(byte 0xe9\)\.\nSave it as",
         ),
-        ("a.csv", "text,label\nx,y\n".encode("utf-16"), r"a\.csv: the file is UTF-16.\nSave it as UTF-8"),
         ("a.parquet", b"PAR1 not really", r"a\.parquet: not a readable Parquet file"),
         (
             "a.xlsx",
@@ -111,3 +184,128 @@ def test_a_folder_in_place_of_a_file_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").mkdir()
     with pytest.raises(DataError, match="no such file"):
         read_rows(tmp_path / "rows.csv")
+
+
+def test_a_windows_file_is_named_and_read_when_declared(tmp_path: Path) -> None:
+    """The apostrophe of Windows-1252 is a control character in Latin-1, which nobody would see."""
+    path = write(tmp_path, "w.csv", "text,label\nit\u2019s day,joy\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"w\.csv:2: not UTF-8 \(byte 0x92\)") as failure:
+        read_rows(path)
+    assert "'\u2019' (RIGHT SINGLE QUOTATION MARK)" in str(failure.value)
+    assert "--set data.encoding=cp1252" in str(failure.value)
+    assert "iconv -f WINDOWS-1252 -t UTF-8 w.csv > utf8.csv" in str(failure.value)
+    assert read_rows(path, "cp1252") == [{"text": "it\u2019s day", "label": "joy"}]
+
+
+def test_a_wrong_declaration_says_where(tmp_path: Path) -> None:
+    path = write(tmp_path, "w.csv", "text,label\nx,y\ncaf\u00e9,joy\n".encode())
+    with pytest.raises(
+        DataError, match=r"w\.csv:3: not ascii \(bytes c3 a9 2c 6a: .*\nSave the file as UTF-8, or set"
+    ):
+        read_rows(path, "ascii")
+
+
+def test_utf16_without_a_mark_is_read_when_declared(tmp_path: Path) -> None:
+    assert read_rows(write(tmp_path, "u.csv", CSV.encode("utf-16-be")), "utf-16-be") == ROWS
+
+
+def test_a_cell_may_have_any_length_and_the_limit_of_others_stays(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    text = "Ann: hi\n" * 30_000
+    assert read_rows(write(tmp_path, "a.csv", f'text,label\n"{text}",joy\n')) == [{"text": text, "label": "joy"}]
+    assert csv.field_size_limit() == limit
+
+
+def test_squads_own_file_gives_one_row_for_each_question(tmp_path: Path) -> None:
+    answers = [{"text": "Oslo", "answer_start": 10}]
+    paragraph = {"context": "Ada met in Oslo.", "qas": [{"id": "a", "question": "Where?", "answers": answers}] * 2}
+    path = write(
+        tmp_path, "s.json", json.dumps({"version": "1.1", "data": [{"title": "T", "paragraphs": [paragraph]}]})
+    )
+    row = {"title": "T", "context": "Ada met in Oslo.", "id": "a", "question": "Where?", "answers": answers}
+    assert read_rows(path) == [row, row]
+
+
+def test_one_object_is_one_row(tmp_path: Path) -> None:
+    for row in ({"text": "x", "label": 1}, {"context": "x", "question": "y", "answers": [{"text": "x"}]}):
+        for indent in (None, 1):
+            assert read_rows(write(tmp_path, "a.json", json.dumps(row, indent=indent))) == [row]
+
+
+def test_a_parquet_file_with_one_name_twice_is_refused(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table([["x"], ["y"]], names=["a", "a"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: not a readable Parquet file"):
+        read_rows(tmp_path / "a.parquet")
+
+
+SCRAPS = [
+    "text,label\n",
+    '"',
+    ",",
+    ";",
+    "\n",
+    "\r",
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    '"a"',
+    "1",
+    "sep=,\n",
+    " ",
+    "\x00",
+    "é",
+    "null",
+]
+
+
+@given(
+    st.binary(max_size=80)
+    | st.lists(st.sampled_from(SCRAPS), max_size=20).map(lambda parts: "".join(parts).encode()),
+    st.sampled_from([".csv", ".tsv", ".json", ".jsonl"]),
+)
+@settings(max_examples=int(os.environ.get("FLAN_LORA_FUZZ_EXAMPLES", "400")), deadline=None, derandomize=True)
+@example(b"\xff\xfe", ".csv")
+@example(b"\xff\xfe\x00", ".json")
+@example(b'{"a": {}, "b": {}}', ".json")
+@example(b'{"columns": ["a", "a"], "data": [[1, 2]]}', ".json")
+def test_any_bytes_are_rows_or_an_error_that_names_the_file(content: bytes, suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder), f"fuzz{suffix}", content)
+        try:
+            rows = read_rows(path)
+        except DataError as error:
+            assert str(path) in str(error)
+            return
+        assert rows and all(isinstance(row, dict) for row in rows)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=3),
+        lambda x: (
+            st.lists(x, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["0", "1", "a", "data", "columns", "paragraphs", "qas", "context", "row", "rows", "features"]
+                ),
+                x,
+                max_size=3,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+@settings(max_examples=int(os.environ.get("FLAN_LORA_FUZZ_EXAMPLES", "400")), deadline=None, derandomize=True)
+def test_any_json_is_rows_or_an_error_that_names_the_file(value: object) -> None:
+    try:
+        rows = parse_json(Path("fuzz.json"), json.dumps(value))
+    except DataError as error:
+        assert "fuzz.json" in str(error)
+        return
+    assert all(isinstance(row, dict) for row in rows)

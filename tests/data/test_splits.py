@@ -31,7 +31,7 @@ from flan_lora.data.splits import (
     tokenizer_identity,
 )
 from flan_lora.data.token_cache import BrokenCacheError, default_cache_dir, read_cache, write_cache
-from flan_lora.errors import DataError
+from flan_lora.errors import DataError, RecipeError
 from flan_lora.recipe import Recipe, load_recipe, parse_recipe
 from tests.tiny import tiny_tokenizer
 
@@ -114,6 +114,22 @@ def test_a_local_root_may_hold_csv(tmp_path: Path) -> None:
     (folder / "train.csv").write_text("text,label\ngood day,1\nbad day,0\n")
     split = load_split(recipe_of(), "train", DataSource("local", tmp_path))
     assert [example.target for example in split.examples] == ["joy", "sadness"]
+
+
+def test_a_declared_encoding_is_read_and_leaves_other_recipes_what_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(b"text,label\n" + b"it\x92s day %d,joy\n" * 30 % tuple(range(30)))
+    with pytest.raises(DataError, match=r"--set data\.encoding=cp1252"):
+        load_split(recipe_of(), "train", DataSource("file", path))
+    split = load_split(recipe_of(encoding="cp1252"), "train", DataSource("file", path))
+    assert all(text.startswith("it\u2019s day") for text in texts_of(split))
+    with pytest.raises(RecipeError, match=r"data\.encoding: no text encoding of that name.*got 'hex'"):
+        recipe_of(encoding="hex")
+    assert (
+        recipe_of(encoding=None).fingerprint()
+        == recipe_of().fingerprint()
+        != recipe_of(encoding="cp1252").fingerprint()
+    )
 
 
 def test_a_missing_split_lists_what_is_there(tmp_path: Path) -> None:
