@@ -28,11 +28,15 @@ from pydantic import (
 
 from flan_lora.errors import AdapterCorruptError
 from flan_lora.recipe import NAME_PATTERN
-from flan_lora.system.schema import Section
+from flan_lora.system.documents import DocumentError, parse_json
+from flan_lora.system.files import read_regular
+from flan_lora.system.schema import Section, indented, problem_lines, shown
 
 FORMAT_VERSION: Literal[1] = 1
 """Raise it when a reader of the old format would misread the new one."""
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
+MAX_BYTES = 4_000_000
+"""Of a manifest or metrics; they have 5,000 to 30,000."""
 VERSIONED_PACKAGES = ("flan-lora", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
 
 # A path at the start of a string or behind a space, quote, bracket, comma or '='; and any file: URL.
@@ -181,7 +185,7 @@ class Manifest(Section):
     """The bare base on the same rows."""
     baseline_scores: dict[str, Scores] = Field(default_factory=dict)
     """Trivial predictors on the same rows, by name."""
-    label_temperature: float = Field(1.0, gt=0.0, allow_inf_nan=False)
+    label_temperature: float = Field(1.0, ge=1e-4, le=1e4)
     """What serving divides the logits of a task's labels by (`Metrics.calibration` says how it was found)."""
     versions: dict[str, str]
     """Python and the packages that shape the result (`installed_versions`)."""
@@ -194,7 +198,8 @@ class Manifest(Section):
     @classmethod
     def _has_base_and_lora(cls, recipe: dict[str, Any]) -> dict[str, Any]:
         for section, fields in _RECIPE_FIELDS.items():
-            missing = fields - set(recipe.get(section) or ())
+            given = recipe.get(section)
+            missing = fields - (given.keys() if isinstance(given, dict) else set())
             if missing:
                 raise ValueError(f"the recipe is not resolved: {section} has no {', '.join(sorted(missing))}")
         return recipe
@@ -203,7 +208,7 @@ class Manifest(Section):
     def _no_local_path(self) -> Manifest:
         for location, text in _strings(self.model_dump(mode="json")):
             if _LOCAL_PATH.search(text):
-                raise ValueError(f"{location} holds a local path: {text!r}")
+                raise ValueError(f"{shown(location)[1:-1]} holds a local path: {shown(text)}")
         return self
 
 
@@ -324,29 +329,25 @@ def utc_now() -> str:
 def _load(path: Path, schema: type[Document]) -> Document:
     """Parse, check the version before the fields (a newer file has other fields), then the fields."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(read_regular(path, MAX_BYTES))
     except FileNotFoundError as error:
         raise AdapterCorruptError(f"{path} is missing. {_REPAIR}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, DocumentError) as error:
         raise AdapterCorruptError(f"{path} is not readable as JSON: {error}. {_REPAIR}") from error
     version = values.get("format_version") if isinstance(values, dict) else None
-    if version != FORMAT_VERSION:
+    if version != FORMAT_VERSION or isinstance(version, bool):
         raise AdapterCorruptError(
-            f"{path} has format_version {version!r}, expected {FORMAT_VERSION}. "
+            f"{path} has format_version {shown(version)}, expected {FORMAT_VERSION}. "
             "It is damaged, or was written by another version of flan_lora: use that version, or publish again."
         )
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        lines = "\n".join(f"  {_where(item['loc'])}: {item['msg']}" for item in error.errors())
+        lines = indented(problem_lines(error, schema))
         raise AdapterCorruptError(f"{path} does not follow the format:\n{lines}\n{_REPAIR}") from error
 
 
 _REPAIR = "Restore the folder from its origin, or train and publish again."
-
-
-def _where(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "the whole"
 
 
 def _strings(value: Any, location: str = "") -> Iterator[tuple[str, str]]:

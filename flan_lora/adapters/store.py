@@ -20,12 +20,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeAlias
+from typing import IO, TypeAlias
 
+from flan_lora.adapters.lora_config import CONFIG, canonical_config, config_problems, read_config
 from flan_lora.adapters.manifest import FileRecord, Manifest, dump, load_metrics
 from flan_lora.adapters.validation import (
     CARD,
-    CONFIG,
     LOG,
     MANIFEST,
     METRICS,
@@ -35,22 +35,18 @@ from flan_lora.adapters.validation import (
     WEIGHTS,
     BrokenAdapter,
     StoredAdapter,
-    canonical_config,
     check_fits,
     check_name,
-    config_problems,
     corrupt,
     inspect,
     is_name,
     pickles,
     prompt_problems,
-    read_or_none,
+    read_contents,
+    recipe_problems,
 )
 from flan_lora.adapters.weights import AdapterFiles, parsed, weight_problems
 from flan_lora.errors import AdapterCorruptError, AdapterError, UnknownAdapterError
-
-if TYPE_CHECKING:
-    pass
 
 PUBLISHED = (*REQUIRED, CARD, METRICS, LOG, PICTURE)
 """What a staged folder may hold; the manifest is written here."""
@@ -116,7 +112,7 @@ class Store:
     ) -> tuple[StoredAdapter, AdapterFiles]:
         """`open`, and the weights from the very bytes that it checked: for who needs them at once."""
         stored, contents = self._open(name, fingerprint, base_name)
-        return stored, parsed(contents)
+        return stored, parsed(f"adapter {name!r} in {self.root} is damaged", contents, _publish_again(name))
 
     def list(self) -> Listing:
         """Every adapter folder by name, damaged ones with their problems; empty when the store does not exist."""
@@ -137,7 +133,7 @@ class Store:
                 return found.problems
             problems = found.problems
             if not problems:
-                config = json.loads(found.contents[CONFIG] or b"")
+                config, _ = read_config(found.contents[CONFIG] or b"")
                 problems = weight_problems(found.contents[WEIGHTS] or b"", config)
             return problems + prompt_problems(found.manifest)
 
@@ -160,9 +156,13 @@ class Store:
     # Reading
 
     def _names(self) -> Problems:
-        if not self.root.is_dir():
-            return []
-        return sorted(p.name for p in self.root.iterdir() if is_name(p.name) and (p.is_dir() or p.is_symlink()))
+        try:
+            entries = list(self.root.iterdir()) if self.root.is_dir() else []
+        except OSError as error:
+            raise AdapterError(
+                f"{self.root} cannot be read: {error}.\nGive a folder that you may read."
+            ) from error
+        return sorted(p.name for p in entries if is_name(p.name) and (p.is_symlink() or p.is_dir()))
 
     def _existing(self, name: str) -> Path:
         """The folder of ``name``, links unresolved; or UnknownAdapterError with what is there."""
@@ -196,13 +196,16 @@ class Store:
             raise corrupt(
                 f"adapter {name!r} in {self.root} is damaged",
                 found.problems,
-                f"Restore the folder from its origin, or publish it again: flan-lora train recipes/{name}.yaml",
+                _publish_again(name),
             )
         return StoredAdapter(path, found.manifest), found.contents
 
     def _read_or_broken(self, name: str) -> StoredAdapter | BrokenAdapter:
         path = self.root / name
-        found = inspect(path, self.root)
+        try:
+            found = inspect(path, self.root)
+        except OSError as error:  # what one folder does must not hide the others
+            return BrokenAdapter(name, path, (f"cannot be read: {error}",))
         if found.manifest is None:
             return BrokenAdapter(name, path, tuple(found.problems))
         if problems := found.problems or prompt_problems(found.manifest):
@@ -269,14 +272,20 @@ class Store:
         _delete(trash)
 
 
+def _publish_again(name: str) -> str:
+    return f"Restore the folder from its origin, or publish it again: flan-lora train recipes/{name}.yaml"
+
+
 # What is published
 
 
 def _read_staged(staged: Path, manifest: Manifest) -> dict[str, bytes]:
     """The bytes to publish, after every check; the config canonicalised."""
-    contents = {name: content for name in PUBLISHED if (content := read_or_none(staged / name)) is not None}
-    problems = pickles(staged) + [f"{name}: missing" for name in REQUIRED if name not in contents]
+    found, unreadable = read_contents(staged, PUBLISHED)
+    contents = {name: content for name, content in found.items() if content is not None}
+    problems = pickles(staged) + unreadable + [f"{name}: missing" for name in REQUIRED if name not in contents]
     problems += [f"{name}: not part of an adapter" for name in _strangers(staged)]
+    problems += recipe_problems(manifest)
     if not problems:
         problems = config_problems(contents[CONFIG], manifest) or _content_problems(contents, staged, manifest)
     if problems:

@@ -7,24 +7,23 @@ tensors stand in weights.py.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from flan_lora.adapters.lora_config import CONFIG, published_config_problems
 from flan_lora.adapters.manifest import FileRecord, Manifest, load
 from flan_lora.errors import AdapterCorruptError, AdapterError, AdapterMismatchError
-from flan_lora.recipe import NAME_PATTERN
+from flan_lora.recipe import NAME_PATTERN, Recipe
+from flan_lora.system.files import read_regular
+from flan_lora.system.schema import problem_lines, shown
 from flan_lora.tasks import TASKS
 
-if TYPE_CHECKING:
-    pass
-
-MANIFEST, CONFIG, WEIGHTS = "manifest.json", "adapter_config.json", "adapter_model.safetensors"
+MANIFEST, WEIGHTS = "manifest.json", "adapter_model.safetensors"
 CARD, METRICS = "README.md", "metrics.json"
 LOG, PICTURE = "training_log.jsonl", "training_curve.png"
 REQUIRED = (CONFIG, WEIGHTS)
@@ -35,8 +34,12 @@ RESERVED_NAMES = frozenset({"auto", "base", "none", "con", "prn", "aux", "nul"})
 """Words that mean something else where an adapter is asked for, and devices of Windows that cannot be folders."""
 
 LORA_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<kind>A\.weight|B\.weight|magnitude_vector)")
-PLAIN_INITS = (True, False, None, "gaussian")
-"""Values of init_lora_weights that leave the base alone; PiSSA, OLoRA and their like change it."""
+MAX_WEIGHT_BYTES = 16 << 30
+"""Rank 256 on every linear of flan-t5-xxl, in fp32, has 11 GB."""
+MAX_FILE_BYTES = 64 << 20
+"""Of every other file."""
+MAX_ENTRIES, MAX_DEPTH = 10_000, 16
+"""Of a folder that is looked through; an adapter's has eight, a run's a few hundred."""
 _MAX_LINES = 8
 
 
@@ -84,7 +87,7 @@ def check_name(name: str) -> None:
     if name.split(".")[0] in RESERVED_NAMES:
         raise AdapterError(f"{name!r} is a reserved name; choose another, e.g. {'my-' + name!r}.")
     raise AdapterError(
-        f"{name!r} is not an adapter name.\n"
+        f"{shown(name)} is not an adapter name.\n"
         "  expected  1 to 64 lower-case letters, digits, '.', '-' and '_', a letter or digit at both ends\n"
         "Give the adapter's name, not a path; the folder of adapters is set on its own."
     )
@@ -140,22 +143,56 @@ class Inspected:
 
 def inspect(path: Path, root: Path) -> Inspected:
     """Read and check a folder. Links are followed only within ``root``, the store."""
-    if links := _links_outside(path, root):
+    entries, problems = entries_below(path)
+    if links := _links_outside([path, *entries], root):
         return Inspected(None, links, {})
     if not path.is_dir():
         return Inspected(None, [f"{path} is not a folder"], {})
-    problems = pickles(path)
+    problems += pickles(path, entries)
     try:
         manifest = load(path / MANIFEST)
     except AdapterCorruptError as error:
         return Inspected(None, [*problems, str(error)], {})
     if manifest.name != path.name:
         problems.append(f"{MANIFEST}: names adapter {manifest.name!r}, but the folder is {path.name!r}")
-    contents = {name: read_or_none(path / name) for name in sorted({*REQUIRED, *manifest.files})}
+    problems += recipe_problems(manifest)
+    contents, unreadable = read_contents(path, sorted({*REQUIRED, *manifest.files}))
+    problems += unreadable
     for name, content in contents.items():
         problems += file_problems(name, content, manifest.files.get(name))
-    problems = problems or _published_config_problems(contents[CONFIG] or b"", manifest)
+    problems = problems or published_config_problems(contents[CONFIG] or b"", manifest)
     return Inspected(manifest, problems, contents)
+
+
+def recipe_problems(manifest: Manifest) -> list[str]:
+    """Where the recipe in a manifest is none, or speaks of another task or base than the manifest does."""
+    if manifest.task not in TASKS:  # `prompt_problems` says so; a recipe of an unknown task is none
+        return []
+    try:
+        recipe = Recipe.model_validate(manifest.recipe)
+    except ValidationError as error:
+        return [f"{MANIFEST}: recipe.{line}" for line in problem_lines(error, Recipe)]
+    pairs = {"task": (recipe.task, manifest.task), "base": (recipe.base.model, manifest.base.model)}
+    return [
+        f"{MANIFEST}: the recipe's {what} is {shown(said)}, but the record says {shown(recorded)}"
+        for what, (said, recorded) in pairs.items()
+        if said != recorded
+    ]
+
+
+def read_contents(folder: Path, names: Iterable[str]) -> tuple[dict[str, bytes | None], list[str]]:
+    """File -> its bytes, None where there is no such file or none that can be read; and why it cannot."""
+    contents: dict[str, bytes | None] = {}
+    problems = []
+    for name in names:
+        try:
+            contents[name] = read_regular(folder / name, MAX_WEIGHT_BYTES if name == WEIGHTS else MAX_FILE_BYTES)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            contents[name] = None
+        except OSError as error:
+            contents[name] = None
+            problems.append(f"{name}: cannot be read: {error.strerror or error}")
+    return contents, problems
 
 
 def file_problems(name: str, content: bytes | None, record: FileRecord | None) -> list[str]:
@@ -175,127 +212,55 @@ def file_problems(name: str, content: bytes | None, record: FileRecord | None) -
     ]
 
 
-def read_or_none(path: Path) -> bytes | None:
-    """A file's bytes, None where there is no such file."""
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        return None
+def entries_below(folder: Path) -> tuple[list[Path], list[str]]:
+    """Every file, folder and link below a folder, sorted, links not followed; and where that cannot be told."""
+    found: list[Path] = []
+    problems, left = [], [(folder, 0)]
+    while left and len(found) <= MAX_ENTRIES:
+        place, depth = left.pop()
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    found.append(Path(entry.path))
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append((found[-1], depth + 1))
+                    if len(found) > MAX_ENTRIES:
+                        problems.append(f"over {MAX_ENTRIES:,} files below the folder")
+                        break
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            problems.append(f"{shown(str(place.relative_to(folder)))}: cannot be read: {error.strerror}")
+        if depth > MAX_DEPTH:
+            problems.append(f"folders over {MAX_DEPTH} deep below the folder")
+            break
+    return sorted(found), problems
 
 
-def pickles(path: Path) -> list[str]:
-    """Files below a folder that would run code when loaded."""
-    found = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in PICKLE_SUFFIXES)
-    return [f"{entry.relative_to(path)}: pickled weights are never loaded, only {WEIGHTS} is" for entry in found]
+def pickles(path: Path, entries: Iterable[Path] | None = None) -> list[str]:
+    """Files below a folder that would run code when loaded.
+
+    Args:
+        entries: below it, where they are known.
+    """
+    problems: list[str] = []
+    if entries is None:
+        entries, problems = entries_below(path)
+    found = [entry for entry in entries if entry.suffix.lower() in PICKLE_SUFFIXES]
+    return problems + [
+        f"{entry.relative_to(path)}: pickled weights are never loaded, only {WEIGHTS} is" for entry in found
+    ]
 
 
-def _links_outside(path: Path, root: Path) -> list[str]:
+def _links_outside(entries: Iterable[Path], root: Path) -> list[str]:
     """Symlinks that leave the store. Nothing behind one is read."""
-    inside = root.resolve()
-    links = [entry for entry in (path, *path.rglob("*")) if entry.is_symlink()]
+    inside = os.path.realpath(root)
     return [
         f"{link.relative_to(root)}: a link out of the store, to {os.readlink(link)}"
-        for link in links
-        if not link.resolve().is_relative_to(inside)
+        for link in entries
+        # realpath, not resolve: of a link to itself it gives the link, where resolve raises
+        if link.is_symlink() and not Path(os.path.realpath(link)).is_relative_to(inside)
     ]
-
-
-# adapter_config.json
-
-
-def canonical_config(config: Mapping[str, Any], manifest: Manifest) -> bytes:
-    """adapter_config.json as it is published: equal adapters give equal bytes, and no local path leaks.
-
-    PEFT writes target_modules in the order of a set, and the base as the folder that it was loaded from.
-    """
-    fixed = {
-        "target_modules": sorted(config["target_modules"]),
-        "base_model_name_or_path": manifest.base.model,
-        "revision": manifest.base.revision,
-        "inference_mode": True,
-    }
-    return (json.dumps({**config, **fixed}, sort_keys=True, indent=2) + "\n").encode()
-
-
-def config_problems(content: bytes, manifest: Manifest) -> list[str]:
-    """Where adapter_config.json departs from the recipe, or asks for what is not a plain LoRA update."""
-    try:
-        config = json.loads(content)
-    except ValueError as error:
-        return [f"{CONFIG}: not readable as JSON: {error}"]
-    if not isinstance(config, dict):
-        return [f"{CONFIG}: expected an object, got {type(config).__name__}"]
-    expected = _expected_config(manifest)
-    problems = [
-        f"{CONFIG}: {key} is {config.get(key)!r}, expected {value!r}"
-        for key, value in expected.items()
-        if (config.get(key) or None) != (value or None)
-    ]
-    modules, named = config.get("target_modules"), manifest.recipe["lora"]["target_modules"]
-    if not isinstance(modules, list) or sorted(modules) != sorted(named):
-        problems.append(f"{CONFIG}: target_modules is {modules!r}, expected {named!r}")
-    if config.get("init_lora_weights") not in PLAIN_INITS:
-        init = config["init_lora_weights"]  # PiSSA, OLoRA and their like change the base under every other adapter
-        problems.append(f"{CONFIG}: init_lora_weights {init!r} changes the weights of the base, expected True")
-    return problems + _base_problems(manifest)
-
-
-def _expected_config(manifest: Manifest) -> dict[str, Any]:
-    """Fields with one right value. Ranks per module, or whole modules beside A and B, would not stack."""
-    lora = manifest.recipe["lora"]
-    absent = ("rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication", "lora_bias")
-    return {
-        "peft_type": "LORA",
-        "task_type": "SEQ_2_SEQ_LM",
-        "r": lora["rank"],
-        "lora_alpha": lora["alpha"],
-        "use_dora": lora["use_dora"],
-        "use_rslora": lora["use_rslora"],
-        "bias": "none",
-        **dict.fromkeys(absent),
-    }
-
-
-def _published_config_problems(content: bytes, manifest: Manifest) -> list[str]:
-    problems = config_problems(content, manifest)
-    if not problems and (base := json.loads(content).get("base_model_name_or_path")) != manifest.base.model:
-        problems = [f"{CONFIG}: base_model_name_or_path is {base!r}, expected {manifest.base.model!r}"]
-    return problems
-
-
-def _base_problems(manifest: Manifest) -> list[str]:
-    base = manifest.recipe["base"]["model"]
-    if base == manifest.base.model:
-        return []
-    return [f"{MANIFEST}: the recipe's base is {base!r}, but the record says {manifest.base.model!r}"]
-
-
-def is_target(module: str, config: Mapping[str, Any]) -> bool:
-    """Whether PEFT adapts a linear: its path ends in one of target_modules, or matches the regex as a whole."""
-    targets = config["target_modules"]
-    if isinstance(targets, str):
-        return targets == "all-linear" or re.fullmatch(targets, module) is not None
-    return any(module == target or module.endswith(f".{target}") for target in targets)
-
-
-def module_rank(module: str, config: Mapping[str, Any]) -> int:
-    """Rank of a module's update: of the first pattern that fits it, else the adapter's."""
-    return int(_of_pattern("rank_pattern", module, config, config["r"]))
-
-
-def module_scaling(module: str, config: Mapping[str, Any]) -> float:
-    """alpha / r (LoRA) or alpha / sqrt(r) (rsLoRA, arXiv:2312.03732), patterns applied."""
-    rank = module_rank(module, config)
-    alpha = float(_of_pattern("alpha_pattern", module, config, config["lora_alpha"]))
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def _of_pattern(field: str, module: str, config: Mapping[str, Any], default: float) -> float:
-    """PEFT's rule: a pattern is a regex for the end of the module's path, and the first that fits wins."""
-    for pattern, value in (config.get(field) or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return float(value)
-    return default
 
 
 # Texts

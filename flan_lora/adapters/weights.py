@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
@@ -10,28 +10,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flan_lora.adapters.lora_config import (
+    CONFIG,
+    PLAIN_INITS,
+    is_target,
+    module_rank,
+    module_scaling,
+    read_config,
+)
 from flan_lora.adapters.manifest import FileRecord
 from flan_lora.adapters.validation import (
-    CONFIG,
     LORA_KEY,
-    PLAIN_INITS,
     REQUIRED,
     WEIGHTS,
     StoredAdapter,
     corrupt,
     file_problems,
     indented,
-    is_target,
-    module_rank,
-    module_scaling,
     pickles,
-    read_or_none,
+    read_contents,
 )
 from flan_lora.errors import AdapterError, AdapterMismatchError
+from flan_lora.system.schema import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import T5ForConditionalGeneration
+
+MAX_WEIGHT = 1e4
+"""Trained adapters stay below 100. With weights of 1e25 every answer is NaN, and nothing says why."""
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 Linears = Mapping[str, tuple[int, int]]
 """Path of a linear in the base -> (in, out) features."""
@@ -124,18 +132,18 @@ def open_folder(name: str, path: Path) -> tuple[PlainFolder, AdapterFiles]:
         AdapterCorruptError: files are missing, pickled or damaged; the text lists every problem.
     """
     where = f"{path} is not an adapter that can be served as {name!r}"
-    contents = {file: content for file in REQUIRED if (content := read_or_none(path / file)) is not None}
-    problems = pickles(path) + [f"{file}: missing" for file in REQUIRED if file not in contents]
-    if problems:
+    found, problems = read_contents(path, REQUIRED)
+    contents = {file: content for file, content in found.items() if content is not None}
+    problems = problems or [f"{file}: missing" for file in REQUIRED if file not in contents]
+    if problems := pickles(path) + problems:
         raise corrupt(where, problems, _RESTORE)
     records: Future[Mapping[str, FileRecord]] = Future()
     threading.Thread(target=_record, args=(contents, records), name="adapter sha256", daemon=True).start()
-    config = _parse_config(name, contents[CONFIG])
-    check_plain(name, config)
-    tensors, problems = checked_weights(contents[WEIGHTS], config)
+    config, problems = read_config(contents[CONFIG])
     if problems:
         raise corrupt(where, problems, _RESTORE)
-    return PlainFolder(name, path, records), AdapterFiles.of(config, tensors)
+    check_plain(name, config)
+    return PlainFolder(name, path, records), parsed(where, contents, _RESTORE)
 
 
 def read_adapter(source: Source) -> AdapterFiles:
@@ -165,18 +173,25 @@ def read_again(name: str, path: Path, records: Mapping[str, FileRecord], next_st
     Raises:
         AdapterCorruptError: they changed since; ``next_step`` ends the text.
     """
-    contents = {file: read_or_none(path / file) for file in REQUIRED}
-    problems = [line for file in REQUIRED for line in file_problems(file, contents[file], records.get(file))]
+    contents, problems = read_contents(path, REQUIRED)
+    problems += [line for file in REQUIRED for line in file_problems(file, contents[file], records.get(file))]
     if problems:
         raise corrupt(f"adapter {name!r} changed since it was opened", problems, next_step)
-    return parsed(contents)
+    return parsed(f"adapter {name!r} in {path.parent} is damaged", contents, _RESTORE)
 
 
-def parsed(contents: Mapping[str, bytes | None]) -> AdapterFiles:
-    """PEFT's files, of checked bytes."""
-    from safetensors.torch import load as load_tensors
+def parsed(where: str, contents: Mapping[str, bytes | None], next_step: str) -> AdapterFiles:
+    """PEFT's files, every check of `Store.verify` done: what is loaded is what was found sound.
 
-    return AdapterFiles.of(json.loads(contents[CONFIG] or b""), load_tensors(contents[WEIGHTS] or b""))
+    Raises:
+        AdapterCorruptError: ``where``, the problems of config and tensors, ``next_step``.
+    """
+    config, problems = read_config(contents[CONFIG] or b"")
+    if not problems:
+        tensors, problems = checked_weights(contents[WEIGHTS] or b"", config)
+    if problems:
+        raise corrupt(where, problems, next_step)
+    return AdapterFiles.of(config, tensors)
 
 
 def bind_to_base(name: str, files: AdapterFiles, linears: Linears) -> AdapterWeights:
@@ -200,18 +215,19 @@ def check_plain(name: str, config: Mapping[str, Any]) -> None:
     """Refuse whatever is not h = W0 x + s B A x beside an untouched base. Raises AdapterError with the reasons."""
     reasons = []
     if config.get("peft_type") != "LORA":
-        reasons.append(f"peft_type is {config.get('peft_type')!r}, expected 'LORA'")
+        reasons.append(f"peft_type is {shown(config.get('peft_type'))}, expected 'LORA'")
     if config.get("use_dora"):
         reasons.append("use_dora: DoRA rescales whole columns of the base's weights, which B A x cannot express")
     if config.get("init_lora_weights") not in PLAIN_INITS:
-        reasons.append(
-            f"init_lora_weights {config['init_lora_weights']!r} changes the base itself, under every other adapter"
-        )
+        init = shown(config["init_lora_weights"])
+        reasons.append(f"init_lora_weights {init} changes the base itself, under every other adapter")
     if config.get("bias", "none") != "none":
-        reasons.append(f"bias is {config['bias']!r}: biases of the base are not part of a slot")
+        reasons.append(f"bias is {shown(config['bias'])}: biases of the base are not part of a slot")
     known = _HARMLESS | {"use_dora", "bias"}
     reasons += [
-        f"{key} is {value!r}: not supported" for key, value in sorted(config.items()) if key not in known and value
+        f"{shown(key)[1:-1]} is {shown(value)}: not supported"
+        for key, value in sorted(config.items())
+        if key not in known and value
     ]
     missing = [key for key in ("r", "lora_alpha", "target_modules") if not config.get(key)]
     reasons += [f"{key} is missing" for key in missing if config.get("peft_type") == "LORA"]
@@ -223,19 +239,6 @@ def check_plain(name: str, config: Mapping[str, Any]) -> None:
 
 
 _RESTORE = "Restore the folder from its origin, or save it again with save_pretrained."
-
-
-def _parse_config(name: str, content: bytes) -> dict[str, Any]:
-    try:
-        config = json.loads(content)
-    except ValueError as error:
-        raise corrupt(
-            f"adapter {name!r} is damaged", [f"{CONFIG}: not readable as JSON: {error}"], _RESTORE
-        ) from None
-    if not isinstance(config, dict):
-        problem = f"{CONFIG}: expected an object, got {type(config).__name__}"
-        raise corrupt(f"adapter {name!r} is damaged", [problem], _RESTORE)
-    return config
 
 
 def _record(contents: Mapping[str, bytes], to: Future[Mapping[str, FileRecord]]) -> None:
@@ -282,7 +285,10 @@ def _check_shapes(
 
 
 def weight_problems(weights: bytes, config: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the tensors: not safetensors, keys off LoRA pairs, shapes, not finite, never trained."""
+    """What is wrong with the tensors: not safetensors, no floats, keys off pairs, shapes, sizes, never trained.
+
+    ``config`` must have been checked (`lora_config.read_config`).
+    """
     return checked_weights(weights, config)[1]
 
 
@@ -291,11 +297,16 @@ def checked_weights(weights: bytes, config: Mapping[str, Any]) -> tuple[dict[str
     from safetensors import SafetensorError
     from safetensors.torch import load as load_tensors
 
+    if missing := [key for key in ("r", "lora_alpha", "target_modules") if not config.get(key)]:
+        return {}, [f"{CONFIG}: {key} is missing" for key in missing]
     try:
         tensors = load_tensors(weights)
-    except (SafetensorError, ValueError, KeyError) as error:
-        return {}, [f"{WEIGHTS}: not readable as safetensors: {error}"]
-    return tensors, _tensor_problems(tensors, config)
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+        return {}, [f"{WEIGHTS}: not readable as safetensors: {shown(str(error))[1:-1]}"]
+    try:
+        return tensors, _tensor_problems(tensors, config)
+    except AdapterError as error:  # a pattern that takes too long
+        return tensors, [f"{CONFIG}: {error}"]
 
 
 def _tensor_problems(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> list[str]:
@@ -305,7 +316,7 @@ def _tensor_problems(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -
         for key, match in matches.items()
         if match is None
     ]
-    problems += [f"{WEIGHTS}: {key} holds NaN or infinity: the training diverged" for key in _not_finite(tensors)]
+    problems += [f"{WEIGHTS}: {line}" for key in matches if (line := _value_problem(key, tensors[key]))]
     pairs: dict[str, dict[str, Tensor]] = {}
     for key, match in matches.items():
         if match is not None:
@@ -326,17 +337,24 @@ def _untouched(modules: Iterable[str], config: Mapping[str, Any]) -> list[str]:
     return sorted(t for t in targets if not any(m == t or m.endswith(f".{t}") for m in found))
 
 
-def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Keys of tensors with a NaN or infinity.
+def _value_problem(key: str, tensor: Tensor) -> str:
+    """What is wrong with the numbers of a tensor; empty when nothing is.
 
-    A sum that is finite has none in it: one pass without a copy, where asking every number takes ten times as
+    The least and the largest tell all: two passes without a copy, where asking every number takes five times as
     long. By numpy, because torch's threads wait for each other once per tensor where cores are busy.
     """
-    import numpy as np
-
-    with np.errstate(all="ignore"):  # inf - inf
-        doubtful = [key for key, tensor in tensors.items() if not np.isfinite(tensor.float().numpy().sum())]
-    return sorted(key for key in doubtful if not tensors[key].isfinite().all())
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in _DTYPES:
+        return f"{key} is {dtype}, expected one of {', '.join(_DTYPES)}"
+    if not tensor.numel():
+        return f"{key} is empty: it has the shape {tuple(tensor.shape)}"
+    numbers = tensor.float().numpy()
+    largest = max(float(numbers.max()), -float(numbers.min()))  # NaN where there is one
+    if largest <= MAX_WEIGHT:
+        return ""
+    if not math.isfinite(largest):
+        return f"{key} holds NaN or infinity: the training diverged"
+    return f"{key} holds {largest:.3g}, expected at most {MAX_WEIGHT:g}: it overflows in products with others"
 
 
 def _pair_problems(module: str, pair: Mapping[str, Tensor], config: Mapping[str, Any]) -> list[str]:

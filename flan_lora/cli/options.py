@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -92,9 +93,10 @@ def find_store(name: str, adapters_dir: Path, base: str | None = None) -> tuple[
     from flan_lora.adapters.validation import check_name
     from flan_lora.errors import AdapterError, UnknownAdapterError
 
-    if (Path(name) / "manifest.json").is_file():
-        folder = Path(name).resolve()
-        return Store(folder.parent), folder.name
+    with suppress(OSError, ValueError):  # longer than a path may be, or with a null character: then it is none
+        if (Path(name) / "manifest.json").is_file():
+            folder = Path(name).resolve()
+            return Store(folder.parent), folder.name
     check_name(name)
     searched = stores(adapters_dir, base)
     homes = [store for store in searched if (store.root / name).is_dir()]

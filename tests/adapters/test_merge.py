@@ -15,10 +15,11 @@ from safetensors import safe_open
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
 from flan_lora.adapters.ctranslate2 import answer_ctranslate2, export_ctranslate2
+from flan_lora.adapters.lora_config import module_scaling
 from flan_lora.adapters.merge import merge, save_merged, write_whole
 from flan_lora.adapters.peft_loader import load_adapter
 from flan_lora.adapters.store import Store
-from flan_lora.adapters.validation import StoredAdapter, module_scaling
+from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.adapters.weights import read_published
 from flan_lora.base.load import fuse_gelu, open_base
 from flan_lora.cli import main

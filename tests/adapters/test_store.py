@@ -20,6 +20,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 
 from flan_lora.adapters import store as store_module
+from flan_lora.adapters import validation
 from flan_lora.adapters.manifest import FileRecord, Manifest, dump, load
 from flan_lora.adapters.peft_loader import load_adapter
 from flan_lora.adapters.store import Store
@@ -28,6 +29,7 @@ from flan_lora.base.fingerprint import fingerprint
 from flan_lora.base.load import open_base
 from flan_lora.errors import AdapterCorruptError, AdapterError, AdapterMismatchError, UnknownAdapterError
 from flan_lora.recipe import BaseSection
+from flan_lora.system.files import read_regular
 from tests.published import make_manifest, make_metrics, stage, tiny_fingerprint
 from tests.tiny import tiny_t5, tiny_tokenizer
 
@@ -833,11 +835,11 @@ def test_reading_opens_and_gives_the_weights_of_the_bytes_it_checked(
 ) -> None:
     whole, reads = load_file(store.root / "emotion" / WEIGHTS), []
 
-    def counted(path: Path, read: Any = Path.read_bytes) -> bytes:
+    def counted(path: Path, max_bytes: int) -> bytes:
         reads.append(path.name)
-        return read(path)  # type: ignore[no-any-return]
+        return read_regular(path, max_bytes)
 
-    monkeypatch.setattr(Path, "read_bytes", counted)
+    monkeypatch.setattr(validation, "read_regular", counted)
     stored, files = store.read("emotion")
     assert stored == store.open("emotion") and reads.count(WEIGHTS) == 2  # once each
     assert files.config["r"] == stored.manifest.recipe["lora"]["rank"]
