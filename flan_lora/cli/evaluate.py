@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
-from flan_lora.cli.options import adapter_argument, adapters_dir_option, data_option, find_store, json_option
+from flan_lora.cli.options import (
+    adapter_argument,
+    adapters_dir_option,
+    data_option,
+    find_store,
+    json_option,
+    set_option,
+)
 from flan_lora.cli.output import duration, print_json, print_table
 
 if TYPE_CHECKING:
+    from flan_lora.data.sources import DataSource
     from flan_lora.recipe import Role
 
 
@@ -18,7 +26,12 @@ if TYPE_CHECKING:
 @adapter_argument
 @click.option("--base", metavar="BASE", help="The base to load; the adapter must fit it. [default: the adapter's]")
 @data_option
-@click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
+@set_option
+@click.option(
+    "--split",
+    type=click.Choice(["test", "validation", "all"]),
+    help="Rows to score. [default: all of a file of yours, else test]",
+)
 @click.option("--base-only", is_flag=True, help="Score the bare base, without the adapter.")
 @click.option(
     "--predictions",
@@ -31,29 +44,47 @@ def evaluate(
     adapter_name: str,
     base: str | None,
     data_spec: str | None,
-    split: Role,
+    overrides: tuple[str, ...],
+    split: str | None,
     base_only: bool,
     predictions: Path | None,
     adapters_dir: Path,
     as_json: bool,
 ) -> None:
-    """Score ADAPTER on its recipe's data, with 95 % intervals."""
+    """Score ADAPTER on its recipe's data, or on a file of yours, with 95 % intervals.
+
+    Every row of your file is scored; test and validation are those of its division for training. --set names your
+    columns as for training, e.g. --set data.columns.text=body.
+    """
     from flan_lora.data.sources import open_source
     from flan_lora.evaluation.predictions import write_predictions
     from flan_lora.training.factory import reevaluate
 
     store, name = find_store(adapter_name, adapters_dir, base)
     stored, source = store.open(name), open_source(data_spec)
-    evaluation = reevaluate(stored, source, role=split, base=base, base_only=base_only)
+    role = _role(split, source)
+    evaluation = reevaluate(stored, source, role=role, base=base, base_only=base_only, overrides=overrides)
     if predictions is not None:
         write_predictions(predictions, evaluation.predictions)
     if as_json:
         print_json({key: value for key, value in vars(evaluation).items() if key != "predictions"})
         return
-    click.echo(
-        f"{evaluation.task}, {evaluation.num_rows:,} rows of {evaluation.split}, {duration(evaluation.seconds)}"
-    )
+    place = source.description if role is None else evaluation.split
+    click.echo(f"{evaluation.task}, {evaluation.num_rows:,} rows of {place}, {duration(evaluation.seconds)}")
     print_table(
         ("SCORE", "VALUE", "95 % INTERVAL"),
         [(key, f"{s.value:.4g}", f"{s.low:.4g} to {s.high:.4g}") for key, s in evaluation.scores.items()],
     )
+    for note in vars(evaluation).get("notes", ()):
+        click.echo(note)
+
+
+def _role(split: str | None, source: DataSource) -> Role | None:
+    """None: every row of the user's file."""
+    if split is None:
+        return None if source.kind == "file" else "test"
+    if split == "all" and source.kind != "file":
+        raise click.UsageError(
+            "--split all is for a file of yours (--data FILE); a data set has test and validation."
+        )
+    return None if split == "all" else cast("Role", split)

@@ -99,6 +99,29 @@ def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int 
     )
 
 
+def load_whole_file(recipe: Recipe, source: DataSource, *, max_rows: int | None = None) -> Split:
+    """Every row of a user's file, undivided, as the role "all": to score an adapter on rows that are not its own.
+
+    Raises:
+        DataError: rows cannot be read or used by the task.
+    """
+    assert source.kind == "file"
+    task = TASKS[recipe.task]
+    table = read_table(recipe, "test", source)
+    rows = name_for_task(table, task, recipe.data.columns)
+    readings = label_readings(rows, task, table.where)
+    numbered = [_NumberedRow(table.where, number, row) for number, row in enumerate(rows)]
+    numbered = sample(numbered, max_rows, recipe.training.seed)
+    return Split(
+        role="all",
+        examples=_render(task, numbered, table.where),
+        origin=table.origin,
+        num_rows=len(numbered),
+        content_hash=_sha256(content(row.values, task) for row in numbered),
+        label_readings=readings,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _NumberedRow:
     """A row, and where it stands for an error message."""

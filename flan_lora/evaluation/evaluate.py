@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -41,12 +41,14 @@ class Evaluation:
     """The adapter, ``base`` or the baseline."""
     task: str
     split: str
-    """The split's role: validation or test."""
+    """The split's role: validation or test; all for the whole of a user's file."""
     num_rows: int
     scores: dict[str, Score]
     predictions: tuple[Prediction, ...]
     seconds: float
     """Wall time of the predictions, without the scoring."""
+    notes: tuple[str, ...] = ()
+    """What the scores do not say themselves, for people."""
 
 
 def predict(
@@ -160,6 +162,18 @@ def evaluate_baselines(task: Task, train: Split, split: Split) -> dict[str, Eval
         seconds = time.perf_counter() - start
         evaluations[baseline.name] = _scored(baseline.name, task, split, answers, answers, seconds)
     return evaluations
+
+
+def unseen_labels(task: Task, split: Split, scores: Collection[str]) -> tuple[str, ...]:
+    """What macro_f1 is a mean over, where a split lacks labels of the task."""
+    rows = {reference for example in split.examples for reference in example.references}
+    unseen = [label for label in task.labels if label not in rows]
+    if not unseen or "macro_f1" not in scores:
+        return ()
+    return (
+        f"macro_f1: no row is {', '.join(unseen)}; a label without a row is left out of the mean, "
+        "or counts 0 once it is answered",
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -320,7 +334,8 @@ def _scored(
         Prediction(example.key, source, answer, example.references, output)
         for example, source, answer, output in zip(examples, sources, answers, outputs, strict=True)
     )
-    return Evaluation(name, task.name, split.role, len(examples), scores, predictions, seconds)
+    notes = unseen_labels(task, split, scores)
+    return Evaluation(name, task.name, split.role, len(examples), scores, predictions, seconds, notes)
 
 
 @contextmanager

@@ -432,6 +432,18 @@ def test_eval_prints_scores_with_intervals_and_saves_predictions(
     assert printed["num_rows"] == 2000 and "predictions" not in printed
     assert [(call["role"], call["base_only"]) for call in asked] == [("test", False), ("validation", True)]
 
+    asked.clear()
+    (tmp_path / "mine.csv").write_text("body,mood\nx,joy\n")
+    own = ("eval", "mine", "--data", tmp_path / "mine.csv", "--adapters-dir", adapters_dir)
+    assert "2,000 rows of mine.csv" in succeed(*own, "--set", "data.columns.text=body")
+    succeed(*own, "--split", "test")
+    assert [(call["role"], call["overrides"]) for call in asked] == [
+        (None, ("data.columns.text=body",)),
+        ("test", ()),
+    ]
+    refused = run(*command, "--split", "all")
+    assert refused.exit_code == 2 and "--split all is for a file of yours" in refused.output
+
 
 # Doctor, mini and the printing
 

@@ -14,12 +14,12 @@ from flan_lora.adapters.training_log import curve, read_journal
 from flan_lora.base.load import open_base
 from flan_lora.data.sources import open_source
 from flan_lora.data.splits import load_split
-from flan_lora.errors import AdapterError, AdapterMismatchError, DataError
+from flan_lora.errors import AdapterError, AdapterMismatchError, DataError, RecipeError
 from flan_lora.evaluation.calibration import calibration_of, tempered
 from flan_lora.recipe import Recipe, parse_recipe
 from flan_lora.serving.router import Router
 from flan_lora.tasks import TASKS
-from flan_lora.training.factory import build_adapter, plan, reevaluate
+from flan_lora.training.factory import build_adapter, plan, reading_recipe, reevaluate
 from flan_lora.training.run_dir import Run
 from tests.checkpoint import edit_config, save_checkpoint
 from tests.tiny import tiny_t5
@@ -100,6 +100,49 @@ def test_eval_reproduces_every_number(published, folder):
         assert {name: vars_of(score) for name, score in evaluation.scores.items()} == {
             name: vars_of(score) for name, score in expected.items()
         }
+
+
+def test_a_file_of_ones_own_is_scored_whole(published, folder, tmp_path):
+    """A tenth of it, as in training, would be another result than was asked for, and nobody was told."""
+    stored = Store(folder / "adapters" / "tiny-base").open("moods")
+    file = tmp_path / "others.csv"
+    file.write_text("body,mood\n" + "".join(f"so sad {n},sadness\nsome joy {n},Joy\n" for n in range(10)))
+    columns = ("data.columns.text=body", "data.columns.label=mood")
+    base = str(folder / "tiny-base")
+    whole = reevaluate(stored, open_source(str(file)), role=None, base=base, overrides=columns)
+    assert (whole.split, whole.num_rows) == ("all", 20)
+    assert [item.source for item in whole.predictions[:2]] == ["so sad 0", "some joy 0"]
+    assert whole.notes == (
+        "macro_f1: no row is love, anger, fear, surprise; a label without a row is left out of the mean, "
+        "or counts 0 once it is answered",
+        "asked: 512 source and 8 new tokens, greedy, labels only",
+    )
+    bare = reevaluate(stored, open_source(str(file)), role=None, base=base, base_only=True, overrides=columns)
+    assert (
+        bare.notes[-1]
+        == "the bare base, asked as the adapter is: 512 source and 8 new tokens, greedy, labels only"
+    )
+    part = reevaluate(
+        stored, open_source(str(file)), role=None, base=base, overrides=(*columns, "evaluation.max_test_rows=5")
+    )
+    assert part.num_rows == 5
+
+
+def test_the_whole_of_the_training_file_is_scored_with_a_word(published, folder):
+    stored = Store(folder / "adapters" / "tiny-base").open("moods")
+    source, base = open_source(str(folder / "mine.csv")), str(folder / "tiny-base")
+    evaluation = reevaluate(stored, source, role=None, base=base)
+    assert evaluation.num_rows == 240
+    assert any("trained on rows of this very file; --split test" in note for note in evaluation.notes)
+
+
+def test_eval_sets_what_it_reads_and_nothing_that_the_weights_stand_on(published, folder):
+    stored = Store(folder / "adapters" / "tiny-base").open("moods")
+    for override in ("lora.rank=4", "task=qa", "base.model=mini"):
+        with pytest.raises(RecipeError, match=f"--set {override}: only fields of data and evaluation"):
+            reading_recipe(stored, [override])
+    with pytest.raises(RecipeError, match="moods with --set is not a valid recipe"):
+        reading_recipe(stored, ["data.colums.text=body"])
 
 
 def test_labels_are_served_at_the_temperature_that_validation_asks_for(published, folder):
