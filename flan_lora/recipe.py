@@ -19,7 +19,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from flan_lora.errors import RecipeError
 from flan_lora.system.documents import DocumentError, parse_yaml
 from flan_lora.system.files import read_regular
-from flan_lora.system.schema import Section, indented, problem_lines, shown, suggestion
+from flan_lora.system.schema import Section, indented, problem_lines
+from flan_lora.system.text import shown, suggest
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import score_names
 
@@ -42,6 +43,10 @@ class BaseSection(Section):
     """Weights of the frozen linears: int8 (LLM.int8, arXiv:2208.07339), bf16 or fp32. T5 overflows in fp16."""
     int8_threshold: float = Field(0.0, ge=0.0)
     """LLM.int8 outlier threshold. 0 keeps every row independent of its neighbours; 6.0 is the paper's value."""
+
+    def at(self, model: str | None) -> BaseSection:
+        """The same base under another name or in another place; None: as it is."""
+        return self if model is None else self.model_copy(update={"model": model})
 
 
 class SplitNames(Section):
@@ -241,7 +246,7 @@ class Recipe(Section):
     @classmethod
     def _task_exists(cls, task: str) -> str:
         if task not in TASKS:
-            raise ValueError(f"unknown task{suggestion(task, TASKS)}")
+            raise ValueError(f"unknown task{suggest(task, TASKS)}")
         return task
 
     @model_validator(mode="after")
@@ -251,9 +256,13 @@ class Recipe(Section):
             return self
         if chosen not in (names := score_names(task)):
             raise ValueError(
-                f"evaluation.select_on: {shown(chosen)} is no score of {self.task}{suggestion(chosen, names)}"
+                f"evaluation.select_on: {shown(chosen)} is no score of {self.task}{suggest(chosen, names)}"
             )
         return self
+
+    def with_base(self, model: str | None) -> Recipe:
+        """The same recipe on another base; None: as it is."""
+        return self if model is None else self.model_copy(update={"base": self.base.at(model)})
 
     @property
     def select_on(self) -> str:
@@ -339,7 +348,7 @@ def find_recipe(path: str | Path) -> Path:
     if str(path) in known:
         return known[str(path)]
     raise RecipeError(
-        f"no recipe at {shown(str(path))}{suggestion(str(path), known)}.\n"
+        f"no recipe at {shown(str(path))}{suggest(str(path), known)}.\n"
         "Give a YAML file, or the name of a recipe that ships: flan-lora recipe list"
     )
 

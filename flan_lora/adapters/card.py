@@ -200,19 +200,13 @@ def _usage(manifest: Manifest) -> str:
 
 def _code_with_us(manifest: Manifest) -> str:
     inputs = _sample_inputs(manifest)
-    base = "recipe.base"
-    if not _is_known(manifest.base.model):
-        base = f'recipe.base.model_copy(update={{"model": "{_place(manifest)}"}})'
+    place = "" if _is_known(manifest.base.model) else f'"{_place(manifest)}"'
+    given = json.dumps(next(iter(inputs.values())) if len(inputs) == 1 else inputs, ensure_ascii=False)
     return (
-        "from flan_lora import Example, Recipe, Store, get_task, load_adapter, open_base, predict\n\n"
-        f'stored = Store("adapters/{_slug(manifest)}").open("{manifest.name}")\n'
-        "recipe, task = Recipe.model_validate(stored.manifest.recipe), get_task(stored.manifest.task)\n"
-        f"base = open_base({base})\n"
-        "model = load_adapter(base.model, stored, fingerprint=base.fingerprint)\n\n"
-        f"inputs = {json.dumps(inputs, ensure_ascii=False)}\n"
-        'example = Example(key="0", prompt=task.prompt(inputs), target="", references=(), inputs=inputs)\n'
-        'limits = {"evaluation": recipe.evaluation, "max_source_tokens": recipe.data.max_source_tokens}\n'
-        "print(predict(model, base.tokenizer, task, [example], **limits))\n"
+        "from flan_lora import Router, Store\n\n"
+        f'store = Store("adapters/{_slug(manifest)}")\n'
+        f'router = Router.open(store.root, store.open("{manifest.name}").open_base({place}))\n'
+        f'print(router.generate({given}, adapter="{manifest.name}").text)\n'
     )
 
 

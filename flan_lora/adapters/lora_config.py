@@ -14,7 +14,7 @@ from flan_lora.adapters.manifest import Manifest
 from flan_lora.adapters.module_pattern import module_pattern
 from flan_lora.errors import AdapterError
 from flan_lora.system.documents import DocumentError, parse_json
-from flan_lora.system.schema import shown
+from flan_lora.system.text import shown
 
 CONFIG = "adapter_config.json"
 PLAIN_INITS = (True, False, None, "gaussian")

@@ -30,7 +30,8 @@ from flan_lora.errors import AdapterCorruptError
 from flan_lora.recipe import NAME_PATTERN
 from flan_lora.system.documents import DocumentError, parse_json
 from flan_lora.system.files import read_regular
-from flan_lora.system.schema import Section, indented, problem_lines, shown
+from flan_lora.system.schema import Section, indented, problem_lines
+from flan_lora.system.text import shown
 
 FORMAT_VERSION: Literal[1] = 1
 """Raise it when a reader of the old format would misread the new one."""

@@ -72,10 +72,9 @@ def merge(stored: StoredAdapter, *, base: str | None = None, dtype: Dtype = "fp3
     """
     import torch
 
-    recipe = Recipe.model_validate(stored.manifest.recipe)
-    spec = recipe.base if base is None else recipe.base.model_copy(update={"model": base})
-    served = open_base(spec, device="cpu")
-    target = open_base(spec.model_copy(update={"quantization": "fp32"}), device="cpu")
+    recipe = stored.recipe
+    served = stored.open_base(base, device="cpu")
+    target = open_base(recipe.base.at(base).model_copy(update={"quantization": "fp32"}), device="cpu")
     _copy_dequantised(served.model, target.model)
     with torch.no_grad():
         peft_model = load_adapter(target.model, stored, fingerprint=served.fingerprint)

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from flan_lora.errors import AdapterError
-from flan_lora.system.schema import shown
+from flan_lora.system.text import shown
 
 MAX_PATTERN_CHARACTERS = 2_000
 _MAX_DEPTH = 40

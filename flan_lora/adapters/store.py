@@ -11,7 +11,6 @@ what is old comes back if its name is free. A reader that finds something wrong 
 
 from __future__ import annotations
 
-import difflib
 import errno
 import json
 import os
@@ -47,6 +46,7 @@ from flan_lora.adapters.validation import (
 )
 from flan_lora.adapters.weights import AdapterFiles, parsed, weight_problems
 from flan_lora.errors import AdapterCorruptError, AdapterError, UnknownAdapterError
+from flan_lora.system.text import suggest
 
 PUBLISHED = (*REQUIRED, CARD, METRICS, LOG, PICTURE)
 """What a staged folder may hold; the manifest is written here."""
@@ -170,9 +170,8 @@ class Store:
         if os.path.lexists(path):
             return path
         names = self._names()
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
         there = f"there are: {', '.join(names)}" if names else "nothing is published there"
-        hint = f", did you mean {close[0]!r}?" if close else "."
+        hint = suggest(name, names, list_known=False) or "."
         raise UnknownAdapterError(
             f"no adapter {name!r} in {self.root}{hint}\n  {there}\n"
             f"Publish it with flan-lora train recipes/{name}.yaml, or point at the folder that has it."

@@ -11,17 +11,23 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from flan_lora.adapters.lora_config import CONFIG, published_config_problems
 from flan_lora.adapters.manifest import FileRecord, Manifest, load
 from flan_lora.errors import AdapterCorruptError, AdapterError, AdapterMismatchError
-from flan_lora.recipe import NAME_PATTERN, Recipe
+from flan_lora.recipe import NAME_PATTERN, Recipe, parse_recipe
 from flan_lora.system.files import read_regular
-from flan_lora.system.schema import problem_lines, shown
+from flan_lora.system.schema import problem_lines
+from flan_lora.system.text import shown
 from flan_lora.tasks import TASKS
+
+if TYPE_CHECKING:
+    from flan_lora.base.load import Base
 
 MANIFEST, WEIGHTS = "manifest.json", "adapter_model.safetensors"
 CARD, METRICS = "README.md", "metrics.json"
@@ -43,7 +49,7 @@ MAX_ENTRIES, MAX_DEPTH = 10_000, 16
 _MAX_LINES = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StoredAdapter:
     """A published adapter whose files were whole when it was opened."""
 
@@ -60,6 +66,24 @@ class StoredAdapter:
     def size_bytes(self) -> int:
         """All published files but the manifest."""
         return sum(record.size_bytes for record in self.manifest.files.values())
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe that it was trained by. Raises RecipeError where this flan_lora cannot read it."""
+        return parse_recipe(self.manifest.recipe, where=f"the recipe in {self.path / MANIFEST}")
+
+    def open_base(self, model: str | None = None, *, device: str | None = None) -> Base:
+        """The base that it was trained on, loaded as for training.
+
+        Args:
+            model: another name or place of the same base (a local copy, say); the fingerprint still decides.
+
+        Raises:
+            BaseModelError: as `base.load.open_base`.
+        """
+        from flan_lora.base.load import open_base
+
+        return open_base(self.recipe.base.at(model), device=device)
 
 
 @dataclass(frozen=True, slots=True)

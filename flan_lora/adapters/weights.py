@@ -31,7 +31,7 @@ from flan_lora.adapters.validation import (
     read_contents,
 )
 from flan_lora.errors import AdapterError, AdapterMismatchError
-from flan_lora.system.schema import shown
+from flan_lora.system.text import shown
 
 if TYPE_CHECKING:
     from torch import Tensor

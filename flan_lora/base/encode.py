@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flan_lora.errors import DataError
+from flan_lora.system.text import shorten
 from flan_lora.tasks.task import Prompt
 from flan_lora.tasks.text import describe_surrogate, lone_surrogate
 
@@ -117,7 +118,8 @@ def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
         return []
     for text in texts:
         if (place := lone_surrogate(text)) is not None:
-            around = _shorten(text[max(place - 20, 0) : place + 20].encode("ascii", "backslashreplace").decode())
+            near = text[max(place - 20, 0) : place + 20].encode("ascii", "backslashreplace").decode()
+            around = shorten(near, 60)
             raise DataError(f"a text is not whole characters: {around}\n  {describe_surrogate(text, place)}")
     # verbose=False: the warning about the maximum length is for learned positions; T5's are relative.
     rows = tokenizer(list(texts), return_attention_mask=False, verbose=False)["input_ids"]
@@ -135,7 +137,7 @@ def _cut(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, max_tokens: int) ->
     if num_fixed_tokens > max_tokens:
         raise DataError(
             f"a prompt does not fit: {num_fixed_tokens} tokens without its body, at most {max_tokens}.\n"
-            f"  prompt  {_shorten(prompt.head)} [...] {_shorten(prompt.tail)}\n"
+            f"  prompt  {shorten(prompt.head, 60)} [...] {shorten(prompt.tail, 60)}\n"
             f"Raise data.max_source_tokens to at least {num_fixed_tokens}, or shorten the input."
         )
     ends = [0, *(match.end() for match in CUT_PIECE.finditer(prompt.body))]
@@ -144,9 +146,3 @@ def _cut(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, max_tokens: int) ->
         middle = (fits + too_long) // 2
         fits, too_long = (middle, too_long) if len(encode(ends[middle])) <= max_tokens else (fits, middle)
     return encode(ends[fits])
-
-
-def _shorten(text: str, max_chars: int = 60) -> str:
-    """One line of a text for an error message."""
-    line = " ".join(text.split())
-    return line if len(line) <= max_chars else f"{line[:max_chars]}..."

@@ -130,18 +130,17 @@ def fit_routing(
     It is fitted on training texts of the adapter's recipe, its threshold on validation texts, and saved beside
     the adapter; `flan-lora route` and the router's "auto" need it.
     """
-    from flan_lora.base.load import open_base
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split
-    from flan_lora.recipe import Recipe
     from flan_lora.serving.router import Router
 
     store, name = find_store(adapter_name, adapters_dir, base)
-    recipe = Recipe.model_validate(store.open(name).manifest.recipe)
+    stored = store.open(name)
     source = open_source(data_spec)
-    train, validation = (load_split(recipe, role, source, max_rows=max_rows) for role in ("train", "validation"))
-    spec = recipe.base if base is None else recipe.base.model_copy(update={"model": base})
-    router = Router.open(store.root, open_base(spec))
+    train, validation = (
+        load_split(stored.recipe, role, source, max_rows=max_rows) for role in ("train", "validation")
+    )
+    router = Router.open(store.root, stored.open_base(base))
     bodies = [[example.prompt.body for example in split.examples] for split in (train, validation)]
     router.fit_routing(name, *bodies)
     click.echo(

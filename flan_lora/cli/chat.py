@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 from flan_lora.cli.options import adapters_dir_option
-from flan_lora.cli.output import format_table, shorten
+from flan_lora.cli.output import format_table
 from flan_lora.cli.route import open_router, serving_base_option
 from flan_lora.errors import FlanLoraError
+from flan_lora.system.text import shorten
 
 if TYPE_CHECKING:
     from flan_lora.serving.completion import Text

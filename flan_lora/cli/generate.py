@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flan_lora.cli.options import adapters_dir_option, find_store, json_option
-from flan_lora.cli.output import print_json, print_table, shorten
+from flan_lora.cli.output import print_json, print_table
 from flan_lora.cli.route import open_router
+from flan_lora.system.text import shorten
 
 if TYPE_CHECKING:
     from flan_lora.serving.completion import Completion, Text
@@ -104,16 +105,13 @@ def generate(
 
 def _open(adapter_name: str, adapters_dir: Path, base: str | None) -> tuple[Router, str]:
     """A router on the adapter's base, and the adapter's name there; the adapter is ready."""
-    from flan_lora.base.load import open_base
-    from flan_lora.recipe import Recipe
     from flan_lora.serving.completion import AUTO
     from flan_lora.serving.router import Router
 
     if adapter_name == AUTO:
         return open_router(adapters_dir, base), AUTO
     store, name = find_store(adapter_name, adapters_dir, base)
-    spec = Recipe.model_validate(store.open(name).manifest.recipe).base
-    router = Router.open(store.root, open_base(spec if base is None else spec.model_copy(update={"model": base})))
+    router = Router.open(store.root, store.open(name).open_base(base))
     router.load(name)
     return router, name
 

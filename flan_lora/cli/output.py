@@ -60,12 +60,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def shorten(text: str, width: int) -> str:
-    """One line of at most ``width`` characters; a cut is visible."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 3]}..."
-
-
 def _is_number(text: str) -> bool:
     """Whether a cell reads as a number, units and separators aside; an empty cell does not decide."""
     return text in ("", "-") or text[0].isdigit() or (text[0] == "-" and text[1:2].isdigit())

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from flan_lora.cli.options import adapters_dir_option, data_option, json_option, stores
-from flan_lora.cli.output import percent, print_json, print_table, shorten
+from flan_lora.cli.output import percent, print_json, print_table
+from flan_lora.system.text import shorten
 
 if TYPE_CHECKING:
     from flan_lora.serving.completion import Text
@@ -124,9 +125,7 @@ def open_router(adapters_dir: Path, base: str | None) -> Router:
         AdapterError: no base has adapters, or several have and ``base`` does not say which.
     """
     from flan_lora.adapters.validation import StoredAdapter
-    from flan_lora.base.load import open_base
     from flan_lora.errors import AdapterError
-    from flan_lora.recipe import Recipe
     from flan_lora.serving.router import Router
 
     found = {
@@ -142,5 +141,4 @@ def open_router(adapters_dir: Path, base: str | None) -> Router:
         names = ", ".join(store.root.name for store in found)
         raise AdapterError(f"{len(found)} bases have adapters: {names}.\nSay which with --base.")
     ((store, item),) = found.items()
-    spec = Recipe.model_validate(item.manifest.recipe).base
-    return Router.open(store.root, open_base(spec if base is None else spec.model_copy(update={"model": base})))
+    return Router.open(store.root, item.open_base(base))

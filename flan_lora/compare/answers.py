@@ -20,7 +20,6 @@ from flan_lora.engine.adapter_cache import AdapterCache, Mix
 from flan_lora.engine.request import Request, SequenceOutput
 from flan_lora.engine.runner import ModelRunner
 from flan_lora.evaluation.predictions import Prediction
-from flan_lora.recipe import Recipe
 from flan_lora.tasks.scorers import score
 from flan_lora.tasks.task import Example, Inputs, Prompt, PromptVariant, Task, all_prompts
 
@@ -55,7 +54,7 @@ class AnswerCollector:
 
     def __init__(self, base: Base, stored: StoredAdapter) -> None:
         """Raises what loading an adapter raises: another base, damaged files."""
-        self.recipe = Recipe.model_validate(stored.manifest.recipe)
+        self.recipe = stored.recipe
         self.adapter = stored.name
         self._base, self._engine = base, ModelRunner(base.model)
         linears = base_linears(base.model)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flan_lora.adapters.figures import LIGHT, Picture, Theme, check_matplotlib, picture, training_curve
 from flan_lora.compare.comparison import Comparison, confusion, reliability
 from flan_lora.compare.results import Results
+from flan_lora.system.text import shorten
 from flan_lora.tasks.scorers import number
 from flan_lora.tasks.task import OutOfDomain
 
@@ -394,5 +395,4 @@ def _line(theme: Theme, place: int) -> dict[str, Any]:
 
 def _short(name: str, limit: int = MAX_NAME_CHARS) -> str:
     """A name that a legend can hold; dollars would begin a formula."""
-    cut = name if len(name) <= limit else f"{name[: limit - 3]}..."
-    return cut.replace("$", r"\$")
+    return shorten(name, limit).replace("$", r"\$")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flan_lora.adapters.manifest import installed_versions, utc_now
 from flan_lora.adapters.validation import WEIGHTS, StoredAdapter
-from flan_lora.base.load import MINI, open_base
+from flan_lora.base.load import MINI
 from flan_lora.compare.answers import AnswerCollector, PromptScore, Query
 from flan_lora.compare.comparison import Predictor
 from flan_lora.compare.out_of_domain import as_labels, draw, find_rows
@@ -23,7 +23,7 @@ from flan_lora.data.sources import DataSource
 from flan_lora.data.splits import Split, load_split, max_rows_of
 from flan_lora.errors import DataError
 from flan_lora.evaluation.predictions import Prediction
-from flan_lora.recipe import Recipe, Role
+from flan_lora.recipe import Role
 from flan_lora.system.devices import device_name
 from flan_lora.tasks import get_task
 from flan_lora.tasks.task import OutOfDomain, Task
@@ -64,16 +64,14 @@ def run_comparison(
     Raises:
         FlanLoraError: rows or base are not to be had, or the adapter does not fit the base.
     """
-    recipe = Recipe.model_validate(stored.manifest.recipe)
-    if base is not None:
-        recipe = recipe.model_copy(update={"base": recipe.base.model_copy(update={"model": base})})
+    recipe = stored.recipe
     split = load_split(recipe, role, source, max_rows=max_rows or max_rows_of(recipe, role))
     identity = _identity(stored, split, role)
     if reuse and is_current(folder, identity):
         echo(f"saved answers of {stored.name} and its base: {folder}")
         return
     prompt_rows = load_split(recipe, "validation", source, max_rows=NUM_PROMPT_ROWS)
-    loaded = open_base(recipe.base)
+    loaded = stored.open_base(base)
     collector = AnswerCollector(loaded, stored)
     task = get_task(recipe.task)
     prompt_scores = collector.score_prompts(task, prompt_rows.examples)

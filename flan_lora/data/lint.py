@@ -13,6 +13,7 @@ from flan_lora.data.sources import DataSource
 from flan_lora.data.splits import ROLES, EncodedSplit, Split, encode_split, load_split, max_rows_of
 from flan_lora.errors import DataError
 from flan_lora.recipe import DataSection, Recipe, Role
+from flan_lora.system.text import shorten
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import Example, Task
 
@@ -189,7 +190,7 @@ def _check_answers(train: Split, task: Task) -> list[LintProblem]:
     absent = [(example, answer) for example, answer, text in pairs if answer.strip() not in text]
     if not (found := _above("absent_answer_share", len(absent) / len(pairs))):
         return []
-    shown = ", ".join(f"{_shorten(answer)!r} ({example.key})" for example, answer in absent[:3])
+    shown = ", ".join(f"{shorten(answer, 50)!r} ({example.key})" for example, answer in absent[:3])
     remedy = f"Copy answers from their context, letter by letter: {shown}."
     text = f"{len(absent)} of {len(pairs)} training answers stand nowhere in their context"
     return [LintProblem(*found, remedy, text)]
@@ -302,12 +303,6 @@ def _lengths(ordered: Sequence[int]) -> str:
 
 def _few(examples: Sequence[Example], num_shown: int = 3) -> str:
     """The first of many examples, by their input text: many rows have no id to find them by."""
-    texts = [_shorten(next(iter(example.inputs.values()))) for example in examples[:num_shown]]
+    texts = [shorten(next(iter(example.inputs.values())), 50) for example in examples[:num_shown]]
     more = f" and {len(examples) - num_shown} more" if len(examples) > num_shown else ""
     return ", ".join(map(repr, texts)) + more
-
-
-def _shorten(text: str) -> str:
-    """The beginning of a text on one line, at most 50 characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= 50 else f"{line[:47]}..."

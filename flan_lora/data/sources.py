@@ -5,7 +5,6 @@ Knows recipes and column names; never divides, samples or renders rows.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from flan_lora.data.file_formats import READERS, Row, read_rows
 from flan_lora.errors import DataError
 from flan_lora.recipe import AlsoSection, DataSection, PartnerSection, Recipe, Role
 from flan_lora.system.hub import local_folder, read_hub_rows
+from flan_lora.system.text import suggest
 from flan_lora.tasks.task import Task
 
 Names: TypeAlias = "DataSection | AlsoSection | PartnerSection"
@@ -149,8 +149,7 @@ def _missing_columns(
     """Which columns a task misses, which there are, and how to map them."""
     lines = [f"{where}: task {task.name} needs columns that are not there.", f"  columns  {', '.join(known)}"]
     for name in missing:
-        close = difflib.get_close_matches(needed[name], known, n=1, cutoff=0.8)
-        lines.append(f"  missing  {needed[name]}" + (f", did you mean {close[0]!r}?" if close else ""))
+        lines.append(f"  missing  {needed[name]}{suggest(needed[name], known, list_known=False)}")
     if len(known) == 1 and (";" in known[0] or "\t" in known[0]):
         lines.append("The header is one column: separate the fields by commas (or tabs, in a .tsv file).")
     lines.append(f"Map a column of yours: --set data.columns.{missing[0]}=<your column>.")

@@ -9,7 +9,6 @@ immutable: a map of residents that is swapped whole, and slots that nobody write
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from flan_lora.adapters.weights import AdapterFiles, AdapterWeights, Linears, So
 from flan_lora.engine.lora_batch import AdapterRef, SegmentedLora
 from flan_lora.engine.memory_pool import LoraMemoryPool, SlotLayout
 from flan_lora.errors import AdapterError, UnknownAdapterError
+from flan_lora.system.text import suggest
 
 BARE = 0
 """The slot of the bare base: all zeros, never given away."""
@@ -243,8 +243,7 @@ class AdapterCache:
             if name in self._sources and name not in self._leaving:
                 continue
             known = sorted(self._sources.keys() - self._leaving)
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-            hint = f", did you mean {close[0]!r}?" if close else "."
+            hint = suggest(name, known, list_known=False) or "."
             raise UnknownAdapterError(
                 f"no adapter {name!r} is loaded{hint}\n  there are: {', '.join(known) or 'none'}\n"
                 "Load it first, or ask for None: the bare base."

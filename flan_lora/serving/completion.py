@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from flan_lora.engine.adapter_cache import Mix
 from flan_lora.errors import RequestError
+from flan_lora.system.text import shorten
 from flan_lora.tasks.task import Inputs
 
 Text: TypeAlias = "str | Inputs"
@@ -105,5 +106,4 @@ def heaviest(mix: Mix) -> str:
 
 def one_line(text: Text, max_chars: int = 60) -> str:
     """The beginning of a text, for an error message."""
-    line = " ".join((text if isinstance(text, str) else " / ".join(text.values())).split())
-    return line if len(line) <= max_chars else f"{line[:max_chars]}..."
+    return shorten(text if isinstance(text, str) else " / ".join(text.values()), max_chars)

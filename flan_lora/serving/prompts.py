@@ -19,7 +19,6 @@ from flan_lora.engine.request import Request, Sampling, SequenceOutput
 from flan_lora.engine.scheduler import GenerationOutput
 from flan_lora.errors import RequestError
 from flan_lora.evaluation.calibration import averaged, tempered
-from flan_lora.recipe import Recipe
 from flan_lora.serving.completion import Completion, Route, Text, heaviest
 from flan_lora.tasks import Prompt, Task, get_task
 from flan_lora.tasks.task import Inputs
@@ -52,7 +51,7 @@ class ServingConfig:
         """From the manifest; a plain folder has none, so its owner names the task."""
         if isinstance(source, PlainFolder):
             return ServingConfig(None if task is None else get_task(task))
-        recipe, manifest = Recipe.model_validate(source.manifest.recipe), source.manifest
+        recipe, manifest = source.recipe, source.manifest
         return ServingConfig(
             get_task(recipe.task),
             recipe.data.max_source_tokens,

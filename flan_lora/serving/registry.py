@@ -5,7 +5,6 @@ Names come from the store of one base; weights go to the engine's adapter cache 
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from flan_lora.base.load import Base
 from flan_lora.engine.adapter_cache import AdapterCache, AdapterStatus, Lease
 from flan_lora.errors import UnknownAdapterError
 from flan_lora.serving.prompts import ServingConfig
+from flan_lora.system.text import closest
 
 Found = TypeVar("Found")
 
@@ -142,6 +142,6 @@ class AdapterRegistry:
             return find(name, fingerprint=self._base.fingerprint, base_name=self._base.spec.model)
         except UnknownAdapterError as error:
             loaded = self._cache.names()
-            if close := difflib.get_close_matches(name, loaded, n=1, cutoff=0.8):
-                raise UnknownAdapterError(f"{error}\nOf the loaded ones, {close[0]!r} is close.") from error
+            if (close := closest(name, loaded)) is not None:
+                raise UnknownAdapterError(f"{error}\nOf the loaded ones, {close!r} is close.") from error
             raise

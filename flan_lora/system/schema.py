@@ -5,17 +5,15 @@ Knows field types and words; never what a field is for.
 
 from __future__ import annotations
 
-import difflib
-import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
+from flan_lora.system.text import shown, suggest
+
 MAX_LINES = 20
 """Of one message: more would push the first off the screen."""
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = 120
 
 
 class Section(BaseModel):
@@ -52,27 +50,12 @@ def indented(problems: Sequence[str], max_lines: int = MAX_LINES) -> str:
     return "\n".join([*(f"  {line}" for line in problems[:max_lines]), *more])
 
 
-def shown(value: Any) -> str:
-    """A value in one line of a message: long texts and deep values are cut, visibly."""
-    return _REPR.repr(value)
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """', did you mean ...?' when something is close, else the list of what is known."""
-    names = list(known)
-    # difflib compares every pair of characters: a word of 5,000 is no slip of the finger
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.8) if len(word) <= 100 else []
-    if close:
-        return f", did you mean {close[0]!r}?"
-    return f" (known: {', '.join(names)})" if names else ""
-
-
 def _problem_line(item: Any, schema: type[BaseModel]) -> str:
     *above, last = item["loc"] or ("the whole",)
     location, got = ".".join(str(part) for part in (*above, last)), shown(item["input"])
     if item["type"] == "extra_forbidden":
         known = _section_at(above, schema).model_fields
-        return f"{location}: unknown key{suggestion(str(last), known)} (got {got})"
+        return f"{location}: unknown key{suggest(str(last), known)} (got {got})"
     if item["type"] == "missing":
         return f"{location}: required, but missing"
     message = item["msg"].removeprefix("Value error, ")

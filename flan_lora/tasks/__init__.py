@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-
 from flan_lora.errors import FlanLoraError
+from flan_lora.system.text import suggest
 from flan_lora.tasks import emotion, paraphrase, qa, question_generation, similarity, summarization
 from flan_lora.tasks.task import Baseline, Example, Prompt, Task
 
@@ -27,6 +26,4 @@ def get_task(name: str) -> Task:
     """The task of that name. Raises FlanLoraError with the nearest name, or all of them."""
     if name in TASKS:
         return TASKS[name]
-    close = difflib.get_close_matches(name, TASKS, n=1, cutoff=0.8)
-    hint = f"did you mean {close[0]!r}?" if close else f"known tasks: {', '.join(TASKS)}."
-    raise FlanLoraError(f"unknown task {name!r}; {hint}")
+    raise FlanLoraError(f"unknown task {name!r}{suggest(name, TASKS)}")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flan_lora.errors import DataError
+from flan_lora.system.text import shorten
 from flan_lora.tasks.labels import has_index_reading, read_label
 
 T5_LATIN = frozenset("ÉÎÜßàáâäçèéêîóôöùûüăşţșț")
@@ -134,5 +135,4 @@ def _known_letter(character: str) -> str:
 
 def _short(value: object) -> str:
     """A value's repr, at most 80 characters."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return shorten(repr(value), 80)

@@ -293,7 +293,7 @@ def check_recipes() -> Iterator[Finding]:
     for model, config in targets.items():
         speeds: dict[LoraSection, Speed] = {}
         for recipe in recipes:
-            recipe = recipe.model_copy(update={"base": recipe.base.model_copy(update={"model": model})})
+            recipe = recipe.with_base(model)
             if recipe.lora not in speeds:
                 speeds[recipe.lora] = measure_speed(recipe, config)
             cost = estimate(recipe, config, typical_lengths(recipe), Machine.here(recipe, speeds[recipe.lora]))

@@ -143,9 +143,8 @@ def reevaluate(
         FlanLoraError: rows or base are not to be had, or the adapter does not fit the base.
     """
     recipe = reading_recipe(stored, overrides)
-    spec = recipe.base if base is None else recipe.base.model_copy(update={"model": base})
     split, notes = _split_to_score(stored, recipe, source, role, overrides)
-    loaded = open_base(spec)
+    loaded = stored.open_base(base)
     model = load_adapter(loaded.model, stored, fingerprint=loaded.fingerprint)
     if not base_only:
         evaluation = _evaluate(recipe, loaded, model, split, stored.name)
@@ -188,9 +187,8 @@ def _learnt_from(stored: StoredAdapter, source: DataSource) -> bool:
     """Whether the adapter's own division of the file gives its training rows."""
     if stored.manifest.data.kind != "file":
         return False
-    recipe = Recipe.model_validate(stored.manifest.recipe)
     try:
-        train = load_split(recipe, "train", source, max_rows=max_rows_of(recipe, "train"))
+        train = load_split(stored.recipe, "train", source, max_rows=max_rows_of(stored.recipe, "train"))
     except DataError:  # other columns, or too few rows to divide: another file
         return False
     return train.content_hash == stored.manifest.data.content_hash

@@ -203,10 +203,9 @@ def training_log(stored: StoredAdapter, runs_dir: Path) -> list[dict[str, Any]]:
     """An adapter's training log: published with it, else of a run folder with its very recipe; else empty."""
     if published := read_journal(stored):
         return published
-    recipe = Recipe.model_validate(stored.manifest.recipe)
     run = Run(runs_dir / stored.path.parent.name / stored.name)
     if not run.recipe_path.is_file():
         return []
-    if json.loads(run.recipe_path.read_text(encoding="utf-8")) != recipe.resolved():
+    if json.loads(run.recipe_path.read_text(encoding="utf-8")) != stored.recipe.resolved():
         return []
     return [json.loads(line) for line in journal_text(run.read_log()).splitlines()]

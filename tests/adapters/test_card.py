@@ -16,7 +16,7 @@ from flan_lora.adapters.manifest import AdditionRecord
 from flan_lora.adapters.store import Store
 from flan_lora.data.mixing import Addition
 from flan_lora.mini import MINI_PATH
-from flan_lora.recipe import BaseSection, Recipe, load_recipe
+from flan_lora.recipe import BaseSection, load_recipe
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import CardInfo
 from tests.published import make_manifest, make_metrics, manifest_values, stage
@@ -275,7 +275,7 @@ def test_the_code_of_mini_loads_the_folder_where_mini_lies() -> None:
     [place] = re.findall(r'place = "(.*)"', text)
     assert (REPO / place).resolve() == MINI_PATH
     assert 'Store("adapters/mini").open("emotion")' in text and '"adapters/mini/emotion"' in text
-    assert "base = open_base(recipe.base)\n" in text
+    assert 'store.open("emotion").open_base())\n' in text
 
 
 def test_the_code_of_a_pinned_base_names_its_revision() -> None:
@@ -304,9 +304,8 @@ def test_the_code_in_the_card_runs(
     text = (path / "README.md").read_text(encoding="utf-8")
     ours, plain = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(compile(ours, "ours", "exec"), {})
-    [answer] = eval(capsys.readouterr().out)
-    assert answer in TASKS["emotion"].labels
+    assert capsys.readouterr().out.strip() in TASKS["emotion"].labels
     scope: dict[str, Any] = {}
     exec(compile(plain, "plain", "exec"), scope)
     assert capsys.readouterr().out.strip()
-    assert scope["output"].shape[1] > 1 and Recipe.model_validate(manifest.recipe).name == "emotion"
+    assert scope["output"].shape[1] > 1

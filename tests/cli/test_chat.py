@@ -16,10 +16,10 @@ from flan_lora.adapters.store import Store
 from flan_lora.base.load import open_base
 from flan_lora.cli import main
 from flan_lora.cli.chat import Chat, _completion
-from flan_lora.cli.output import shorten
 from flan_lora.serving.completion import Completion
 from flan_lora.serving.router import Router
 from flan_lora.serving.routing_profile import PROFILE
+from flan_lora.system.text import shorten
 from flan_lora.tasks import TASKS
 from tests.checkpoint import save_checkpoint, spec_of
 from tests.published import make_manifest, stage, tiny_fingerprint

@@ -26,9 +26,10 @@ import flan_lora
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.cli import main
-from flan_lora.cli.output import duration, format_table, percent, shorten, size
+from flan_lora.cli.output import duration, format_table, percent, size
 from flan_lora.errors import DataError, FlanLoraError, TrainingError
 from flan_lora.recipe import Recipe
+from flan_lora.system.text import shorten
 from tests.published import HASH, make_manifest, make_metrics, stage
 
 RECIPES = sorted(path.stem for path in Path("recipes").glob("*.yaml"))

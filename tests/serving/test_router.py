@@ -25,7 +25,6 @@ from flan_lora.engine.request import Sampling
 from flan_lora.errors import AdapterError, AdapterMismatchError, DataError, RequestError, UnknownAdapterError
 from flan_lora.evaluation.calibration import tempered
 from flan_lora.evaluation.evaluate import label_probabilities, predict
-from flan_lora.recipe import Recipe
 from flan_lora.serving.completion import Choice, Completion
 from flan_lora.serving.propose import Proposal, is_new
 from flan_lora.serving.router import Router
@@ -86,7 +85,7 @@ def answers(router: Router, texts: Sequence[str], adapter: Choice | Sequence[Cho
 def test_an_answer_is_the_one_that_evaluation_scores(router: Router, root: Path, base: Base, name: str) -> None:
     """PEFT's model, the task's prompt, parser and labels, the recipe's beams."""
     task, stored = TASKS["emotion"], Store(root).open(name)
-    evaluation = Recipe.model_validate(stored.manifest.recipe).evaluation
+    evaluation = stored.recipe.evaluation
     inputs = [{"text": text} for text in TEXTS]
     examples = [Example(str(key), task.prompt(row), "", (), row) for key, row in enumerate(inputs)]
     fresh = open_base(base.spec, device="cpu")

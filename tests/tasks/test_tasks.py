@@ -415,7 +415,7 @@ def test_turns_stay_visible() -> None:
 
 def test_unknown_task_names_the_nearest() -> None:
     assert get_task("emotion") is TASKS["emotion"]
-    with pytest.raises(FlanLoraError, match="unknown task 'sumarization'; did you mean 'summarization'"):
+    with pytest.raises(FlanLoraError, match="unknown task 'sumarization', did you mean 'summarization'"):
         get_task("sumarization")
     with pytest.raises(FlanLoraError, match="known tasks: emotion, qa, question-generation, paraphrase, summ"):
         get_task("zzz")
