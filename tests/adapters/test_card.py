@@ -274,7 +274,7 @@ def test_the_code_of_mini_loads_the_folder_where_mini_lies() -> None:
     text = card(make_manifest(), make_metrics())
     [place] = re.findall(r'place = "(.*)"', text)
     assert (REPO / place).resolve() == MINI_PATH
-    assert 'Store("adapters/mini").open("emotion")' in text and '"adapters/mini/emotion"' in text
+    assert 'Store("adapters/mini")' in text and '"adapters/mini/emotion"' in text
     assert 'store.open("emotion").open_base())\n' in text
 
 
