@@ -197,3 +197,39 @@ def test_a_damaged_or_occupied_place_is_refused(packed, plan, tmp_path):
     with pytest.raises(FlanLoraError, match=r"no manifest.json"):
         load_state(tmp_path, tmp_path / "again", packed)
     assert not (tmp_path / "again").exists()
+
+
+def test_batches_made_ahead_by_other_processes_give_the_same_trunk(packed, plan, tmp_path):
+    from tools.mini.read import read
+
+    alone = _weights(read(packed, tmp_path / "alone", plan=plan, until_step=6))
+    helped = _weights(read(packed, tmp_path / "helped", plan=plan, until_step=6, num_workers=2))
+    assert all(torch.equal(weight, alone[name]) for name, weight in helped.items())
+
+
+def test_carried_tokens_are_the_packed_ones_and_smaller(packed, tmp_path):
+    from tools.mini.tokens import compress, expand
+
+    carried = compress(packed, tmp_path / "carried")
+    assert (expand(carried, tmp_path / "again") / "tokens.npy").read_bytes() == (
+        packed / "tokens.npy"
+    ).read_bytes()
+    assert (carried / "tokens.xz").stat().st_size < (packed / "tokens.npy").stat().st_size / 2
+    with pytest.raises(FlanLoraError, match=r"no tokens.xz(?s:.*)tools.mini compress"):
+        expand(tmp_path, tmp_path / "other")
+
+
+def test_the_passes_of_a_gpu_go_on_with_a_trunk_in_larger_batches(packed, plan, tmp_path, monkeypatch):
+    """What `--device cuda` does, but for the device and the compiler: autograd in bf16, batches made ahead."""
+    from tools.mini import passes
+    from tools.mini.network import AutogradT5
+    from tools.mini.read import read
+    from tools.mini.state import load_state, save_state
+
+    small = read(packed, tmp_path / "run", plan=plan, until_step=2)
+    state = save_state(tmp_path / "run", packed, tmp_path / "state")
+    load_state(state, tmp_path / "gpu", packed, batch_tokens=900)
+    monkeypatch.setattr(passes, "new_passes", lambda model, device: AutogradT5(model, torch.bfloat16))
+    large = read(packed, tmp_path / "gpu", until_step=4, num_workers=1)
+    assert str(large.passes) == "autograd, torch.bfloat16" and large.step == 4
+    assert large.source_tokens - small.source_tokens > 2 * small.source_tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -72,7 +73,10 @@ def pack_command(data: Path, out: Path, vocab_size: int) -> None:
 @click.option("--stop-after-s", type=float, help="Stop after so many seconds.")
 @click.option("--checkpoint-every-s", default=300.0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--workers", default=0, show_default=True, help="Processes that make batches ahead, for a GPU.")
 @click.option("--threads", default=1, show_default=True)
+@click.option("--shape", help="Of a new trunk: vocabulary,d_model,d_ff,d_kv,heads,encoder,decoder layers.")
+@click.option("--batch-tokens", type=int, help="Of a new trunk: source tokens of a micro-batch.")
 def read_command(
     packed: Path,
     run: Path,
@@ -80,23 +84,55 @@ def read_command(
     stop_after_s: float | None,
     checkpoint_every_s: float,
     device: str,
+    workers: int,
     threads: int,
+    shape: str | None,
+    batch_tokens: int | None,
 ) -> None:
     """Denoising over plain text, from wherever the trunk stands."""
     import torch
 
-    from tools.mini.read import NEVER, read
+    from tools.mini.network import Shape
+    from tools.mini.read import NEVER, TrunkPlan, read
 
     torch.set_num_threads(threads)
+    plan = TrunkPlan()
+    if shape is not None:
+        plan = replace(plan, shape=Shape(*map(int, shape.split(","))))
+    if batch_tokens is not None:
+        plan = replace(plan, batch_tokens=batch_tokens)
     read(
         packed,
         run,
+        plan=None if shape is None and batch_tokens is None else plan,
+        num_workers=workers,
         until_step=NEVER if until_step is None else until_step,
         stop_after_s=float("inf") if stop_after_s is None else stop_after_s,
         checkpoint_every_s=checkpoint_every_s,
         device=device,
         echo=lambda line: click.echo(line),
     )
+
+
+@main.command("compress")
+@click.option("--packed", type=FOLDER, required=True, help="What `pack` wrote.")
+@click.option("--out", type=FOLDER, required=True, help="Gets the tokens and the tokenizer, about 50 MB.")
+def compress_command(packed: Path, out: Path) -> None:
+    """The packed tokens small enough to carry to a GPU."""
+    from tools.mini.tokens import CARRIED_FILE, compress
+
+    compress(packed, out)
+    click.echo(f"wrote {out / CARRIED_FILE}: {(out / CARRIED_FILE).stat().st_size / 1e6:.1f} MB")
+
+
+@main.command("expand")
+@click.option("--carried", type=FOLDER, required=True, help="What `compress` wrote.")
+@click.option("--packed", type=FOLDER, required=True, help="Gets the tokens again.")
+def expand_command(carried: Path, packed: Path) -> None:
+    """The inverse of `compress`, on the other machine."""
+    from tools.mini.tokens import expand
+
+    click.echo(f"wrote {expand(carried, packed)}")
 
 
 @main.command("save-state")
@@ -116,11 +152,12 @@ def save_state_command(run: Path, packed: Path, state: Path) -> None:
 @click.option("--state", type=FOLDER, default=STATE, show_default=True)
 @click.option("--run", type=FOLDER, required=True, help="Gets the trunk.")
 @click.option("--packed", type=FOLDER, required=True, help="Gets the trunk's tokenizer; `pack` does the rest.")
-def load_state_command(state: Path, run: Path, packed: Path) -> None:
+@click.option("--batch-tokens", type=int, help="Source tokens of a micro-batch from here on; for a GPU.")
+def load_state_command(state: Path, run: Path, packed: Path, batch_tokens: int | None) -> None:
     """A trunk to read on from, out of what `save-state` wrote."""
     from tools.mini.state import load_state
 
-    if load_state(state, run, packed):
+    if load_state(state, run, packed, batch_tokens=batch_tokens):
         click.echo(f"{packed} holds the tokens that the trunk has read: the batches go on where they stopped")
     else:
         click.echo(f"{packed} holds no or other tokens: run `pack` into it; other data give other batches")

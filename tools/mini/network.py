@@ -218,11 +218,13 @@ class AutogradT5:
         Shapes: input_ids (B, S) int64, pad 0 on the right when `padded`; labels (B, T) int64; weights (B, T) fp32,
         None: no gradients.
         """
+        device = self.model.device
+        input_ids, labels = input_ids.to(device), labels.to(device)
         buckets = self._bucket(input_ids, bidirectional=True), self._bucket(labels, bidirectional=False)
         with torch.set_grad_enabled(weights is not None):
             losses: Tensor = self.token_losses(self.model, input_ids, labels, buckets, self.dtype, padded=padded)
         if weights is not None:
-            (losses * weights).sum().backward()  # type: ignore[no-untyped-call]
+            (losses * weights.to(device)).sum().backward()  # type: ignore[no-untyped-call]
         return losses.detach()
 
     def _bucket(self, ids: Tensor, *, bidirectional: bool) -> Tensor:

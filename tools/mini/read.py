@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from flan_lora.errors import FlanLoraError
 from tools.mini.network import Shape
 
 if TYPE_CHECKING:
-    from tools.mini.pretrain import Trainer
+    from tools.mini.pretrain import BatchOf, Trainer
 
 NEVER = 10**9
 """A step that no run reaches: the trunk's rate does not fall."""
@@ -83,6 +84,7 @@ def read(
     checkpoint_every_s: float = 300.0,
     keep_every: int = 500,
     device: str = "cpu",
+    num_workers: int = 0,
     echo: Callable[[str], None] = lambda line: None,
 ) -> Trainer:
     """Read on from where `run` stands, or begin there, and return the trainer at its last step.
@@ -96,17 +98,16 @@ def read(
         checkpoint_every_s: Seconds between two saves: what a stop may cost.
         keep_every: Steps between two states that are kept for branches.
         device: ``cpu`` or ``cuda``.
+        num_workers: Processes that make batches ahead, for a GPU; 0: none.
         echo: Takes one line of progress at a time.
 
     Raises:
         FlanLoraError: `packed` is not whole, or `run` was begun under another plan.
     """
-    import numpy as np
-
-    from tools.mini.denoise import PATTERN
     from tools.mini.network import new_model
     from tools.mini.passes import new_passes
-    from tools.mini.pretrain import Schedule, Trainer, denoising_batches
+    from tools.mini.prefetch import Prefetcher
+    from tools.mini.pretrain import Schedule, Trainer
 
     if not (packed / "tokens.npy").exists():
         raise FlanLoraError(f"{packed} holds no tokens.npy.\nMake it with `python -m tools.mini pack`.")
@@ -119,14 +120,28 @@ def read(
     )
     if trainer.resume():
         echo(f"resumed at step {trainer.step}")
+    make = partial(_batches, packed, plan)
+    batches = Prefetcher(make, num_workers) if num_workers else make()
+    echo(f"{sum(p.numel() for p in model.parameters()):,} parameters; products: {passes}")
+    try:
+        trainer.run(batches, until_step, "denoising", echo)
+    finally:
+        if isinstance(batches, Prefetcher):
+            batches.close()
+    return trainer
+
+
+def _batches(packed: Path, plan: TrunkPlan) -> BatchOf:
+    """The trunk's batches by step; also run in the processes of a `Prefetcher`."""
+    import numpy as np
+
+    from tools.mini.denoise import PATTERN
+    from tools.mini.pretrain import denoising_batches
+
     tokens = np.load(packed / "tokens.npy", mmap_mode="r")
-    batches = denoising_batches(
+    return denoising_batches(
         tokens, PATTERN, plan.shape.vocab_size, plan.batch_tokens, plan.seed, plan.micro_batches
     )
-    num_parameters = sum(p.numel() for p in model.parameters())
-    echo(f"{num_parameters:,} parameters; products: {passes}; {len(tokens):,} tokens")
-    trainer.run(batches, until_step, "denoising", echo)
-    return trainer
 
 
 def _settle_plan(run: Path, plan: TrunkPlan | None) -> TrunkPlan:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,10 @@ def save_state(run: Path, packed: Path, state: Path) -> Path:
     return state
 
 
-def load_state(state: Path, run: Path, packed: Path) -> bool:
+def load_state(state: Path, run: Path, packed: Path, *, batch_tokens: int | None = None) -> bool:
     """Make `run` a trunk that `read` continues, and put its tokenizer into `packed`.
+
+    `batch_tokens` changes the size of a micro-batch from here on: a GPU wants more than a core.
 
     Returns:
         Whether `packed` holds the tokens that the trunk has read; where not, it goes on with other batches.
@@ -84,6 +87,7 @@ def load_state(state: Path, run: Path, packed: Path) -> bool:
     flat = b"".join(_shard(state / name, digest) for name, digest in manifest["shards"].items())
     run.mkdir(parents=True, exist_ok=True)
     plan = TrunkPlan.parse(manifest["plan"])
+    plan = plan if batch_tokens is None else replace(plan, batch_tokens=batch_tokens)
     (run / PLAN_FILE).write_text(json.dumps(plan.dump(), indent=1) + "\n")
     for name in ("log.jsonl", PANEL_FILE):
         if (state / name).exists():
