@@ -26,6 +26,10 @@ class RequestError(FlanLoraError):
     """A request to serve asks for what cannot be done; the text lists every problem of it."""
 
 
+class QueueFullError(FlanLoraError):
+    """As many requests wait as may wait; the text says how many. Ask again later."""
+
+
 class TrainingError(FlanLoraError):
     """A run cannot start, resume or finish; the text names the dial to turn."""
 
