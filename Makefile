@@ -21,7 +21,7 @@ OPTIONS = $(if $(BASE),--base $(BASE)) $(if $(DATA),--data $(DATA)) $(ARGS)
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow train-all compare pictures check bench docs clean
+.PHONY: help setup demo test test-slow train-all serve compare pictures check bench docs clean
 .PHONY: $(addprefix train-,$(TASKS)) $(addprefix eval-,$(TASKS))
 
 help: ## list the jobs
@@ -80,6 +80,9 @@ train-all: $(READY) ## train all six in turn; goes on where it stopped, leaves a
 $(addprefix eval-,$(TASKS)): eval-%: $(READY)
 	@$(FLAN_LORA) eval $* $(OPTIONS)
 eval-<task>: ## score a published adapter again, with 95 % intervals
+
+serve: $(READY) ## every adapter behind one URL, OpenAI's API, and a page to try them; BASE=mini needs no download
+	@$(FLAN_LORA) serve $(if $(BASE),--base $(BASE)) $(ARGS)
 
 compare: $(READY) ## every published adapter against its bare base: tables, pages and pictures under reports/
 	@$(FLAN_LORA) compare --all $(OPTIONS)

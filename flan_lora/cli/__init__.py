@@ -25,6 +25,7 @@ from flan_lora.cli.generate import generate
 from flan_lora.cli.mini import mini
 from flan_lora.cli.recipe import recipe
 from flan_lora.cli.route import route
+from flan_lora.cli.serve import serve
 from flan_lora.cli.train import train
 from flan_lora.cli.train_all import train_all
 from flan_lora.errors import FlanLoraError
@@ -107,6 +108,7 @@ for command in (
     adapter,
     generate,
     route,
+    serve,
     chat,
     bench,
     doctor,

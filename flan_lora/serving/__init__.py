@@ -5,6 +5,7 @@ a text to requests of the engine, outputs to a completion      prompts
 requests through the engine, the surest window, labels         pipeline
 which adapters there are: load, unload, pin, names             registry
 the adapter that a text without one belongs to                 auto_route, routing_profile
+OpenAI's HTTP API, and a page to try the adapters              openai/, playground/
 how often "auto" is right                                      routing_report
 questions that can be asked of a passage                       propose
 a file of requests to a file of answers                        batch_file

@@ -251,6 +251,23 @@ class Router:
 
     # From a text to a request
 
+    @property
+    def pipeline(self) -> Pipeline:
+        """Where prepared requests are answered; for callers that wait in a way of their own, such as a server."""
+        return self._pipeline
+
+    def prepare(
+        self,
+        text: Text,
+        adapter: Choice,
+        options: DecodingOptions,
+        *,
+        task: str | None = None,
+        abstain: Literal["error", "base"] = "error",
+    ) -> PreparedRequest:
+        """What ``generate`` hands to the engine for one text. Raises what ``generate`` raises before it asks."""
+        return self._prepare([text], [adapter], task, abstain, options)[0]
+
     def _prepare(
         self,
         texts: Sequence[Text],

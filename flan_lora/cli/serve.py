@@ -1,0 +1,154 @@
+"""``flan-lora serve``: every adapter of a base behind one URL, and a page to try them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flan_lora.cli.options import adapters_dir_option
+from flan_lora.cli.route import serving_base_option
+
+if TYPE_CHECKING:
+    from flan_lora.serving.openai.served import ServedModel
+
+
+@click.command()
+@serving_base_option
+@adapters_dir_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: every address of this machine.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free port.")
+@click.option(
+    "--api-key",
+    "api_keys",
+    multiple=True,
+    metavar="KEY",
+    help="A key that opens /v1. Repeatable. [default: FLAN_LORA_API_KEY, several with commas between]",
+)
+@click.option(
+    "--max-loras", type=click.IntRange(min=1), default=8, show_default=True, help="Adapters that stay in memory."
+)
+@click.option(
+    "--max-running", type=click.IntRange(min=1), default=32, show_default=True, help="Sequences decoded at once."
+)
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="Texts in the queue; beyond that, 429.",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: the GPU when there is one.")
+@click.option(
+    "--allow-adapter-changes", is_flag=True, help="Load and unload adapters over HTTP; needs an API key."
+)
+@click.option(
+    "--allowed-origin", "origins", multiple=True, metavar="URL", help="A page that may ask (CORS). Repeatable."
+)
+@click.option(
+    "--max-body-kb", type=click.IntRange(min=1), default=1024, show_default=True, help="Beyond that, 413."
+)
+@click.option(
+    "--request-timeout", type=click.FloatRange(min=0.1), default=300.0, show_default=True, metavar="SECONDS"
+)
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="What running requests get after SIGTERM.",
+)
+@click.option("--no-access-log", is_flag=True, help="No JSON line for each request on standard error.")
+@click.option("--log-texts", is_flag=True, help="Prompts and answers in the log.")
+def serve(
+    base: str | None,
+    adapters_dir: Path,
+    host: str,
+    port: int,
+    api_keys: tuple[str, ...],
+    max_loras: int,
+    max_running: int,
+    max_waiting: int,
+    device: str | None,
+    allow_adapter_changes: bool,
+    origins: tuple[str, ...],
+    max_body_kb: int,
+    request_timeout: float,
+    drain_timeout: float,
+    no_access_log: bool,
+    log_texts: bool,
+) -> None:
+    """Serve a base's adapters over OpenAI's HTTP API.
+
+    \b
+      curl http://127.0.0.1:8000/v1/completions -H 'Content-Type: application/json' \\
+        -d '{"model": "emotion", "prompt": "i feel so happy today"}'
+
+    `model` is an adapter's name, the base's, or `auto`. The page at / tries them. SIGTERM and Ctrl-C let running
+    requests end. Needs: pip install 'flan-lora[server]'.
+    """
+    _check_installed()
+    from flan_lora import __version__
+    from flan_lora.serving.openai import server
+    from flan_lora.serving.openai.access_log import json_lines
+    from flan_lora.serving.openai.app import LOOPBACK, App
+    from flan_lora.serving.openai.settings import ServerSettings
+
+    keys = _keys(api_keys)
+    if allow_adapter_changes and not keys:
+        raise click.UsageError("--allow-adapter-changes needs --api-key or FLAN_LORA_API_KEY.")
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        api_keys=keys,
+        allows_adapter_changes=allow_adapter_changes,
+        allowed_origins=origins,
+        max_body_bytes=max_body_kb * 1024,
+        request_timeout_s=request_timeout,
+        drain_timeout_s=drain_timeout,
+        logs_texts=log_texts,
+    )
+    if host not in LOOPBACK and not keys:
+        click.echo(f"No API key: whoever reaches {host} port {port} can ask. Set FLAN_LORA_API_KEY.", err=True)
+
+    def open_model() -> ServedModel:
+        from flan_lora.cli.route import open_router
+        from flan_lora.serving.openai.router_model import RouterModel
+
+        return RouterModel(open_router(adapters_dir, base))
+
+    app = App(settings, __version__, None if no_access_log else json_lines())
+    server.serve(app, open_model, _say_ready)
+
+
+def _say_ready(url: str, model: ServedModel) -> None:
+    names = [info.name for info in model.adapters()]
+    served = f"{model.base.name} and {len(names)} adapters: {', '.join(names) or 'none'}"
+    click.echo(f"Ready: {url} serves {served} ({model.describe()}).")
+
+
+def _keys(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Keys of the command line, else of the environment, where other users of the machine do not see them."""
+    import os
+
+    keys = given or tuple(os.environ.get("FLAN_LORA_API_KEY", "").split(","))
+    keys = tuple(key.strip() for key in keys)
+    if given and not all(keys):
+        raise click.UsageError("--api-key is empty.")
+    return tuple(key for key in keys if key)
+
+
+def _check_installed() -> None:
+    from importlib.util import find_spec
+
+    from flan_lora.errors import FlanLoraError
+
+    missing = [
+        name for name in ("starlette", "uvicorn", "sse_starlette", "prometheus_client") if find_spec(name) is None
+    ]
+    if missing:
+        raise FlanLoraError(
+            f"the server needs {', '.join(missing)}, not installed here.\nInstall: pip install 'flan-lora[server]'"
+        )

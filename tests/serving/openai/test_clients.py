@@ -1,0 +1,125 @@
+"""The clients that people have, unchanged, against a real server: openai, LangChain, curl."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from langchain_openai import OpenAI as LangChainOpenAI
+from openai import AsyncOpenAI, NotFoundError, OpenAI, UnprocessableEntityError
+
+from flan_lora.tasks import TASKS
+from tests.serving.openai.process import Process
+
+HAPPY = "i feel so happy that the whole family came to visit"
+DIALOGUE = "Ann: are you coming on Friday? | Bob: yes, at eight. | Ann: great, please bring some cake! | Bob: ok"
+
+
+@pytest.fixture(scope="module")
+def client(mini: Process) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{mini.url}/v1", api_key="none", max_retries=0, timeout=60) as made:
+        yield made
+
+
+def test_the_ready_line_says_what_is_served(mini: Process) -> None:
+    assert "serves mini and 6 adapters: emotion, paraphrase, qa" in mini.ready_line
+
+
+def test_openai_completes_chats_and_lists(client: OpenAI) -> None:
+    assert {model.id for model in client.models.list()} >= {"mini", "emotion", "qa"}
+    assert client.models.retrieve("emotion").model_dump()["parent"] == "mini"
+    completion = client.completions.create(model="emotion", prompt=[HAPPY, "my hands shake before the exam"])
+    assert [choice.text for choice in completion.choices] == ["joy", "fear"]
+    assert completion.usage is not None and completion.usage.completion_tokens >= 4
+    assert completion.usage.prompt_tokens > 20 and completion.choices[0].finish_reason == "stop"
+    chat = client.chat.completions.create(model="emotion", messages=[{"role": "user", "content": HAPPY}])
+    assert chat.choices[0].message.content == "joy" and chat.model == "emotion"
+
+
+def test_openai_streams_what_it_completes(client: OpenAI) -> None:
+    whole = client.completions.create(model="summarization", prompt=DIALOGUE).choices[0].text
+    pieces = [
+        chunk.choices[0].text
+        for chunk in client.completions.create(model="summarization", prompt=DIALOGUE, stream=True)
+    ]
+    assert "".join(pieces) == whole
+    with client.chat.completions.create(
+        model="summarization",
+        messages=[{"role": "user", "content": DIALOGUE}],
+        stream=True,
+        stream_options={"include_usage": True},
+    ) as stream:
+        chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == whole
+    assert chunks[-1].usage is not None and chunks[-1].usage.completion_tokens > 5
+
+
+def test_openais_extras_reach_the_adapters(client: OpenAI) -> None:
+    inputs = {"context": "Ann came to Paris on Monday.", "question": "Where did Ann come to?"}
+    assert client.completions.create(model="qa", prompt="", extra_body={"inputs": inputs}).choices[0].text
+    extra = {"adapter_mix": {"emotion": 0.5}, "label_probabilities": True}
+    choice = client.completions.create(model="mini", prompt=HAPPY, extra_body=extra).choices[0]
+    shares = choice.model_dump()["label_probabilities"]
+    assert set(shares) == set(TASKS["emotion"].labels) and abs(sum(shares.values()) - 1) < 1e-4
+    auto = client.completions.create(model="auto", prompt=HAPPY)
+    assert auto.model == "emotion" and auto.choices[0].text == "joy"
+    first, second = (
+        client.completions.create(model="summarization", prompt=DIALOGUE, temperature=1.0, seed=11, n=2).choices
+        for _ in range(2)
+    )
+    assert [choice.text for choice in first] == [choice.text for choice in second] and len(first) == 2
+
+
+def test_openais_errors_are_its_own_classes(client: OpenAI) -> None:
+    with pytest.raises(NotFoundError, match="no model 'emotoin'"):
+        client.completions.create(model="emotoin", prompt="x")
+    with pytest.raises((UnprocessableEntityError, Exception), match=r"context|question"):
+        client.completions.create(model="qa", prompt="x")
+
+
+def test_openai_embeds_texts_of_length_one(client: OpenAI) -> None:
+    embedded = client.embeddings.create(model="mini", input=["a cat", "a dog", "a cat"])
+    first, second, third = (item.embedding for item in embedded.data)
+    assert first == third != second and len(first) > 100
+    assert abs(sum(value * value for value in first) - 1) < 1e-3
+
+
+def test_async_openai_answers_side_by_side(mini: Process) -> None:
+    async def ask() -> list[str]:
+        async with AsyncOpenAI(base_url=f"{mini.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+            names = ["emotion", "summarization", "mini", "paraphrase"] * 2
+            whole = [client.completions.create(model=name, prompt=HAPPY, max_tokens=12) for name in names]
+            answers = [answer.choices[0].text for answer in await asyncio.gather(*whole)]
+            stream = await client.completions.create(model="emotion", prompt=HAPPY, stream=True)
+            return [*answers, "".join([chunk.choices[0].text async for chunk in stream])]
+
+    *answers, streamed = asyncio.run(ask())
+    assert answers[:4] == answers[4:] and answers[0] == streamed == "joy" and len(set(answers)) > 1
+
+
+def test_langchain_asks_streams_and_embeds(mini: Process) -> None:
+    common = {"base_url": f"{mini.url}/v1", "api_key": "none", "max_retries": 0}
+    chat = ChatOpenAI(model="summarization", **common)
+    whole = chat.invoke(DIALOGUE).content
+    assert whole and "".join(chunk.content for chunk in chat.stream(DIALOGUE)) == whole
+    assert chat.batch([DIALOGUE, DIALOGUE])[1].content == whole
+    assert LangChainOpenAI(model="emotion", temperature=0, **common).invoke(HAPPY) == "joy"
+    embeddings = OpenAIEmbeddings(model="mini", check_embedding_ctx_length=False, **common)
+    assert len(embeddings.embed_query("a cat")) > 100
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+def test_curl_asks_and_streams(mini: Process) -> None:
+    def curl(body: dict[str, object]) -> str:
+        command = ["curl", "-sN", "--max-time", "60", f"{mini.url}/v1/completions"]
+        header = ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+        return subprocess.run([*command, *header], capture_output=True, text=True, check=True).stdout
+
+    assert json.loads(curl({"model": "emotion", "prompt": HAPPY}))["choices"][0]["text"] == "joy"
+    lines = [line for line in curl({"model": "emotion", "prompt": HAPPY, "stream": True}).splitlines() if line]
+    assert lines[-1] == "data: [DONE]" and json.loads(lines[0].removeprefix("data: "))["model"] == "emotion"

@@ -1,0 +1,378 @@
+"""OpenAI's surface over a model of words: what a client sends, what it gets, and what it is refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from flan_lora.errors import DataError, QueueFullError
+from tests.serving.openai.fake import FakeModel, Served, served, wait_until
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Served]:
+    with served(max_body_bytes=5000, max_prompts=4) as running:
+        yield running
+
+
+def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert set(body) == {"error"} and set(body["error"]) == {"message", "type", "param", "code"}
+    error: dict[str, Any] = body["error"]
+    return error
+
+
+def events_of(response: httpx.Response) -> list[Any]:
+    """Data of an event stream, [DONE] included."""
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith("text/event-stream")
+    lines = [line for line in response.text.split("\n") if line and not line.startswith(":")]
+    assert all(line.startswith("data: ") for line in lines)
+    found = [line.removeprefix("data: ") for line in lines]
+    return [each if each == "[DONE]" else json.loads(each) for each in found]
+
+
+# Completions
+
+
+def test_a_completion_has_openais_shape(server: Served) -> None:
+    body = server.complete().json()
+    assert body["object"] == "text_completion" and body["id"].startswith("cmpl-")
+    assert body["model"] == "mini" and body["system_fingerprint"].startswith("fp_")
+    [choice] = body["choices"]
+    assert choice["text"] == "three two one" and choice["finish_reason"] == "stop" and choice["index"] == 0
+    assert body["usage"] == {"prompt_tokens": 4, "completion_tokens": 4, "total_tokens": 8}
+
+
+def test_several_prompts_and_answers_are_numbered_prompt_by_prompt(server: Served) -> None:
+    body = server.complete(prompt=["a b", "c d"], n=2, temperature=1.0, seed=7).json()
+    assert [(choice["index"], choice["text"]) for choice in body["choices"]] == [
+        (0, "b a"), (1, "b a"), (2, "d c"), (3, "d c"),
+    ]  # fmt: skip
+    assert server.model.asked[-1].sampling is not None and server.model.asked[-1].sampling.seed == 7
+
+
+def test_best_of_generates_more_than_it_returns(server: Served) -> None:
+    body = server.complete(best_of=3).json()
+    assert len(body["choices"]) == 1
+    query = server.model.asked[-1]
+    assert query.num_candidates == 3 and query.num_beams == 3 and query.sampling is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "temperature"),
+    [
+        ({}, None),
+        ({"temperature": 0}, None),
+        ({"temperature": 0.0, "top_p": 0.5}, None),
+        ({"seed": 3}, None),
+        ({"temperature": 0.7}, 0.7),
+        ({"top_p": 0.9}, 1.0),
+        ({"temperature": None, "n": None, "stop": None, "logit_bias": None}, None),
+    ],
+)
+def test_only_who_asks_for_sampling_gets_it(
+    server: Served, fields: dict[str, Any], temperature: float | None
+) -> None:
+    assert server.complete(**fields).status_code == 200
+    sampling = server.model.asked[-1].sampling
+    assert (None if sampling is None else sampling.temperature) == temperature
+
+
+def test_what_changes_no_answer_is_let_through(server: Served) -> None:
+    idle = {"user": "me", "metadata": {"a": "b"}, "presence_penalty": 0, "frequency_penalty": 0.0, "echo": False,
+            "suffix": None, "tools": [], "tool_choice": "none", "response_format": {"type": "text"}}  # fmt: skip
+    assert server.complete(**idle).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "says"),
+    [
+        ({"echo": True}, "echo", "nothing to echo"),
+        ({"suffix": "x"}, "suffix", "middle of a text"),
+        ({"logit_bias": {"1": 2}}, "logit_bias", "not implemented"),
+        ({"presence_penalty": 0.5}, "presence_penalty", "0 only"),
+        ({"logprobs": 1}, "logprobs", "label_probabilities"),
+        ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1 (got 0)"),
+        ({"max_tokens": "8"}, "max_tokens", "valid integer (got '8')"),
+        ({"temperature": 3}, "temperature", "less than or equal to 2"),
+        ({"top_p": 0}, "top_p", "greater than 0"),
+        ({"n": 2, "best_of": 1}, "best_of", "at least n = 2"),
+        ({"stop": ["a"] * 5}, "stop", "at most 4"),
+        ({"stop": ""}, "stop", "at least 1 character"),
+        ({"temprature": 1}, "temprature", "did you mean 'temperature'"),
+        ({"nonsense": 1}, "nonsense", "unknown field"),
+        ({"prompt": [1, 2, 3]}, "prompt", "token ids"),
+        ({"prompt": [[1, 2], [3]]}, "prompt", "token ids"),
+        ({"prompt": []}, "prompt", "one text or more"),
+        ({"prompt": ["a"] * 5}, "prompt", "at most 4 texts"),
+        ({"prompt": None}, "prompt", "missing"),
+        ({"prompt": 7}, "prompt", "valid string"),
+        ({"model": None}, "model", "valid string"),
+        ({"inputs": {"question": "q"}}, "inputs", "name all its texts"),
+        ({"adapter_mix": {}}, "adapter_mix", "at least 1"),
+        ({"adapter_mix": {"emotion": "half"}}, "adapter_mix", "valid number"),
+        ({"model": "emotion", "adapter_mix": {"emotion": 1}}, "adapter_mix", "model is the base: 'mini'"),
+        ({"task": "nonsense"}, None, ""),
+        ({"seed": 2**70}, "seed", "less than"),
+        ({"stream_options": {"usage": True}}, "stream_options", "not permitted"),
+    ],
+)
+def test_what_cannot_be_honoured_is_said(server: Served, fields: dict[str, Any], param: str, says: str) -> None:
+    if "task" in fields:
+        fields = {**fields, "inputs": {"a": "b"}}
+        param, says = "task", "unknown task 'nonsense'"
+    num_asked = len(server.model.asked)
+    error = error_of(server.complete(**fields), 400)
+    assert error["param"] == param and says in error["message"] and error["type"] == "invalid_request_error"
+    assert len(server.model.asked) == num_asked
+
+
+def test_all_problems_of_a_body_are_in_one_message(server: Served) -> None:
+    message = error_of(server.complete(temperature=9, n=0, seed="x"), 400)["message"]
+    assert len(message.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"", b"{", b"nonsense", b'{"model": "mini", "prompt": "\xff\xfe"}', b'{"prompt": "\\ud800"}', b"[1]", b"7",
+        b'{"a":' * 300 + b"1" + b"}" * 300, b'{"model": "mini", "prompt": "x", "temperature": NaN}',
+    ],
+)  # fmt: skip
+def test_a_body_that_is_no_json_object_is_refused(server: Served, raw: bytes) -> None:
+    response = server.client.post("/v1/completions", content=raw, headers={"content-type": "application/json"})
+    assert error_of(response, 400)["type"] == "invalid_request_error"
+
+
+# Who is asked
+
+
+@pytest.mark.parametrize(
+    ("name", "choice"),
+    [
+        ("mini", None), ("google/mini", None), ("emotion", "emotion"), ("mini:emotion", "emotion"),
+        ("auto", "auto"),
+        ("google/mini:qa", "qa"), ("mini:auto", "auto"),
+    ],
+)  # fmt: skip
+def test_a_model_is_a_base_an_adapter_or_auto(server: Served, name: str, choice: str | None) -> None:
+    inputs = {"inputs": {"context": "c", "question": "q"}, "prompt": None} if choice == "qa" else {}
+    assert server.complete(model=name, **inputs).status_code == 200
+    assert server.model.asked[-1].choice == choice
+
+
+@pytest.mark.parametrize("name", ["emotoin", "other:emotion", "mini:", ":", "../emotion", "mini:../qa", "base"])
+def test_an_unknown_model_is_404_and_never_the_base(server: Served, name: str) -> None:
+    num_asked = len(server.model.asked)
+    error = error_of(server.complete(model=name), 404)
+    assert error["code"] == "model_not_found" and "mini, auto, emotion, qa" in error["message"]
+    assert len(server.model.asked) == num_asked
+
+
+def test_auto_answers_under_the_name_of_the_adapter_that_it_chose(server: Served) -> None:
+    body = server.complete(model="auto").json()
+    assert body["model"] == "emotion" and body["choices"][0]["route"]["reason"] == "most like emotion"
+
+
+def test_a_mix_is_asked_of_the_base(server: Served) -> None:
+    body = server.complete(adapter_mix={"emotion": 0.75, "mini:qa": 0.25}).json()
+    assert server.model.asked[-1].choice == {"emotion": 0.75, "qa": 0.25}
+    assert body["model"] == "emotion"
+    error_of(server.complete(adapter_mix={"emotoin": 1.0}), 404)
+
+
+def test_the_prompt_is_the_input_that_is_missing(server: Served) -> None:
+    server.complete(model="qa", prompt="Who?", inputs={"context": "Ann came."})
+    assert server.model.asked[-1].text == {"context": "Ann came.", "question": "Who?"}
+    server.chat("Who?", model="qa", inputs={"context": "Ann came."})
+    assert server.model.asked[-1].text == {"context": "Ann came.", "question": "Who?"}
+    server.complete(model="mini", task="qa", prompt="Who?", inputs={"context": "Ann came."})
+    assert server.model.asked[-1].text == {"context": "Ann came.", "question": "Who?"}
+    message = error_of(server.complete(model="qa", prompt="Who?", inputs={"text": "x"}), 400)["message"]
+    assert "context, question" in message
+
+
+def test_label_probabilities_stand_beside_the_choice(server: Served) -> None:
+    choice = server.complete(label_probabilities=True).json()["choices"][0]
+    assert choice["label_probabilities"] == {"joy": 0.75, "fear": 0.25}
+    assert "label_probabilities" not in server.complete().json()["choices"][0]
+
+
+# Chat
+
+
+def test_a_chat_is_one_user_message(server: Served) -> None:
+    body = server.chat("one two", max_completion_tokens=5).json()
+    assert body["object"] == "chat.completion" and body["id"].startswith("chatcmpl-")
+    [choice] = body["choices"]
+    assert choice["message"] == {"role": "assistant", "content": "two one", "refusal": None}
+    assert server.model.asked[-1].max_new_tokens == 5
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    assert server.chat({"role": "user", "content": parts}).json()["choices"][0]["message"]["content"] == "two one"
+
+
+def test_the_base_reads_a_system_message_first(server: Served) -> None:
+    server.chat({"role": "system", "content": "Translate:"}, "good morning")
+    assert server.model.asked[-1].text == "Translate: good morning"
+
+
+@pytest.mark.parametrize(
+    ("messages", "fields", "says"),
+    [
+        ([{"role": "system", "content": "x"}, "y"], {"model": "emotion"}, "takes no system message"),
+        (["x", {"role": "assistant", "content": "y"}, "z"], {}, "no earlier turns"),
+        (["x", "y"], {}, "one user message (got 2)"),
+        ([{"role": "system", "content": "x"}], {}, "one user message (got 0)"),
+        ([], {}, "at least 1 item"),
+        ([{"role": "user", "content": [{"type": "image_url", "text": None}]}], {}, "only text is read"),
+        ([{"role": "robot", "content": "x"}], {}, "messages"),
+        (["x"], {"tools": [{"type": "function"}]}, "calls no tools"),
+        (["x"], {"response_format": {"type": "json_object"}}, "text only"),
+        (["x"], {"logprobs": True}, "label_probabilities"),
+        (["x"], {"top_logprobs": 3}, "label_probabilities"),
+    ],
+)
+def test_what_a_chat_cannot_be_is_said(
+    server: Served, messages: list[Any], fields: dict[str, Any], says: str
+) -> None:
+    assert says in error_of(server.chat(*messages, **fields), 400)["message"]
+
+
+# Streams
+
+
+def test_a_stream_ends_in_done_and_joins_to_the_answer(server: Served) -> None:
+    *chunks, done = events_of(server.complete(stream=True))
+    assert done == "[DONE]"
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == "three two one"
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, None, "stop"]
+    assert len({chunk["id"] for chunk in chunks}) == 1 and all("usage" not in chunk for chunk in chunks)
+
+
+def test_a_chat_stream_begins_with_the_role_and_ends_with_counts(server: Served) -> None:
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    *chunks, usage, done = events_of(server.chat("one two", **options))
+    assert done == "[DONE]" and usage["choices"] == [] and usage["usage"]["completion_tokens"] == 3
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert deltas == [{"role": "assistant", "content": "two"}, {"content": " one"}, {}]
+    assert all(chunk["object"] == "chat.completion.chunk" and chunk["usage"] is None for chunk in chunks)
+
+
+def test_the_streams_of_several_prompts_keep_apart(server: Served) -> None:
+    *chunks, _ = events_of(server.complete(prompt=["a b c", "d e", ""], n=2, stream=True))
+    texts = {index: "" for index in range(6)}
+    reasons = {}
+    for chunk in chunks:
+        [choice] = chunk["choices"]
+        texts[choice["index"]] += choice["text"]
+        if choice["finish_reason"]:
+            reasons[choice["index"]] = choice["finish_reason"]
+    assert texts == {0: "c b a", 1: "c b a", 2: "e d", 3: "e d", 4: "", 5: ""}
+    assert set(reasons) == set(range(6))
+
+
+def test_an_error_after_the_first_byte_is_an_event(server: Served) -> None:
+    server.model.error = DataError("it broke on the way.")
+    first, error, done = events_of(server.complete(stream=True))
+    assert first["choices"][0]["text"] == "three" and done == "[DONE]"
+    assert error["error"]["message"] == "it broke on the way." and error["error"]["code"] == "unprocessable_text"
+    assert not server.model.running
+
+
+def test_an_error_before_the_first_byte_has_its_status(server: Served) -> None:
+    assert error_of(server.complete(prompt="unreadable", stream=True), 422)["code"] == "unprocessable_text"
+
+
+# Errors
+
+
+def test_a_text_that_the_task_cannot_take_is_422(server: Served) -> None:
+    assert error_of(server.complete(prompt="unreadable"), 422)["message"] == "the text cannot be read."
+
+
+def test_of_several_prompts_all_or_none_are_run(server: Served) -> None:
+    error_of(server.complete(prompt=["a", "b", "unreadable"]), 422)
+    assert not server.model.running
+
+
+def test_a_bug_of_ours_is_500_and_says_nothing_of_our_insides(
+    server: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = error_of(server.complete(prompt="bug"), 500)
+    assert error["type"] == "server_error" and "secret" not in error["message"]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_full_queue_is_429_with_a_time_to_come_back() -> None:
+    with served(FakeModel(max_running=0)) as server:
+        response = server.complete()
+        assert error_of(response, 429)["type"] == "rate_limit_error"
+        assert int(response.headers["retry-after"]) >= 1
+        assert server.complete(stream=True).status_code == 429
+
+
+def test_unknown_paths_and_methods_are_errors_of_the_same_shape(server: Served) -> None:
+    assert error_of(server.client.get("/v1/nothing"), 404)["code"] == "not_found"
+    response = server.client.get("/v1/completions")
+    assert error_of(response, 405)["code"] == "method_not_allowed"
+
+
+def test_an_answer_that_takes_too_long_is_504_and_leaves_no_row() -> None:
+    with served(FakeModel(blocks=True), request_timeout_s=0.1) as server:
+        assert error_of(server.complete(), 504)["code"] == "timeout"
+        assert not server.model.running
+        error, _ = events_of(server.complete(stream=True))
+        assert error["error"]["code"] == "timeout"
+        assert not server.model.running
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_hangs_up_leaves_no_row(stream: bool) -> None:
+    with served(FakeModel(blocks=True)) as server:
+        with pytest.raises(httpx.ReadTimeout):
+            body = {"model": "mini", "prompt": "x", "stream": stream}
+            with httpx.Client(base_url=server.url, timeout=0.2) as client:
+                client.post("/v1/completions", json=body).read()
+        wait_until(lambda: server.model.asked)
+        wait_until(lambda: not server.model.running)
+        wait_until(lambda: not server.app.lifecycle.num_in_flight)
+
+
+# Embeddings and models
+
+
+def test_embeddings_are_the_bases(server: Served) -> None:
+    body = server.post("/v1/embeddings", {"model": "mini", "input": ["abc", "d"]}).json()
+    assert [item["embedding"] for item in body["data"]] == [[3.0, 0.5], [1.0, 0.5]]
+    assert body["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
+    packed = server.post("/v1/embeddings", {"model": "mini", "input": "abc", "encoding_format": "base64"}).json()
+    assert struct.unpack("<2f", base64.b64decode(packed["data"][0]["embedding"])) == (3.0, 0.5)
+    error_of(server.post("/v1/embeddings", {"model": "emotion", "input": "abc"}), 400)
+    assert (
+        "token ids" in error_of(server.post("/v1/embeddings", {"model": "mini", "input": [[1]]}), 400)["message"]
+    )
+
+
+def test_models_are_the_base_and_its_adapters(server: Served) -> None:
+    base, emotion, qa = server.client.get("/v1/models").json()["data"]
+    assert (base["id"], base["parent"], base["root"]) == ("mini", None, "mini")
+    assert (emotion["id"], emotion["parent"], emotion["root"]) == ("emotion", "mini", "mini/emotion")
+    assert qa["inputs"] == ["context", "question"]
+    assert server.client.get("/v1/models/mini:qa").json() == qa
+    assert server.client.get("/v1/models/mini").json() == base
+    assert error_of(server.client.get("/v1/models/nothing"), 404)["code"] == "model_not_found"
+    assert server.client.get("/v1/models/qa/card").json()["manifest"] == {"name": "qa"}
+
+
+def test_a_full_queue_error_has_a_kind_of_its_own() -> None:
+    from flan_lora.serving.openai.errors import as_api_error
+
+    assert as_api_error(QueueFullError("full")).status == 429

@@ -1,0 +1,77 @@
+"""The process: what it says, how it starts, how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from flan_lora.cli import main
+from tests.serving.openai.fake import wait_until
+from tests.serving.openai.process import Process, serving
+
+BODY = {"model": "summarization", "prompt": "Ann: hi | Bob: are you coming on Friday? | Ann: yes, at eight."}
+
+
+def test_sigterm_under_load_loses_no_request_and_exits_with_0(tmp_path: Path) -> None:
+    with serving(tmp_path, FLAN_LORA_API_KEY="one,two") as server:
+        header = {"Authorization": "Bearer two"}
+        assert httpx.post(f"{server.url}/v1/completions", json=BODY).status_code == 401
+
+        def ask(place: int) -> int:
+            with httpx.Client(base_url=server.url, headers=header, timeout=60) as client:
+                if place % 2:
+                    response = client.post("/v1/completions", json={**BODY, "stream": True})
+                    whole = response.text.endswith("data: [DONE]\n\n") and "error" not in response.text
+                    return response.status_code if response.status_code != 200 or whole else -1
+                return client.post("/v1/completions", json=BODY).status_code
+
+        with ThreadPoolExecutor(24) as pool:
+            asked = [pool.submit(ask, place) for place in range(24)]
+            wait_until(lambda: any(each.done() for each in asked), 60)
+            assert server.terminate() == 0
+            statuses = [each.result(60) for each in asked]
+        assert set(statuses) <= {200, 503} and statuses.count(200) > 0
+        lines = [json.loads(line) for line in server.lines() if line.startswith("{")]
+        assert sum(line["status"] == 200 for line in lines) == statuses.count(200)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{server.url}/health")
+
+
+def test_ctrl_c_is_a_graceful_end_too(tmp_path: Path) -> None:
+    with serving(tmp_path, "--no-access-log") as server:
+        assert httpx.post(f"{server.url}/v1/completions", json=BODY, timeout=60).status_code == 200
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(60) == 0
+        assert server.lines() == []
+
+
+def test_a_port_that_is_taken_is_one_message(mini: Process) -> None:
+    port = mini.url.rpartition(":")[2]
+    result = CliRunner().invoke(main, ["serve", "--base", "mini", "--port", port])
+    assert result.exit_code == 1 and f"cannot listen on 127.0.0.1 port {port}" in result.stderr
+
+
+def test_no_adapters_is_one_message(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["serve", "--base", "mini", "--port", "0", "--adapters-dir", str(tmp_path)])
+    assert result.exit_code == 1 and "no adapters for base mini" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_changes_without_a_key_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLAN_LORA_API_KEY", raising=False)
+    result = CliRunner().invoke(main, ["serve", "--allow-adapter-changes"])
+    assert result.exit_code == 2 and "needs --api-key" in result.stderr
+    assert CliRunner().invoke(main, ["serve", "--api-key", ""]).exit_code == 2
+
+
+def test_the_server_listens_on_the_loopback_only(mini: Process) -> None:
+    port = int(mini.url.rpartition(":")[2])
+    with socket.socket() as probe:  # nobody else holds the port on another address
+        probe.bind(("127.0.0.2", port))

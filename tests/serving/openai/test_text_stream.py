@@ -1,0 +1,61 @@
+"""Pieces of text that are never taken back, and stop strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flan_lora.serving.openai.text_stream import TextStream, first_stop
+from flan_lora.tasks import TASKS
+from flan_lora.tasks.romanise import romanise
+
+PIECES = [" a", " ab", "b", " end", "END", " ", "#", " #", ".", " bhaa", "rat", "E"]
+
+
+def decode(ids: Sequence[int]) -> str:
+    return "".join(PIECES[each] for each in ids)
+
+
+def run(ids: Sequence[int], stop: Sequence[str] = (), parse=str.strip) -> list[str]:
+    stream = TextStream(decode, parse, stop)
+    pieces = [stream.push(each) for each in ids]
+    return [*pieces, stream.finish()]
+
+
+@given(
+    st.lists(st.integers(0, len(PIECES) - 1), max_size=20), st.sampled_from([(), ("END",), (" end", "b"), ("EN",)])
+)
+def test_pieces_joined_are_the_text_up_to_the_first_stop(ids: list[int], stop: tuple[str, ...]) -> None:
+    whole = decode(ids).strip()
+    # a stop string that stood in an earlier text may have ended it: the first moment counts, as for a reader
+    for end in range(len(ids) + 1):
+        text = decode(ids[:end]).strip()
+        if (place := first_stop(text, stop)) is not None:
+            whole = text[:place]
+            break
+    assert "".join(run(ids, stop)) == whole
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+@given(words=st.lists(st.sampled_from(["Joy", "in", romanise("भारत की राजधानी"), "#", "1947", "x."]), max_size=6))
+def test_what_a_task_parses_comes_out_whole(task: str, words: list[str]) -> None:
+    text = " ".join(words)
+    characters = [*range(len(text))]
+    stream = TextStream(lambda ids: "".join(text[each] for each in ids), TASKS[task].parse)
+    pieces = [stream.push(each) for each in characters]
+    sent = "".join([*pieces, stream.finish()])
+    assert sent == TASKS[task].parse(text)
+
+
+def test_words_come_when_they_are_whole() -> None:
+    assert run([0, 2, 1, 3]) == ["", "", "ab", " ab", " end"]
+
+
+def test_a_stop_string_that_began_is_held_back_until_it_is_none() -> None:
+    stream = TextStream(decode, str.strip, ["ab end"])
+    assert [stream.push(each) for each in (0, 1, 3)] == ["", "", "a "]
+    assert stream.is_stopped and stream.text == "a "
+    assert stream.push(0) == "" and stream.finish() == "" and stream.num_tokens == 3
