@@ -157,7 +157,7 @@ class LoraSection(Section):
     use_rslora: bool = False
     """Scale by alpha / sqrt(r) instead (rsLoRA, arXiv:2312.03732)."""
     use_dora: bool = False
-    """Weight-decomposed update (DoRA, arXiv:2402.09353); slower, merged exactly when served."""
+    """Weight-decomposed update (DoRA, arXiv:2402.09353): refused, as a router could not serve it beside others."""
 
     @field_validator("target_modules")
     @classmethod
@@ -183,7 +183,7 @@ class TrainingSection(Section):
     lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
     """Decay after the warm-up."""
     warmup_share: float = Field(0.03, ge=0.0, lt=1.0)
-    """Share of the steps over which the rate rises from 0."""
+    """Share of the steps over which the rate rises to its peak; each of them has a rate above 0."""
     weight_decay: float = Field(0.0, ge=0.0)
     """AdamW's decoupled weight decay."""
     max_grad_norm: float = Field(1.0, gt=0.0)

@@ -31,6 +31,7 @@ from flan_lora.evaluation.predictions import write_predictions
 from flan_lora.recipe import Recipe, Role, apply_overrides, parse_recipe
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import Task, card_examples
+from flan_lora.training.checks import check_lora, check_prompts
 from flan_lora.training.estimate import Estimate, estimate
 from flan_lora.training.record import Evaluations, Outcome, Rows
 from flan_lora.training.run_dir import Origin, Run, can_resume, resume_run, start_run
@@ -64,6 +65,7 @@ def build_adapter(
         FlanLoraError: whatever the user can fix, from any stage; nothing is published then.
     """
     check_name(recipe.name)  # before the work, not after it
+    check_lora(recipe, open_config(recipe.base))
     is_main = int(os.environ.get("RANK", "0")) == 0
     say: Echo = echo if is_main else _silent
     rows = prepare_rows(recipe, source)
@@ -117,10 +119,13 @@ def _origin(recipe: Recipe, source: DataSource) -> Origin:
 
 
 def plan(recipe: Recipe, source: DataSource) -> Estimate:
-    """What training would take, from rows and shapes alone: loads no weights. Raises DataError, BaseModelError."""
+    """What training would take, from rows and shapes alone: loads no weights. Raises what training would."""
+    check_name(recipe.name)
+    config = open_config(recipe.base)
+    check_lora(recipe, config)
     rows = prepare_rows(recipe, source)
     rows.lint.raise_if_errors()
-    return estimate(recipe, open_config(recipe.base), rows.train)
+    return estimate(recipe, config, rows.train)
 
 
 def reevaluate(
@@ -207,6 +212,7 @@ def prepare_rows(recipe: Recipe, source: DataSource) -> Rows:
     """Load, encode (cached) and lint the three roles."""
     tokenizer = open_tokenizer(recipe.base)
     splits = {role: load_split(recipe, role, source, max_rows=max_rows_of(recipe, role)) for role in ROLES}
+    check_prompts(recipe, splits, tokenizer)
     encoded = encode_split(splits["train"], recipe, tokenizer)
     return Rows(
         splits=splits,

@@ -39,6 +39,7 @@ from flan_lora.training.callbacks import EpochOrder, Progress, RunLog, StopOnInt
 from flan_lora.training.lora import peft_config
 from flan_lora.training.run_dir import Run, step_of
 from flan_lora.training.sampler import LengthGroupedOrder
+from flan_lora.training.schedule import learning_rate_schedule
 from flan_lora.training.trackers import open_trackers
 
 IGNORED_LABEL = -100
@@ -155,6 +156,8 @@ class LoraTrainer(Seq2SeqTrainer):  # type: ignore[misc]
     tokens, however they are split into micro batches and devices.
     """
 
+    lr_scheduler: Any
+
     def __init__(
         self,
         *,
@@ -170,6 +173,18 @@ class LoraTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.score_validation = score_validation
         self.model_accepts_loss_kwargs = True  # makes the Trainer count the target tokens of a step for us
         self.loss_is_scaled_for_ga = True  # and leave the division to compute_loss
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """A rate above 0 from the first step on (`schedule.rate_share`)."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = learning_rate_schedule(
+                optimizer or self.optimizer,
+                str(self.args.lr_scheduler_type.value),
+                num_warmup_steps=self.args.get_warmup_steps(num_training_steps),
+                num_steps=num_training_steps,
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def compute_loss(
         self,

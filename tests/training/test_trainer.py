@@ -348,3 +348,16 @@ def test_int8_base_trains_and_keeps_its_int8_weights(tmp_path, validation):
     tensors = load_file(trained.staged_dir / "adapter_model.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
     assert any(value.abs().max() > 0 for name, value in tensors.items() if "lora_B" in name)
+
+
+def test_a_run_of_one_step_moves_the_adapter(tmp_path, validation):
+    """transformers' warm-up gives the first step a rate of 0: such a run would publish the base."""
+    recipe, base = without_dropout(tiny_recipe(max_steps=1))
+    assert recipe.training.warmup_share > 0
+    run = start_run(tmp_path / "run", recipe, ORIGIN)
+    trainer = build_trainer(
+        recipe, base, rows_of_unequal_length(16), validation, rows_of_unequal_length(4), run=run
+    )
+    trainer.train()
+    moved = [p.abs().max().item() for name, p in trainer.model.named_parameters() if "lora_B" in name]
+    assert moved and min(moved) > 0.0

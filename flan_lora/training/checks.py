@@ -1,0 +1,62 @@
+"""What would fail only after the last step is checked before the first: dials, and every text that gets a prompt.
+
+Knows a recipe, a config and a tokenizer; loads no weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from flan_lora.base.decode import label_constraint
+from flan_lora.base.encode import encode_sources
+from flan_lora.data.splits import Split
+from flan_lora.errors import DataError, TrainingError
+from flan_lora.tasks import TASKS
+from flan_lora.tasks.task import card_examples, swapped
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, T5Config
+
+    from flan_lora.recipe import Recipe, Role
+
+_ATTENTION = ("q", "k", "v", "o")
+
+
+def check_lora(recipe: Recipe, config: T5Config) -> None:
+    """Refuse an update that this base cannot carry, or that no router would serve. Raises TrainingError."""
+    feed_forward = ("wi_0", "wi_1", "wo") if config.is_gated_act else ("wi", "wo")
+    known = (*_ATTENTION, *feed_forward)
+    missing = [module for module in recipe.lora.target_modules if module not in known]
+    if missing:
+        left = [module for module in recipe.lora.target_modules if module in known]
+        raise TrainingError(
+            f"lora.target_modules names {', '.join(missing)}, which {recipe.base.model} does not have "
+            f"(it has {', '.join(known)}).\n"
+            f"  --set lora.target_modules=[{', '.join(left or _ATTENTION)}]"
+        )
+    if recipe.lora.use_dora:
+        raise TrainingError(
+            "lora.use_dora: no router could serve the adapter: DoRA rescales whole columns of the base's weights, "
+            "and the base is shared.\n"
+            "  --set lora.use_dora=false   plain LoRA; lora.use_rslora=true is served too"
+        )
+
+
+def check_prompts(recipe: Recipe, splits: Mapping[Role, Split], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Try what is asked only once training is over: prompts of test rows and of the card, the spelling of labels.
+
+    Raises:
+        DataError: a prompt does not fit data.max_source_tokens, or the tokenizer cannot spell a label.
+    """
+    task, limit = TASKS[recipe.task], recipe.data.max_source_tokens
+    if task.labels and recipe.evaluation.constrained:
+        label_constraint(tokenizer, task.labels)
+    for name, examples in (("test", splits["test"].examples), ("the card's examples", card_examples(task))):
+        prompts = [example.prompt for example in examples]
+        if task.swap is not None:
+            prompts += [swapped(task, example).prompt for example in examples]
+        try:
+            encode_sources(tokenizer, prompts, limit)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
