@@ -34,7 +34,7 @@ def main(shape: str, rows: int, adapters: int, rounds: int, source_tokens: int, 
 
     from flan_lora.base.load import open_base, quiet_bitsandbytes
     from flan_lora.recipe import load_recipe
-    from flan_lora.training.trainer import add_lora
+    from flan_lora.training.lora import add_lora
 
     quiet_bitsandbytes()
     with tempfile.TemporaryDirectory() as folder:

@@ -49,12 +49,13 @@ def run(
     from lora_against_full import fit
 
     from flan_lora.base.load import open_base, quiet_bitsandbytes
+    from flan_lora.data.encoding import encode_split
     from flan_lora.data.sources import open_source
-    from flan_lora.data.splits import encode_split, load_split
+    from flan_lora.data.splits import load_split
     from flan_lora.evaluation.evaluate import evaluate
     from flan_lora.recipe import load_recipe
     from flan_lora.tasks import TASKS
-    from flan_lora.training.trainer import add_lora
+    from flan_lora.training.lora import add_lora
 
     quiet_bitsandbytes()
     recipe = load_recipe(task_name, [f"base.model={base_name}", *overrides])

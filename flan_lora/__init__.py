@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flan_lora.data.splits import load_split
     from flan_lora.engine.request import Sampling
     from flan_lora.errors import FlanLoraError
-    from flan_lora.evaluation.evaluate import predict
+    from flan_lora.evaluation.predict import predict
     from flan_lora.recipe import Recipe, load_recipe
     from flan_lora.serving.completion import Completion, Route
     from flan_lora.serving.router import Router
@@ -34,7 +34,7 @@ _HOMES = {
     "open_source": "data.sources",
     "Sampling": "engine.request",
     "FlanLoraError": "errors",
-    "predict": "evaluation.evaluate",
+    "predict": "evaluation.predict",
     "build_adapter": "training.factory",
     "Manifest": "adapters.manifest",
     "Recipe": "recipe",

@@ -21,7 +21,7 @@ from flan_lora.base.encode import encode_sources, encode_targets
 from flan_lora.base.fingerprint import int8_scale
 from flan_lora.base.load import Base, open_base
 from flan_lora.errors import AdapterError
-from flan_lora.evaluation.evaluate import predict
+from flan_lora.evaluation.predict import predict
 from flan_lora.recipe import Recipe
 from flan_lora.tasks import get_task
 from flan_lora.tasks.task import Example, Task, probe_examples

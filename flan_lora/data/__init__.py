@@ -6,5 +6,6 @@ rows to train, validation and test                  splits
 rows of other sets beside                           mixing
 is this data worth a run                            lint
 what the model will see                             inspect
+examples to token ids                               encoding
 encoded splits kept on disk                         token_cache
 """

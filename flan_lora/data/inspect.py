@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flan_lora.data.encoding import EncodedSplit, encode_split
 from flan_lora.data.mixing import Addition
 from flan_lora.data.sources import DataSource
-from flan_lora.data.splits import ROLES, EncodedSplit, Split, encode_split, load_split, max_rows_of
+from flan_lora.data.splits import ROLES, Split, load_split, max_rows_of
 from flan_lora.recipe import Recipe
 from flan_lora.tasks import TASKS
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from flan_lora.data.encoding import EncodedSplit, encode_split
 from flan_lora.data.inspect import label_shares, percentile
 from flan_lora.data.label_readings import describe_readings
 from flan_lora.data.sources import DataSource
-from flan_lora.data.splits import ROLES, EncodedSplit, Split, encode_split, load_split, max_rows_of
+from flan_lora.data.splits import ROLES, Split, load_split, max_rows_of
 from flan_lora.errors import DataError
 from flan_lora.recipe import DataSection, Recipe, Role
 from flan_lora.system.text import shorten

@@ -1,9 +1,4 @@
-"""Hub | local data root | a user's file | bundled sample -> rows -> examples of a role -> token ids, cached.
-
-    DataSource -> rows (sources.py, rows.py) -> Split (examples, by the task) -> EncodedSplit (ids, by encode.py)
-
-Knows recipes, roles and limits; never a model or a device. Training data only: serving does not come through here.
-"""
+"""Rows to the examples of train, validation and test: read, divided by group, sampled, rendered by the task."""
 
 from __future__ import annotations
 
@@ -11,20 +6,15 @@ import dataclasses
 import hashlib
 import json
 import logging
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from flan_lora.base.encode import EncodedSource, encode_targets
-from flan_lora.base.sliding_window import encode_for_training
 from flan_lora.data.file_formats import Row
 from flan_lora.data.label_readings import label_readings
 from flan_lora.data.mixing import Addition, auxiliary_rows, sample
 from flan_lora.data.sources import DataSource, Table, content, name_for_task, read_table
-from flan_lora.data.token_cache import BrokenCacheError, CacheFile, default_cache_dir, read_cache, write_cache
 from flan_lora.errors import DataError
 from flan_lora.recipe import Recipe, Role
 from flan_lora.tasks import TASKS
@@ -32,16 +22,11 @@ from flan_lora.tasks.labels import Reading
 from flan_lora.tasks.task import Example, Task, swapped
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    pass
 
 log = logging.getLogger(__name__)
 
 ROLES: tuple[Role, ...] = get_args(Role)
-CACHE_VERSION = 2
-"""Part of every cache key: raise it when encoding changes, and old files are no longer found."""
-ROWS_PER_CALL = 1000
-"""Texts per call of the tokenizer: large enough to be fast, small enough for a moving progress bar."""
-PROGRESS_FROM_ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -93,7 +78,7 @@ def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int 
         examples=examples,
         origin=table.origin,
         num_rows=len(numbered),
-        content_hash=_sha256(content(row.values, task) for row in numbered),
+        content_hash=sha256_of(content(row.values, task) for row in numbered),
         also=tuple(additions),
         label_readings=label_readings([row.values for row in numbered], task, table.where),
     )
@@ -117,7 +102,7 @@ def load_whole_file(recipe: Recipe, source: DataSource, *, max_rows: int | None 
         examples=_render(task, numbered, table.where),
         origin=table.origin,
         num_rows=len(numbered),
-        content_hash=_sha256(content(row.values, task) for row in numbered),
+        content_hash=sha256_of(content(row.values, task) for row in numbered),
         label_readings=readings,
     )
 
@@ -209,7 +194,7 @@ def divide(groups: Sequence[str], roles: Iterable[str], share: float) -> dict[st
     taking = set(roles)
     *held_out, rest = [role for role in ("test", "validation", "train") if role in taking]
     parts: dict[str, list[int]] = {role: [] for role in (*held_out, rest)}
-    for group in sorted(members, key=lambda value: _sha256([value])):
+    for group in sorted(members, key=lambda value: sha256_of([value])):
         role = next((name for name in held_out if len(parts[name]) < share * len(groups)), rest)
         parts[role].extend(members[group])
     return {role: sorted(numbers) for role, numbers in parts.items()}
@@ -247,150 +232,10 @@ def _with_own_keys(examples: Sequence[Example]) -> tuple[Example, ...]:
     return tuple(kept)
 
 
-def _sha256(texts: Iterable[str]) -> str:
+def sha256_of(texts: Iterable[str]) -> str:
     """sha256 (hex) of a sequence of texts, boundaries included."""
     digest = hashlib.sha256()
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
         digest.update(f"{len(data)}:".encode() + data)
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class EncodedSplit:
-    """A split as token ids: a map-style dataset of {"input_ids", "labels"} for the Trainer and the Collator."""
-
-    input_ids: list[list[int]]
-    labels: list[list[int]]
-    num_source_truncated: int
-    """Sources that were cut to data.max_source_tokens."""
-    num_target_truncated: int
-    """Targets that were cut to data.max_target_tokens."""
-    unk_share_source: float
-    """Share of <unk> among the source tokens kept, eos not counted."""
-    unk_share_target: float
-    """Share of <unk> among the target tokens kept, eos not counted."""
-    content_hash: str
-    """sha256 (hex) over texts, limits and tokenizer: equal exactly when the ids are."""
-    source_dropped: list[int] = field(default_factory=list)
-    """Tokens cut from each source."""
-    target_dropped: list[int] = field(default_factory=list)
-    """Tokens cut from each target."""
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
-        return {"input_ids": self.input_ids[index], "labels": self.labels[index]}
-
-    @property
-    def source_lengths(self) -> list[int]:
-        """Tokens of each source as the model sees it, for batches of equal length."""
-        return [len(ids) for ids in self.input_ids]
-
-
-def encode_split(
-    split: Split,
-    recipe: Recipe,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    cache_dir: Path | None = None,
-) -> EncodedSplit:
-    """Token ids of a split, from the cache when the same texts were encoded before.
-
-    The key is a hash of the rendered texts, the limits and the tokenizer, so a changed prompt, recipe or base
-    never finds stale ids. A broken file is rebuilt, an unwritable folder is done without; both are said once.
-
-    Args:
-        cache_dir: none = $FLAN_LORA_CACHE, else ~/.cache/flan_lora; FLAN_LORA_CACHE=off turns caching off.
-
-    Raises:
-        DataError: a prompt does not fit data.max_source_tokens even with an empty body.
-    """
-    key = _cache_key(split, recipe, tokenizer)
-    folder = cache_dir or default_cache_dir()
-    if folder is None:
-        return _from_file(_encode(split, recipe, tokenizer), key)
-    path = folder / "encoded" / f"{key}.safetensors"
-    try:
-        return _from_file(read_cache(path), key)
-    except FileNotFoundError:
-        pass
-    except (BrokenCacheError, KeyError) as error:
-        log.warning("%s is broken and is built again (%s).", path, error)
-    encoded = _encode(split, recipe, tokenizer)
-    try:
-        write_cache(path, encoded.lists, encoded.numbers)
-    except OSError as error:
-        log.warning("%s cannot be written (%s): encoding is not cached. Set FLAN_LORA_CACHE.", folder, error)
-    return _from_file(encoded, key)
-
-
-def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
-    """sha256 (hex) of everything that decides ids: pieces, scores, normaliser, added tokens."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    state = json.loads(backend.to_str()) if backend is not None else {"vocabulary": tokenizer.get_vocab()}
-    for setting in ("truncation", "padding"):  # left behind by the last call, not part of the tokenizer
-        state.pop(setting, None)
-    return _sha256([json.dumps(state, sort_keys=True), str(tokenizer.eos_token_id), str(tokenizer.unk_token_id)])
-
-
-def _cache_key(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash of all that the ids depend on."""
-    limits = f"{CACHE_VERSION} {recipe.data.max_source_tokens} {recipe.data.max_target_tokens}"
-    windowed = TASKS[recipe.task].windowed
-    texts = (
-        text
-        for example in split.examples
-        for text in (
-            *(example.prompt.head, example.prompt.body, example.prompt.tail, example.target),
-            # where the answer stands decides the window
-            *((example.references[0], example.inputs.get("answer_start", "")) if windowed else ()),
-        )
-    )
-    return _sha256([limits, windowed, tokenizer_identity(tokenizer), *texts])
-
-
-def _encode(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> CacheFile:
-    """Encode every example, in the form that the cache stores."""
-    from tqdm import tqdm
-
-    sources: list[EncodedSource] = []
-    targets: list[EncodedSource] = []
-    quiet = len(split.examples) < PROGRESS_FROM_ROWS or not sys.stderr.isatty()
-    with tqdm(total=len(split.examples), desc=f"encode {split.role}", unit="row", disable=quiet) as bar:
-        for start in range(0, len(split.examples), ROWS_PER_CALL):
-            chunk = split.examples[start : start + ROWS_PER_CALL]
-            sources += encode_for_training(tokenizer, TASKS[recipe.task], chunk, recipe.data.max_source_tokens)
-            targets += encode_targets(tokenizer, [e.target for e in chunk], recipe.data.max_target_tokens)
-            bar.update(len(chunk))
-    unk = tokenizer.unk_token_id
-    return CacheFile(
-        lists={
-            "input_ids": [item.input_ids for item in sources],
-            "labels": [item.input_ids for item in targets],
-            "dropped": [[item.num_dropped_tokens for item in items] for items in (sources, targets)],
-        },
-        numbers={"unk_share_source": _share(sources, unk), "unk_share_target": _share(targets, unk)},
-    )
-
-
-def _from_file(stored: CacheFile, key: str) -> EncodedSplit:
-    source_dropped, target_dropped = stored.lists["dropped"]
-    return EncodedSplit(
-        input_ids=stored.lists["input_ids"],
-        labels=stored.lists["labels"],
-        num_source_truncated=sum(1 for count in source_dropped if count),
-        num_target_truncated=sum(1 for count in target_dropped if count),
-        unk_share_source=stored.numbers["unk_share_source"],
-        unk_share_target=stored.numbers["unk_share_target"],
-        content_hash=key,
-        source_dropped=source_dropped,
-        target_dropped=target_dropped,
-    )
-
-
-def _share(items: Sequence[EncodedSource], token_id: int) -> float:
-    """Share of one id among all tokens but the closing eos."""
-    num_tokens = sum(len(item.input_ids) - 1 for item in items)
-    return sum(item.input_ids.count(token_id) for item in items) / num_tokens if num_tokens else 0.0

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flan_lora.tasks.scorers import paraphrase, rouge
-from flan_lora.tasks.task import Baseline, CardExample, CardInfo, Example, Inputs, Prompt, PromptVariant, Row, Task
+from flan_lora.tasks.task import (
+    Baseline,
+    CardExample,
+    CardInfo,
+    DataSize,
+    Example,
+    Inputs,
+    Prompt,
+    PromptVariant,
+    Row,
+    Task,
+)
 from flan_lora.tasks.text import label_field, plain, row_key, text_field, untokenise
 
 IBLEU_ALPHA = 0.7
@@ -85,6 +96,7 @@ TASK = Task(
     max_new_tokens=80,
     baselines=(Baseline("copy", _copy),),
     answer_labels={"label": PAIR_LABELS},
+    public_data=DataSize(43_658, 52, 28),
     card=_CARD,
     prompt_variants=(
         PromptVariant("in other words", _after("Say this in other words: ")),

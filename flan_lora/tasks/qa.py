@@ -13,7 +13,18 @@ from flan_lora.tasks.answers import answer_start, answers_field
 from flan_lora.tasks.baselines import random_span
 from flan_lora.tasks.romanise import restore, romanise
 from flan_lora.tasks.scorers import Scorer, squad
-from flan_lora.tasks.task import Baseline, CardExample, CardInfo, Example, Inputs, Prompt, PromptVariant, Row, Task
+from flan_lora.tasks.task import (
+    Baseline,
+    CardExample,
+    CardInfo,
+    DataSize,
+    Example,
+    Inputs,
+    Prompt,
+    PromptVariant,
+    Row,
+    Task,
+)
 from flan_lora.tasks.text import plain, row_key, text_field
 
 if TYPE_CHECKING:
@@ -124,6 +135,7 @@ TASK = Task(
     windowed="context",
     found_in=lambda example: (example.references[0], example.inputs["context"]),
     baselines=(Baseline("random_span", random_span),),
+    public_data=DataSize(302, 448, 15),
     card=_CARD,
     prompt_variants=(
         PromptVariant("question, then context", _question_first),

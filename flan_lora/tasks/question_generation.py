@@ -10,7 +10,18 @@ from flan_lora.tasks.answers import answer_start, answers_field
 from flan_lora.tasks.baselines import sentences
 from flan_lora.tasks.romanise import romanise
 from flan_lora.tasks.scorers import bleu, meteor, rouge
-from flan_lora.tasks.task import Baseline, CardExample, CardInfo, Example, Inputs, Prompt, PromptVariant, Row, Task
+from flan_lora.tasks.task import (
+    Baseline,
+    CardExample,
+    CardInfo,
+    DataSize,
+    Example,
+    Inputs,
+    Prompt,
+    PromptVariant,
+    Row,
+    Task,
+)
 from flan_lora.tasks.text import plain, row_key, text_field
 
 MARK = "*"
@@ -129,6 +140,7 @@ TASK = Task(
     found_in=lambda example: (example.inputs["answer"], example.inputs["context"]),
     baselines=(Baseline("answer_sentence", _copy_sentence),),
     propose=_propose,
+    public_data=DataSize(87_599, 244, 15),
     card=_CARD,
     prompt_variants=(
         PromptVariant("answer, then context", _answer_first),

@@ -9,10 +9,6 @@ rows, and corpus scores that are no means over rows (BLEU, macro-F1) stay exact 
 
 from __future__ import annotations
 
-import re
-import string
-import unicodedata
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,13 +18,22 @@ from flan_lora.errors import DataError
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+from flan_lora.tasks.normalise import (
+    NoWordNet,
+    answer_normaliser,
+    new_share,
+    nltk_words,
+    plain_words,
+    split_sentences,
+    token_f1,
+    wordnet_or_none,
+)
 
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 References = Sequence[Sequence[str]]
 
 BLEU_ORDER = 4
 ROUGE_TYPES = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL", "rouge_lsum": "rougeLsum"}
-SENTENCE_END = r"""(?<=[.!?])(?<!\bMr\.)(?<!\bMs\.)(?<!\bDr\.)(?<!\bMrs\.)\s+|(?<=[.!?]["')\]])\s+|\n+"""
 CONFIDENCE_PERCENTILES = (2.5, 97.5)
 
 
@@ -167,11 +172,11 @@ def squad(language: str = "en") -> Scorer:
 
     Source: SQuAD's evaluate-v1.1.py; https://github.com/facebookresearch/MLQA/blob/main/mlqa_evaluation_v1.py.
     """
-    normalise = _answer_normaliser(language)
+    normalise = answer_normaliser(language)
 
     def row(prediction: str, references: Sequence[str], _: str) -> tuple[float, float]:
         answer, golds = normalise(prediction), [normalise(reference) for reference in references]
-        return float(answer in golds), max(_token_f1(answer.split(), gold.split()) for gold in golds)
+        return float(answer in golds), max(token_f1(answer.split(), gold.split()) for gold in golds)
 
     return _mean_scorer(("exact_match", "f1"), row)
 
@@ -218,15 +223,15 @@ def meteor() -> Scorer:
     def row(prediction: str, references: Sequence[str], _: str) -> tuple[float]:
         from nltk.translate.meteor_score import meteor_score
 
-        golds = [_words(reference) for reference in references]
-        return (float(meteor_score(golds, _words(prediction), wordnet=_wordnet())),)
+        golds = [nltk_words(reference) for reference in references]
+        return (float(meteor_score(golds, nltk_words(prediction), wordnet=wordnet_or_none())),)
 
     return _mean_scorer(("meteor",), row)
 
 
 def meteor_matching() -> str:
     """How ``meteor`` matches words on this machine: ``exact+stem``, plus ``+synonym`` with WordNet data."""
-    return "exact+stem" if isinstance(_wordnet(), _NoWordNet) else "exact+stem+synonym"
+    return "exact+stem" if isinstance(wordnet_or_none(), NoWordNet) else "exact+stem+synonym"
 
 
 def paraphrase(alpha: float = 0.9) -> Scorer:
@@ -243,8 +248,8 @@ def paraphrase(alpha: float = 0.9) -> Scorer:
     def statistics(predictions: Sequence[str], references: References, sources: Sequence[str]) -> FloatArray:
         import numpy as np
 
-        pairs = [(_plain(p), _plain(s)) for p, s in zip(predictions, sources, strict=True)]
-        copies = [[answer == source, _new_share(answer, source)] for answer, source in pairs]
+        pairs = [(plain_words(p), plain_words(s)) for p, s in zip(predictions, sources, strict=True)]
+        copies = [[answer == source, new_share(answer, source)] for answer, source in pairs]
         against_source = _bleu_statistics(predictions, [[source] for source in sources])
         return np.hstack([_bleu_statistics(predictions, references), against_source, copies])
 
@@ -257,14 +262,6 @@ def paraphrase(alpha: float = 0.9) -> Scorer:
         return scores | {"copy_share": copy_share, "changed_share": changed_share}
 
     return Scorer(statistics, reduce, ("bleu", "self_bleu", "ibleu", "copy_share", "changed_share"))
-
-
-def split_sentences(text: str) -> list[str]:
-    """Sentences of English text: split at line breaks, and after . ! ? (and a closing quote) before a space.
-
-    Common titles (Mr. Mrs. Ms. Dr.) do not end a sentence. No data files, unlike NLTK's punkt.
-    """
-    return [part.strip() for part in re.split(SENTENCE_END, text) if part.strip()]
 
 
 def check_rows(predictions: Sequence[str], references: References, sources: Sequence[str]) -> None:
@@ -347,68 +344,6 @@ def _corpus_bleu(rows: FloatArray) -> float:
     sys_len, ref_len, *counts = (int(value) for value in rows.sum(axis=0))
     matched, total = counts[:BLEU_ORDER], counts[BLEU_ORDER:]
     return float(BLEU.compute_bleu(matched, total, sys_len, ref_len, smooth_method="exp").score)
-
-
-class _NoWordNet:
-    """Stands for WordNet where its data are not installed: no word has synonyms."""
-
-    def synsets(self, _: str) -> list[Any]:
-        return []
-
-
-def _wordnet() -> Any:
-    from nltk.corpus import wordnet
-
-    try:
-        wordnet.ensure_loaded()
-    except LookupError:
-        return _NoWordNet()
-    return wordnet
-
-
-def _words(text: str) -> list[str]:
-    """NLTK's word tokens without punkt's sentence split (which needs a download)."""
-    from nltk.tokenize import word_tokenize
-
-    return list(word_tokenize(text, preserve_line=True))
-
-
-def _answer_normaliser(language: str) -> Callable[[str], str]:
-    known: dict[str, tuple[Callable[[str], bool], bool]] = {  # language -> (what is removed, has articles)
-        "en": (lambda char: char in string.punctuation, True),
-        "mlqa-en": (_is_punctuation, True),
-        "mlqa-hi": (_is_punctuation, False),
-    }
-    if language not in known:
-        raise ValueError(f"no answer normalisation for language {language!r} (known: {', '.join(known)})")
-    removed, has_articles = known[language]
-
-    def normalise(text: str) -> str:
-        kept = "".join(char for char in text.lower() if not removed(char))
-        return " ".join((re.sub(r"\b(?:a|an|the)\b", " ", kept) if has_articles else kept).split())
-
-    return normalise
-
-
-def _is_punctuation(char: str) -> bool:
-    """Any Unicode punctuation; ASCII symbols such as $ and + too, as MLQA counts them."""
-    return char in string.punctuation or unicodedata.category(char).startswith("P")
-
-
-def _plain(text: str) -> list[str]:
-    """Lower-case words without punctuation, to compare texts whatever their typography."""
-    return "".join(" " if _is_punctuation(char) else char for char in text.lower()).split()
-
-
-def _new_share(answer: Sequence[str], source: Sequence[str]) -> float:
-    """Share of the answer's words that the source does not have, as often as they stand there."""
-    return sum((Counter(answer) - Counter(source)).values()) / max(len(answer), 1)
-
-
-def _token_f1(answer: Sequence[str], gold: Sequence[str]) -> float:
-    """Harmonic mean of token precision and recall; 0 when nothing is shared, also for two empty texts."""
-    num_same = sum((Counter(answer) & Counter(gold)).values())
-    return 2 * num_same / (len(answer) + len(gold)) if num_same else 0.0
 
 
 def number(value: float) -> str:

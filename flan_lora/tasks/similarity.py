@@ -6,7 +6,18 @@ from collections.abc import Callable
 
 from flan_lora.tasks.baselines import majority
 from flan_lora.tasks.scorers import binary
-from flan_lora.tasks.task import Baseline, CardExample, CardInfo, Example, Inputs, Prompt, PromptVariant, Row, Task
+from flan_lora.tasks.task import (
+    Baseline,
+    CardExample,
+    CardInfo,
+    DataSize,
+    Example,
+    Inputs,
+    Prompt,
+    PromptVariant,
+    Row,
+    Task,
+)
 from flan_lora.tasks.text import label_field, options, plain, row_key, text_field, untokenise
 
 LABELS = ("no", "yes")
@@ -93,6 +104,7 @@ TASK = Task(
     labels=LABELS,
     baselines=(Baseline("majority", majority),),
     swap=_swap,
+    public_data=DataSize(49_401, 87, 2),
     card=_CARD,
     prompt_variants=_PROMPT_VARIANTS,
 )

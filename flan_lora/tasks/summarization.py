@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flan_lora.tasks.scorers import rouge
-from flan_lora.tasks.task import Baseline, CardExample, CardInfo, Example, Inputs, Prompt, PromptVariant, Row, Task
+from flan_lora.tasks.task import (
+    Baseline,
+    CardExample,
+    CardInfo,
+    DataSize,
+    Example,
+    Inputs,
+    Prompt,
+    PromptVariant,
+    Row,
+    Task,
+)
 from flan_lora.tasks.text import check_text, field_error, plain, row_key, text_field
 
 TURN_SEPARATOR = " | "
@@ -82,6 +93,7 @@ TASK = Task(
     select_on="rouge_l",
     max_new_tokens=96,
     baselines=(Baseline("lead_3", _lead_3),),
+    public_data=DataSize(14_731, 172, 28),
     card=_CARD,
     prompt_variants=(
         PromptVariant("one word", _around("summarize: ", " ", "")),

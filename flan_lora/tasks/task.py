@@ -72,6 +72,15 @@ class CardExample:
     """What a person would answer; one of several where the task writes freely."""
 
 
+@dataclass(frozen=True, slots=True)
+class DataSize:
+    """Rows and mean tokens of a training set, counted with T5's tokenizer on up to 600 rows."""
+
+    num_rows: int
+    source_tokens: int
+    target_tokens: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardInfo:
     """What the model cards of a task's adapters say beside their numbers."""
@@ -154,6 +163,8 @@ class Task:
     answer_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     """Column -> the labels that its values stand for, where that is not the one column beside the inputs of a task
     with labels (paraphrase: which pairs are positives)."""
+    public_data: DataSize | None = None
+    """Of the data set that the task's recipe names, so that `doctor` can say offline what training would take."""
     card: CardInfo = field(default=CardInfo(), hash=False)
     """What model cards say of it."""
     prompt_variants: tuple[PromptVariant, ...] = field(default=(), hash=False)

@@ -2,12 +2,14 @@
 
 the main job in one function                      factory
 the Hugging Face Trainer, with the loss T5 needs  trainer
+what the Trainer is told                          arguments
 LoRA layers of a recipe                           lora
 run folder, resume                                run_dir
 what it will cost                                 estimate
 what this machine can do                          doctor
+how fast it trains, measured                      speed
+several processes                                 distributed
 what a run writes into the manifest               record
-logging, interruption                             callbacks
+logging, interruption, TensorBoard, W&B, MLflow   callbacks
 batches of near-equal length                      sampler
-TensorBoard, W&B, MLflow                          trackers
 """

@@ -5,17 +5,21 @@ Callbacks read the Trainer's state and write files or the terminal; none of them
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from flan_lora.errors import TrainingError
 from flan_lora.training.run_dir import Run
 from flan_lora.training.sampler import LengthGroupedOrder
 
@@ -143,3 +147,29 @@ class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
             raise KeyboardInterrupt
         self.is_interrupted = True
         print("\nStopping after this step; Ctrl-C again stops at once.", file=sys.stderr, flush=True)
+
+
+TRACKERS = ("tensorboard", "wandb", "mlflow")
+
+
+def open_trackers(report_to: str, run_dir: Path) -> list[str]:
+    """Names for the Trainer's ``report_to``; TensorBoard's files go to <run_dir>/tensorboard.
+
+    Args:
+        report_to: comma separated, or none.
+
+    Raises:
+        TrainingError: an unknown tracker, or one whose package is not installed; before any training.
+    """
+    names = [name.strip() for name in report_to.split(",") if name.strip() not in ("", "none")]
+    for name in names:
+        if name not in TRACKERS:
+            raise TrainingError(f"unknown tracker {name!r}: --report-to takes {', '.join(TRACKERS)} or none.")
+        if importlib.util.find_spec(name) is None:
+            raise TrainingError(
+                f"--report-to {name} needs the package {name}, which is not installed.\n"
+                "Install the trackers: pip install 'flan-lora[trackers]'"
+            )
+    if "tensorboard" in names:  # else it would lie among the checkpoints, which are deleted at the end
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(run_dir / "tensorboard")
+    return names or ["none"]

@@ -10,25 +10,23 @@ import platform
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flan_lora.base.fingerprint import short
-from flan_lora.base.load import MINI, UNQUANTISED, fuse_gelu, open_base, open_config, quiet_bitsandbytes
+from flan_lora.base.load import MINI, open_base, open_config, quiet_bitsandbytes
 from flan_lora.data.token_cache import default_cache_dir
 from flan_lora.errors import FlanLoraError
 from flan_lora.recipe import BaseSection, LoraSection, Recipe, known_recipes, load_recipe
 from flan_lora.system.devices import choose_device, has_bf16
 from flan_lora.system.hub import hub_is_reachable
-from flan_lora.training.estimate import Estimate, Lengths, Machine, Shape, Speed, estimate, training_flops
-from flan_lora.training.lora import peft_config
+from flan_lora.training.estimate import Estimate, Machine, Speed, estimate
 
 if TYPE_CHECKING:
     import torch
-    from transformers import T5Config
+from flan_lora.training.speed import int8_linear, measure_speed, typical_lengths
 
 MINIMUM_PYTHON = (3, 10)
 MINIMUM_VERSIONS = {
@@ -55,32 +53,8 @@ FLAN_T5_LARGE = {
 }
 """The published config.json of google/flan-t5-large, so that its cost is known offline."""
 
-STUB_PARAMETERS = 30_000_000
-PROBE_FLOPS = 10e9
-MAX_PROBE_SECONDS = 2.0
-"""Size of the speed measurement: about 0.3 s per step on two CPU cores; on a busy machine one step must do."""
-
 INT8_TOLERANCE = 0.03
 """Largest relative error of an int8 product against fp32: two roundings to 1/127 of a row's maximum give 1 %."""
-
-
-@dataclass(frozen=True)
-class Typical:
-    """Rows and mean tokens of a task's public training set, counted with T5's tokenizer on up to 600 rows."""
-
-    num_rows: int
-    source: int
-    target: int
-
-
-TYPICAL = {
-    "emotion": Typical(16_000, 59, 2),
-    "paraphrase": Typical(43_658, 52, 28),
-    "qa": Typical(302, 448, 15),
-    "question-generation": Typical(87_599, 244, 15),
-    "similarity": Typical(49_401, 87, 2),
-    "summarization": Typical(14_731, 172, 28),
-}
 
 
 @dataclass(frozen=True)
@@ -171,21 +145,12 @@ def int8_errors(device: torch.device) -> tuple[float, float]:
     weight = torch.randn(96, 64, generator=generator)
     inputs = torch.randn(16, 64, generator=generator)
     outward = torch.randn(16, 96, generator=generator)
-    linear = _int8_linear(weight, device).train()
+    linear = int8_linear(weight, device).train()
     x = inputs.to(device, torch.bfloat16).requires_grad_()
     output = linear(x)
     output.backward(outward.to(output))
     assert x.grad is not None
     return _relative_error(output, inputs @ weight.T), _relative_error(x.grad, outward @ weight)
-
-
-def _int8_linear(weight: torch.Tensor, device: torch.device) -> torch.nn.Module:
-    """An int8 linear like those of an int8 base. weight (out, in)."""
-    import bitsandbytes
-
-    linear = bitsandbytes.nn.Linear8bitLt(weight.shape[1], weight.shape[0], bias=False, has_fp16_weights=False)
-    linear.weight = bitsandbytes.nn.Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False)
-    return linear.to(device)  # type: ignore[no-any-return]
 
 
 def _relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
@@ -332,77 +297,3 @@ def _rough(seconds: float) -> str:
 def shipped_recipes() -> list[Recipe]:
     """The recipes of a checkout or of the wheel, and those in ./recipes."""
     return [load_recipe(file) for _, file in sorted(known_recipes().items())]
-
-
-def typical_lengths(recipe: Recipe) -> Lengths:
-    """As many rows of mean length as the task's public data has, one of them as long as the recipe allows."""
-    typical = TYPICAL[recipe.task]
-    num_rows = min(typical.num_rows, recipe.data.max_train_rows or typical.num_rows)
-    source = [min(typical.source, recipe.data.max_source_tokens)] * (num_rows - 1)
-    target = [min(typical.target, recipe.data.max_target_tokens)] * (num_rows - 1)
-    return Lengths([*source, recipe.data.max_source_tokens], [*target, recipe.data.max_target_tokens])
-
-
-def measure_speed(recipe: Recipe, config: T5Config) -> Speed:
-    """Operations per second of a training step, measured on a stub of the base: its widths, as few layers and rows
-    as make a step of a fraction of a second.
-
-    The stub has random weights, the recipe's update and quantization, and runs in the precision that training
-    would use. At flan-t5-large shapes (one layer of 24) it came 12 % below a whole model's step on the CPU.
-    """
-    import torch
-
-    device, _ = choose_device(recipe.base.quantization)
-    machine = Machine.here(recipe)
-    stub = _stub_config(config)
-    typical = TYPICAL[recipe.task]
-    row = Lengths([typical.source], [typical.target])
-    flops_per_row = training_flops(Shape.of(stub), row, gradient_checkpointing=False)
-    num_rows = int(min(max(PROBE_FLOPS / flops_per_row, 1), recipe.training.batch_size))
-    model = _stub_model(recipe, stub, device)
-    source = torch.full((num_rows, typical.source), 2, device=device)
-    target = torch.full((num_rows, typical.target), 2, device=device)
-
-    def step() -> float:
-        started_s = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=machine.bf16):
-            logits = model(input_ids=source, decoder_input_ids=target).logits
-        logits.float().logsumexp(-1).sum().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - started_s
-
-    seconds = [step()]
-    while len(seconds) < 4 and sum(seconds) < MAX_PROBE_SECONDS:
-        seconds.append(step())
-    flops_per_s = num_rows * flops_per_row / min(seconds)
-    return Speed(flops_per_s, f"{flops_per_s / 1e9:.0f} GFLOP/s, measured just now on a few layers")
-
-
-def _stub_config(config: T5Config) -> T5Config:
-    """The same widths with fewer layers; a small base keeps all, since a step's fixed costs count there."""
-    whole = Shape.of(config)
-    block = sum(i * o for is_decoder in (False, True) for ps in whole.linears(is_decoder).values() for i, o in ps)
-    most = max(STUB_PARAMETERS // block, 1)
-    layers = {"num_layers": min(most, whole.encoder_layers), "num_decoder_layers": min(most, whole.decoder_layers)}
-    stub = type(config).from_dict({**config.to_dict(), **layers, "vocab_size": min(config.vocab_size, 8192)})
-    assert isinstance(stub, type(config))
-    return stub
-
-
-def _stub_model(recipe: Recipe, config: T5Config, device: torch.device) -> Any:
-    """A random T5 of this config with int8 linears where the base has them, and the recipe's LoRA layers."""
-    import torch
-    from peft import get_peft_model
-    from transformers import T5ForConditionalGeneration
-
-    model = T5ForConditionalGeneration(config)
-    model = model.to(torch.float32 if recipe.base.quantization == "fp32" else torch.bfloat16).requires_grad_(False)
-    fuse_gelu(model)
-    if recipe.base.quantization == "int8":
-        for name, module in list(model.named_modules()):
-            if isinstance(module, torch.nn.Linear) and name.rsplit(".", 1)[-1] not in UNQUANTISED:
-                model.set_submodule(name, _int8_linear(module.weight.data, torch.device("cpu")))
-    with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 a question under its old name
-        warnings.simplefilter("ignore", FutureWarning)
-        return get_peft_model(model, peft_config(recipe)).to(device).train()

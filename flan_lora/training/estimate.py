@@ -9,17 +9,17 @@ linears) they were 0 to 6 % too high, with gradient checkpointing 12 to 23 %. Ne
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flan_lora.recipe import LoraSection, Recipe
+from flan_lora.training.distributed import world_size
 
 if TYPE_CHECKING:
     from transformers import T5Config
 
-    from flan_lora.data.splits import EncodedSplit
+    from flan_lora.data.encoding import EncodedSplit
 
 PROCESS_BYTES = 420_000_000
 """Python, torch, transformers and bitsandbytes before any weight: resident, measured on Linux x86-64."""
@@ -130,7 +130,7 @@ class Machine:
         rest_bytes = rest_dtype("int8", device).itemsize
         precision = recipe.training.precision
         bf16 = has_bf16(device) if precision == "auto" else precision == "bf16"
-        return cls(device.type, bf16, int(os.environ.get("WORLD_SIZE", "1")), speed, rest_bytes)
+        return cls(device.type, bf16, world_size(), speed, rest_bytes)
 
 
 def estimate(

@@ -5,7 +5,6 @@ Composes the modules above it; every step is theirs. Only the command line stand
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,17 +20,20 @@ from flan_lora.adapters.store import Store
 from flan_lora.adapters.training_log import journal_text
 from flan_lora.adapters.validation import CARD, LOG, METRICS, PICTURE, StoredAdapter, check_name
 from flan_lora.base.load import Base, base_slug, open_base, open_config, open_tokenizer
+from flan_lora.data.encoding import encode_split
 from flan_lora.data.lint import lint_splits
 from flan_lora.data.sources import DataSource
-from flan_lora.data.splits import ROLES, Split, encode_split, load_split, load_whole_file, max_rows_of
+from flan_lora.data.splits import ROLES, Split, load_split, load_whole_file, max_rows_of
 from flan_lora.errors import AdapterError, DataError, RecipeError
 from flan_lora.evaluation.calibration import calibration_of, fit_temperature, tempered
-from flan_lora.evaluation.evaluate import Evaluation, evaluate, evaluate_baselines, label_probabilities, predict
+from flan_lora.evaluation.evaluate import Evaluation, evaluate, evaluate_baselines
+from flan_lora.evaluation.predict import label_probabilities, predict
 from flan_lora.evaluation.predictions import write_predictions
 from flan_lora.recipe import Recipe, Role, apply_overrides, parse_recipe
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import Task, card_examples
 from flan_lora.training.checks import check_lora, check_prompts
+from flan_lora.training.distributed import is_main_process
 from flan_lora.training.estimate import Estimate, estimate
 from flan_lora.training.record import Evaluations, Outcome, Rows
 from flan_lora.training.run_dir import Origin, Run, can_resume, resume_run, start_run
@@ -66,7 +68,7 @@ def build_adapter(
     """
     check_name(recipe.name)  # before the work, not after it
     check_lora(recipe, open_config(recipe.base))
-    is_main = int(os.environ.get("RANK", "0")) == 0
+    is_main = is_main_process()
     say: Echo = echo if is_main else _silent
     rows = prepare_rows(recipe, source)
     rows.lint.raise_if_errors()

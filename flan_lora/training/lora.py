@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import LoraConfig, PeftModel
 
+    from flan_lora.base.load import Base
     from flan_lora.recipe import Recipe
 
 
@@ -25,3 +26,14 @@ def peft_config(recipe: Recipe) -> LoraConfig:
         use_dora=lora.use_dora,
         revision=recipe.base.revision,
     )
+
+
+def add_lora(recipe: Recipe, base: Base) -> PeftModel:
+    """Put trainable LoRA layers (fp32) beside the frozen linears of the base; B starts at zero."""
+    from peft import get_peft_model
+
+    from flan_lora.base.load import enable_gradient_checkpointing
+
+    if recipe.training.gradient_checkpointing:
+        enable_gradient_checkpointing(base)
+    return get_peft_model(base.model, peft_config(recipe))

@@ -21,9 +21,10 @@ from flan_lora.adapters.manifest import (
     utc_now,
 )
 from flan_lora.base.load import Base
+from flan_lora.data.encoding import EncodedSplit
 from flan_lora.data.lint import LintReport
 from flan_lora.data.sources import DataSource
-from flan_lora.data.splits import EncodedSplit, Split
+from flan_lora.data.splits import Split
 from flan_lora.evaluation.evaluate import Evaluation
 from flan_lora.recipe import Recipe, Role
 from flan_lora.system.devices import device_name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -14,33 +13,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
-from peft import PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
     Seq2SeqTrainer,
-    Seq2SeqTrainingArguments,
     TrainerControl,
     set_seed,
 )
 
 from flan_lora.base.encode import Collator
-from flan_lora.base.load import Base, enable_gradient_checkpointing
-from flan_lora.data.splits import EncodedSplit, Split
+from flan_lora.base.load import Base
+from flan_lora.data.encoding import EncodedSplit
+from flan_lora.data.splits import Split
 from flan_lora.errors import TrainingError
-from flan_lora.evaluation.evaluate import is_out_of_memory, predict
-from flan_lora.recipe import Recipe, TrainingSection
-from flan_lora.system.devices import has_bf16
+from flan_lora.evaluation.predict import is_out_of_memory, predict
+from flan_lora.recipe import Recipe
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.scorers import score
+from flan_lora.training.arguments import training_arguments
 from flan_lora.training.callbacks import EpochOrder, Progress, RunLog, StopOnInterrupt
-from flan_lora.training.lora import peft_config
+from flan_lora.training.distributed import gathered
+from flan_lora.training.lora import add_lora
 from flan_lora.training.run_dir import Run, step_of
 from flan_lora.training.sampler import LengthGroupedOrder
 from flan_lora.training.schedule import learning_rate_schedule
-from flan_lora.training.trackers import open_trackers
 
 IGNORED_LABEL = -100
 """Marks padding in labels; cross entropy skips it."""
@@ -125,7 +123,7 @@ def build_trainer(
     )
     lengths = [len(source) + len(target) for source, target in zip(rows.input_ids, rows.labels, strict=True)]
     order = LengthGroupedOrder(lengths, recipe.training.batch_size, recipe.training.seed)
-    arguments = _arguments(recipe, base.device, len(rows), run, report_to)
+    arguments = training_arguments(recipe, base.device, len(rows), run, report_to)
     trainer = LoraTrainer(
         model=peft_model,
         args=arguments,
@@ -139,13 +137,6 @@ def build_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def add_lora(recipe: Recipe, base: Base) -> PeftModel:
-    """Put trainable LoRA layers (fp32) beside the frozen linears of the base; B starts at zero."""
-    if recipe.training.gradient_checkpointing:
-        enable_gradient_checkpointing(base)
-    return get_peft_model(base.model, peft_config(recipe))
 
 
 class LoraTrainer(Seq2SeqTrainer):  # type: ignore[misc]
@@ -254,7 +245,7 @@ class LoraTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             total += float(_summed_cross_entropy(logits, labels))
             num_tokens += int(labels.ne(IGNORED_LABEL).sum())
         self.model.train(was_training)
-        parts = _gathered([(total, num_tokens)], self.args.world_size)
+        parts = gathered([(total, num_tokens)])
         return float(sum(part[0] for part in parts) / max(sum(part[1] for part in parts), 1))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedOrder:
@@ -264,73 +255,6 @@ class LoraTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         """Only the adapter: the base is never written, and no pickled arguments."""
         if self.args.should_save:
             self.model.save_pretrained(output_dir or self.args.output_dir, save_embedding_layers=False)
-
-
-def split_batch(training: TrainingSection, world_size: int) -> tuple[int, int]:
-    """(examples per forward pass and device, forward passes per optimizer step).
-
-    Raises:
-        TrainingError: ``batch_size`` is not a multiple of devices x micro_batch_size.
-    """
-    micro = training.micro_batch_size or max(training.batch_size // world_size, 1)
-    if training.batch_size % (micro * world_size):
-        raise TrainingError(
-            f"training.batch_size = {training.batch_size} does not divide over {world_size} processes with "
-            f"micro batches of {micro}.\nSet training.batch_size to a multiple of {micro * world_size}, "
-            "or training.micro_batch_size to a divisor."
-        )
-    return micro, training.batch_size // (micro * world_size)
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """'bf16' or 'fp32': what `auto` means on this device."""
-    if precision != "auto":
-        return precision
-    return "bf16" if has_bf16(device) else "fp32"
-
-
-def _arguments(
-    recipe: Recipe, device: torch.device, num_rows: int, run: Run, report_to: str
-) -> Seq2SeqTrainingArguments:
-    training = recipe.training
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    micro, accumulation = split_batch(training, world_size)
-    steps_per_eval = max(math.ceil(num_rows / training.batch_size) // training.evals_per_epoch, 1)
-    return Seq2SeqTrainingArguments(
-        output_dir=str(run.checkpoints_dir),
-        seed=training.seed,
-        use_cpu=device.type == "cpu",
-        ddp_backend="gloo" if device.type == "cpu" and world_size > 1 else None,
-        ddp_find_unused_parameters=False,
-        bf16=resolve_precision(training.precision, device) == "bf16",
-        per_device_train_batch_size=micro,
-        per_device_eval_batch_size=recipe.evaluation.batch_size,
-        gradient_accumulation_steps=accumulation,
-        num_train_epochs=training.epochs,
-        max_steps=training.max_steps or -1,
-        optim="adamw_torch",
-        learning_rate=training.learning_rate,
-        lr_scheduler_type=training.lr_schedule,
-        warmup_steps=training.warmup_share,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
-        eval_strategy="steps",
-        eval_steps=steps_per_eval,
-        save_strategy="steps",
-        save_steps=steps_per_eval,
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model=f"eval_{recipe.select_on}",
-        greater_is_better=True,
-        logging_steps=10,
-        logging_nan_inf_filter=False,  # a loss that is no number must be seen, not replaced by the last one
-        include_num_input_tokens_seen="non_padding",
-        remove_unused_columns=False,
-        dataloader_pin_memory=device.type == "cuda",
-        disable_tqdm=True,
-        report_to=open_trackers(report_to, run.path),
-        run_name=recipe.name,
-    )
 
 
 def _callbacks(recipe: Recipe, order: LengthGroupedOrder, run: Run) -> list[Any]:
@@ -357,18 +281,13 @@ def _validation_scorer(
             evaluation=recipe.evaluation,
             max_source_tokens=recipe.data.max_source_tokens,
         )
-        by_row = dict(_gathered(list(zip(mine, answers, strict=True)), world_size))
+        by_row = dict(gathered(list(zip(mine, answers, strict=True))))
         predictions = [by_row[row] for row in range(len(examples))]
         references = [example.references for example in examples]
         sources = [example.inputs[task.inputs[0]] for example in examples]
         return score(task.scorers, predictions, references, sources)
 
     return score_validation
-
-
-def _gathered(items: list[Any], world_size: int) -> list[Any]:
-    """The lists of all processes, joined."""
-    return list(gather_object(items)) if world_size > 1 else items
 
 
 def _summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

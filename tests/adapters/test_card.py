@@ -11,7 +11,8 @@ import pytest
 import yaml
 from huggingface_hub import EvalResult, ModelCard
 
-from flan_lora.adapters.card import DATA_TERMS, card
+from flan_lora.adapters.card import card
+from flan_lora.adapters.front_matter import DATA_TERMS
 from flan_lora.adapters.manifest import AdditionRecord
 from flan_lora.adapters.store import Store
 from flan_lora.data.mixing import Addition

@@ -19,12 +19,13 @@ from flan_lora.base.encode import Collator, encode_source, encode_sources
 from flan_lora.base.load import open_base
 from flan_lora.base.sliding_window import Reader, best, encode_for_training, encode_windows
 from flan_lora.compare.answers import AnswerCollector
+from flan_lora.data.encoding import encode_split
 from flan_lora.data.sources import DataSource
-from flan_lora.data.splits import Split, encode_split, load_split
+from flan_lora.data.splits import Split, load_split
 from flan_lora.engine.request import SequenceOutput
 from flan_lora.errors import DataError
 from flan_lora.evaluation import evaluate as evaluation_module
-from flan_lora.evaluation.evaluate import predict
+from flan_lora.evaluation.predict import predict
 from flan_lora.recipe import EvaluationSection, load_recipe
 from flan_lora.serving.router import Router
 from flan_lora.tasks import TASKS

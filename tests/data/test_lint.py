@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from flan_lora.data.encoding import EncodedSplit, encode_split
 from flan_lora.data.inspect import inspect, label_shares, measure, percentile
 from flan_lora.data.lint import LintProblem, LintReport, lint, lint_splits
 from flan_lora.data.sources import DataSource
-from flan_lora.data.splits import ROLES, EncodedSplit, Split, encode_split, load_split, max_rows_of
+from flan_lora.data.splits import ROLES, Split, load_split, max_rows_of
 from flan_lora.errors import DataError
 from flan_lora.recipe import Recipe, load_recipe, parse_recipe
 from flan_lora.tasks import TASKS
@@ -266,7 +267,7 @@ def test_the_lint_reads_the_tokens_that_training_will_read(
     report = lint(recipe, source, TOKENIZER)
     assert [problem.level for problem in report.problems] == ["warning"]  # equal texts with other labels
     train = load_split(recipe, "train", source, max_rows=max_rows_of(recipe, "train"))
-    monkeypatch.setattr("flan_lora.data.splits.encode_for_training", lambda *args: pytest.fail("encoded again"))
+    monkeypatch.setattr("flan_lora.data.encoding.encode_for_training", lambda *args: pytest.fail("encoded again"))
     assert len(encode_split(train, recipe, TOKENIZER)) == 120
 
 

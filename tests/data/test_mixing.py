@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from flan_lora.data.encoding import encode_split
 from flan_lora.data.lint import lint
 from flan_lora.data.sources import DataSource, open_source
-from flan_lora.data.splits import ROLES, encode_split, load_split
+from flan_lora.data.splits import ROLES, load_split
 from flan_lora.errors import DataError, RecipeError
 from flan_lora.recipe import Recipe, load_recipe, parse_recipe
 from tests.tiny import tiny_tokenizer

@@ -18,18 +18,9 @@ from hypothesis import strategies as st
 
 from flan_lora.base.encode import encode_source, encode_target
 from flan_lora.data import sources
-from flan_lora.data import splits as data
+from flan_lora.data.encoding import EncodedSplit, encode_split, tokenizer_identity
 from flan_lora.data.sources import DataSource, open_source
-from flan_lora.data.splits import (
-    ROLES,
-    EncodedSplit,
-    Split,
-    divide,
-    encode_split,
-    load_split,
-    max_rows_of,
-    tokenizer_identity,
-)
+from flan_lora.data.splits import ROLES, Split, divide, load_split, max_rows_of
 from flan_lora.data.token_cache import BrokenCacheError, default_cache_dir, read_cache, write_cache
 from flan_lora.errors import DataError, RecipeError
 from flan_lora.recipe import Recipe, load_recipe, parse_recipe
@@ -457,7 +448,7 @@ def test_the_second_time_comes_from_the_cache(
 ) -> None:
     first = encode_split(split, recipe_of(), tiny_tokenizer(), cache_dir=tmp_path)
     assert [path.suffix for path in cache_files(tmp_path / "encoded")] == [".safetensors"]
-    monkeypatch.setattr(data, "encode_for_training", lambda *args: pytest.fail("encoded again"))
+    monkeypatch.setattr("flan_lora.data.encoding.encode_for_training", lambda *args: pytest.fail("encoded again"))
     assert encode_split(split, recipe_of(), tiny_tokenizer(), cache_dir=tmp_path) == first
 
 

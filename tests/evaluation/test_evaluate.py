@@ -17,7 +17,8 @@ from flan_lora.base.decode import label_constraint
 from flan_lora.data.splits import Split
 from flan_lora.errors import BaseModelError, DataError
 from flan_lora.evaluation import evaluate as evaluation_module
-from flan_lora.evaluation.evaluate import evaluate, evaluate_baselines, label_probabilities, predict
+from flan_lora.evaluation.evaluate import evaluate, evaluate_baselines
+from flan_lora.evaluation.predict import label_probabilities, predict
 from flan_lora.recipe import EvaluationSection
 from flan_lora.tasks.scorers import classification, score, squad
 from flan_lora.tasks.task import Baseline, Example, Prompt, Task, swapped

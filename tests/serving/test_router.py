@@ -24,7 +24,7 @@ from flan_lora.engine.adapter_cache import AdapterState
 from flan_lora.engine.request import Sampling
 from flan_lora.errors import AdapterError, AdapterMismatchError, DataError, RequestError, UnknownAdapterError
 from flan_lora.evaluation.calibration import tempered
-from flan_lora.evaluation.evaluate import label_probabilities, predict
+from flan_lora.evaluation.predict import label_probabilities, predict
 from flan_lora.serving.completion import Choice, Completion
 from flan_lora.serving.propose import Proposal, is_new
 from flan_lora.serving.router import Router

@@ -10,6 +10,7 @@ import pytest
 
 from flan_lora.errors import DataError
 from flan_lora.tasks import scorers as metrics
+from flan_lora.tasks.normalise import split_sentences
 
 LABELS = ("no", "yes")
 SCORERS = {
@@ -193,7 +194,7 @@ def test_copying_costs_ibleu() -> None:
     ],
 )
 def test_sentences_split(text: str, sentences: list[str]) -> None:
-    assert metrics.split_sentences(text) == sentences
+    assert split_sentences(text) == sentences
 
 
 def test_meteor_says_how_it_matches_and_uses_stems() -> None:

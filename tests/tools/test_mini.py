@@ -17,7 +17,7 @@ import pytest
 from flan_lora.data.sources import open_source
 from flan_lora.data.splits import load_split
 from flan_lora.errors import FlanLoraError
-from flan_lora.evaluation.evaluate import predict
+from flan_lora.evaluation.predict import predict
 from flan_lora.mini import MINI_PATH
 from flan_lora.recipe import load_recipe
 from flan_lora.tasks import TASKS, Prompt

@@ -17,6 +17,7 @@ from flan_lora.errors import BaseModelError
 from flan_lora.recipe import Recipe
 from flan_lora.tasks import TASKS
 from flan_lora.training import doctor
+from flan_lora.training import speed as speed_module
 from flan_lora.training.doctor import Finding
 from flan_lora.training.estimate import Speed
 from tests.tiny import tiny_config
@@ -87,7 +88,7 @@ def test_int8_kernels_that_compute_nonsense_are_found(monkeypatch: pytest.Monkey
         linear.weight.data = (weight * factor).bfloat16()
         return linear
 
-    monkeypatch.setattr(doctor, "_int8_linear", broken)
+    monkeypatch.setattr(doctor, "int8_linear", broken)
     (finding,) = doctor.check_int8()
     assert not finding.ok
     assert finding.value.startswith("wrong results on")
@@ -212,28 +213,28 @@ def test_a_recipe_that_does_not_fit_names_the_dials(monkeypatch: pytest.MonkeyPa
 
 
 def test_typical_lengths_are_known_for_every_task() -> None:
-    assert set(doctor.TYPICAL) == set(TASKS)
+    assert all(task.public_data is not None for task in TASKS.values())
 
 
 def test_typical_lengths_keep_the_recipes_limits(recipe: Recipe) -> None:
-    lengths = doctor.typical_lengths(recipe)
+    lengths = speed_module.typical_lengths(recipe)
     assert len(lengths.source) == len(lengths.target) == 16_000
     assert max(lengths.source) == 40  # the typical emotion prompt has 59 tokens
     assert max(lengths.target) == recipe.data.max_target_tokens
     few = recipe.model_copy(update={"data": recipe.data.model_copy(update={"max_train_rows": 10})})
-    assert len(doctor.typical_lengths(few).source) == 10
+    assert len(speed_module.typical_lengths(few).source) == 10
 
 
 @pytest.mark.parametrize("quantization", ["int8", "bf16", "fp32"])
 def test_a_speed_is_measured_by_running_a_stub(recipe: Recipe, quantization: str) -> None:
     base = recipe.base.model_copy(update={"quantization": quantization})
-    speed = doctor.measure_speed(recipe.model_copy(update={"base": base}), tiny_config())
+    speed = speed_module.measure_speed(recipe.model_copy(update={"base": base}), tiny_config())
     assert 1e5 < speed.flops_per_s < 1e15
     assert speed.origin.endswith("measured just now on a few layers")
 
 
 def test_the_measured_stub_is_quantised_like_a_base(recipe: Recipe) -> None:
-    peft_model = doctor._stub_model(recipe, tiny_config(num_layers=1), torch.device("cpu"))
+    peft_model = speed_module.stub_model(recipe, tiny_config(num_layers=1), torch.device("cpu"))
     int8 = {name.split(".")[-2] for name, m in peft_model.named_modules() if type(m).__name__ == "Linear8bitLt"}
     assert int8 == {"q", "k", "v", "o", "wi_0", "wi_1"}
     assert peft_model.get_base_model().lm_head.weight.dtype == torch.bfloat16
@@ -241,11 +242,11 @@ def test_the_measured_stub_is_quantised_like_a_base(recipe: Recipe) -> None:
 
 def test_a_stub_keeps_the_widths_and_a_small_base_whole() -> None:
     large = T5Config(**doctor.FLAN_T5_LARGE)
-    stub = doctor._stub_config(large)
+    stub = speed_module.stub_config(large)
     assert (stub.num_layers, stub.num_decoder_layers, stub.vocab_size) == (1, 1, 8192)
     assert (stub.d_model, stub.d_ff, stub.num_heads, stub.d_kv) == (1024, 2816, 16, 64)
     assert not stub.scale_decoder_outputs
-    tiny = doctor._stub_config(tiny_config(num_layers=3, num_decoder_layers=2))
+    tiny = speed_module.stub_config(tiny_config(num_layers=3, num_decoder_layers=2))
     assert (tiny.num_layers, tiny.num_decoder_layers, tiny.vocab_size) == (3, 2, 128)
 
 

@@ -258,7 +258,7 @@ def test_this_machine_is_looked_at_by_default(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_encoded_split_gives_its_lengths() -> None:
-    from flan_lora.data.splits import EncodedSplit
+    from flan_lora.data.encoding import EncodedSplit
 
     rows = EncodedSplit(
         input_ids=[[5, 6, 1], [7, 1]], labels=[[8, 1], [9, 9, 1]], num_source_truncated=1, num_target_truncated=0,

@@ -231,7 +231,7 @@ def test_a_plan_loads_no_weights(folder, monkeypatch):
 
 
 def tiny_lora_parameters(folder):
-    from flan_lora.training.trainer import add_lora
+    from flan_lora.training.lora import add_lora
 
     recipe = recipe_for(folder)
     return [p for p in add_lora(recipe, open_base(recipe.base, device="cpu")).parameters() if p.requires_grad]

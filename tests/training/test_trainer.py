@@ -14,15 +14,16 @@ from safetensors.torch import load_file
 
 from flan_lora.base.encode import Collator
 from flan_lora.base.load import Base, open_base
-from flan_lora.data.splits import EncodedSplit, Split
+from flan_lora.data.encoding import EncodedSplit
+from flan_lora.data.splits import Split
 from flan_lora.errors import TrainingError
-from flan_lora.evaluation.evaluate import is_out_of_memory
+from flan_lora.evaluation.predict import is_out_of_memory
 from flan_lora.recipe import Recipe, parse_recipe
 from flan_lora.tasks import TASKS
-from flan_lora.training.callbacks import StopOnInterrupt
+from flan_lora.training.arguments import split_batch
+from flan_lora.training.callbacks import StopOnInterrupt, open_trackers
 from flan_lora.training.run_dir import Origin, start_run
-from flan_lora.training.trackers import open_trackers
-from flan_lora.training.trainer import LoraTrainer, build_trainer, restore, split_batch, train
+from flan_lora.training.trainer import LoraTrainer, build_trainer, restore, train
 from tests.tiny import tiny_t5, tiny_tokenizer
 
 CPU = torch.device("cpu")
