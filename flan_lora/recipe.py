@@ -1,4 +1,4 @@
-"""What makes one adapter special, as data. Knows YAML and limits; never a dataset, a tokenizer or a tensor.
+"""What makes one adapter special, as data.
 
 Defaults live in the schema, the docstring under each field is its help, and the *resolved* recipe (every field
 spelled out) is what a run and a manifest store.

@@ -1,11 +1,12 @@
 """A published adapter: what it is, its folder, its weights, its card; merged, exported, uploaded.
 
 what an adapter says of itself            manifest
-is this folder and its config sound       validation
+is this folder sound; the opened adapter  validation
+adapter_config.json, its target modules   lora_config, module_pattern
 publish, open, list, verify, remove       store
 the LoRA tensors, checked against a base  weights
 onto its base as a PeftModel              peft_loader
-model card                                card
+model card                                card, front_matter
 pictures, training curve                  figures
 scores and losses by step                 training_log
 energy and CO2 estimate                   emissions

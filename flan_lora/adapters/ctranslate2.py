@@ -1,8 +1,8 @@
-"""A merged model for other runtimes: CTranslate2, in 8 bit or fp32. Knows merged models; never an adapter.
+"""A merged model for other runtimes: CTranslate2, in 8 bit or fp32.
 
-ctranslate2 is the extra ``export``. Its own converter reads the config through transformers 5, which says of every
-T5 that its head is tied, and then scales the decoder's output: another model. Here it gets the model itself, with
-the config set right.
+ctranslate2 is the extra ``export``. Its own converter reads the config through transformers 5, which says of
+every T5 that its head is tied, and then scales the decoder's output: another model. Here it gets the model
+itself, with the config set right.
 """
 
 from __future__ import annotations

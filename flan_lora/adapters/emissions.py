@@ -1,7 +1,6 @@
 """Energy and CO2 of a training run, estimated from its wall clock and what the device draws at most.
 
-An estimate with its assumptions, not a measurement; it is meant to be too high rather than too low. Knows numbers
-and device names only.
+An estimate with its assumptions, not a measurement; it is meant to be too high rather than too low.
 """
 
 from __future__ import annotations

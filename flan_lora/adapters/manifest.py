@@ -1,7 +1,7 @@
 """What a published adapter is, as data: base and fingerprint, recipe, rows, scores, sha256 of every file.
 
-Knows JSON and limits; never a tensor, never where a store lies. A manifest holds no local path and no user name:
-build it from `portable_base_name` and `portable_recipe`, what is left of a path after that is refused.
+A manifest holds no local path and no user name: build it from `portable_base_name` and `portable_recipe`, what
+is left of a path after that is refused.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 Knows files, locks and renames; what a sound adapter is stands in validation.py and weights.py. torch is
 imported where weights are read, so listing and opening do without.
 
-How a publish survives a crash: everything is written and fsynced in ``.new-<name>``, the manifest last. Then come
-three renames under the store's lock: ``<name>`` to ``.old-<name>``, ``.new-<name>`` to ``<name>``, ``.old-<name>``
-to ``.trash-<name>``, which is deleted. Whoever takes the lock next repairs first: what is trash or new is deleted,
-what is old comes back if its name is free. A reader that finds something wrong looks again under the lock.
+How a publish survives a crash: everything is written and fsynced in ``.new-<name>``, the manifest last. Then
+come three renames under the store's lock: ``<name>`` to ``.old-<name>``, ``.new-<name>`` to ``<name>``,
+``.old-<name>`` to ``.trash-<name>``, which is deleted. Whoever takes the lock next repairs first: what is trash
+or new is deleted, what is old comes back if its name is free. A reader that finds something wrong looks again
+under the lock.
 """
 
 from __future__ import annotations

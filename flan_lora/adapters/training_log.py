@@ -1,6 +1,6 @@
 """The training log that is kept beside a published adapter: score and loss by step.
 
-Knows JSON lines; never a trainer. What a run logs of time and rate stays in the run's folder.
+What a run logs of time and rate stays in the run's folder.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Curve:
     values: tuple[float, ...]
 
 
-def journal_text(entries: Iterable[Mapping[str, Any]]) -> str:
+def log_text(entries: Iterable[Mapping[str, Any]]) -> str:
     """A run's log as it is published: JSON lines with a step, a loss or validation scores."""
     kept = [{key: value for key, value in entry.items() if key not in _LEFT_OUT} for entry in entries]
     lines = [entry for entry in kept if "loss" in entry or any(key.startswith("eval_") for key in entry)]
     return "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in lines)
 
 
-def read_journal(stored: StoredAdapter) -> list[dict[str, Any]]:
+def read_training_log(stored: StoredAdapter) -> list[dict[str, Any]]:
     """The training log that was published with an adapter; empty where none was."""
     if LOG in stored.manifest.files:
         lines = (stored.path / LOG).read_text(encoding="utf-8").splitlines()

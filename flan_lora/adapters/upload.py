@@ -1,4 +1,4 @@
-"""An adapter onto the Hugging Face Hub: what would go, and going. Knows the Hub's client; reads no token itself.
+"""An adapter onto the Hugging Face Hub: what would go, and going.
 
 huggingface_hub finds the token where `hf auth login` put it. Only files that the manifest lists are sent, so
 nothing that happens to lie in the folder leaves the machine.

@@ -1,6 +1,6 @@
 """Token ids -> text: how answers are generated, and how they stay among a task's labels.
 
-The counterpart of encode, shared by evaluation and serving. Knows a tokenizer and limits; never a task or a row.
+The counterpart of encode, shared by evaluation and serving.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Text -> token ids -> padded batches: the one code path of training and serving.
-
-Knows a tokenizer, prompts and limits; never a dataset, a task or a model.
-"""
+"""Text -> token ids -> padded batches: the one code path of training and serving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tells one checkpoint from another of its shape, however it was loaded. Knows weights, never a path."""
+"""What tells one checkpoint from another of its shape, however it was loaded."""
 
 from __future__ import annotations
 

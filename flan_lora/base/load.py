@@ -1,7 +1,6 @@
 """The frozen base: which checkpoint, loaded how, and everything about it that never changes.
 
-Knows T5 checkpoints and devices; never sees a recipe beyond its ``base`` section, a row or an adapter. torch and
-transformers are imported inside the functions, so the CLI may import this module at start.
+torch and transformers are imported inside the functions, so the CLI may import this module at start.
 """
 
 from __future__ import annotations

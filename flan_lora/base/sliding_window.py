@@ -1,8 +1,8 @@
 """Texts that do not fit, read in windows that overlap: in training the one with the answer, for an answer all.
 
-A task says which of its inputs is read so (`Task.windowed`). A row that fits is one window, encoded as ever. Of a
-row that does not, every window is asked, and the answer that the model is surest of counts: the highest mean
-log-probability per token, eos included. Knows a tokenizer, prompts and limits; never a dataset or a model.
+A task says which of its inputs is read so (`Task.windowed`). A row that fits is one window, encoded as ever. Of
+a row that does not, every window is asked, and the answer that the model is surest of counts: the highest mean
+log-probability per token, eos included.
 """
 
 from __future__ import annotations

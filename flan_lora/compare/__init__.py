@@ -1,6 +1,6 @@
 """Base against tuned on the same rows: answers, tests, pictures, one page.
 
-ask every predictor            answers
+ask every predictor             answers
 a whole comparison              run
 who is better, and by how much  comparison
 results on disk                 results

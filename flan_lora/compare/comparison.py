@@ -1,7 +1,6 @@
 """Several predictors on the same rows, side by side: scores, paired differences, rows won and lost.
 
-Knows a task and saved answers; never a model, a file or a picture. Who answered, and when, makes no difference:
-bases, adapters, recipes and ranks are all just names with answers.
+Who answered, and when, makes no difference: bases, adapters, recipes and ranks are all just names with answers.
 """
 
 from __future__ import annotations

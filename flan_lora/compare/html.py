@@ -1,7 +1,7 @@
 """A comparison as one HTML page: no script, no network, pictures inside, every text of a row escaped.
 
-Knows results and pictures; never a model. Rows come from data sets and models, so any of them may hold markup:
-whatever is not a constant of this file goes through `html.escape`.
+Rows come from data sets and models, so any of them may hold markup: whatever is not a constant of this file
+goes through `html.escape`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How far a classifier's probabilities can be believed, and one number that corrects them.
-
-Knows distributions over labels, confidences and hits; never a model.
-"""
+"""How far a classifier's probabilities can be believed, and one number that corrects them."""
 
 from __future__ import annotations
 

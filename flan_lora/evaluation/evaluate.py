@@ -1,7 +1,4 @@
-"""Generate answers for examples and score them: an adapter, the bare base, or a trivial baseline.
-
-Knows a model, its tokenizer, a task and rows; never trains, never reads or publishes an adapter.
-"""
+"""Score the answers to a split, with intervals: of an adapter, the bare base, or a trivial baseline."""
 
 from __future__ import annotations
 

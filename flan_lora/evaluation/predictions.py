@@ -1,7 +1,6 @@
 """Saved answers, one row a line: what a predictor said to each example of a split.
 
-Knows JSON lines and their fields; never a model, a task or a score. What was answered once can be scored, compared
-and shown again without running anything.
+What was answered once can be scored, compared and shown again without running anything.
 """
 
 from __future__ import annotations

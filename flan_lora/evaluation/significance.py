@@ -1,7 +1,7 @@
 """Two predictors on the same rows: is the difference more than the luck of the rows?
 
-Knows scorers, strings and numbers; never a model, a task or a file. Rows are paired throughout: what both get
-right or both get wrong says nothing about the difference, and resamples draw the same rows for both.
+Rows are paired throughout: what both get right or both get wrong says nothing about the difference, and
+resamples draw the same rows for both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,17 @@
-"""The six tasks, by name. Tasks are data: prompt, parser, scorers, limits; nothing here sees a tensor."""
+"""A task is data: everything that differs between tasks, one file each.
+
+the fields of a task                                 task
+one task each, all of it                             emotion, qa, question_generation, paraphrase, ...
+rows of another domain that emotion is compared on   sentiment
+text that T5's vocabulary can hold; a row's fields   text
+a row's label, by name or by place                   labels
+a row's answers, in any shape                        answers
+answers to scores                                    scorers
+words and sentences as scorers compare them          normalise
+trivial predictors                                   baselines
+Devanagari in Latin letters and back                 romanise
+what could be asked for in a passage                 answer_candidates
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a question could ask for in a passage: names, numbers, dates, quotations. Knows texts; never a model.
+"""What a question could ask for in a passage: names, numbers, dates, quotations.
 
 A handful of patterns in place of a parser: precise enough for proposals, which a model ranks afterwards, and no
 package or download. English typography; in other languages numbers and quotations remain.

@@ -1,4 +1,4 @@
-"""Trivial predictors to stand beside every score. Knows examples; never a model."""
+"""Trivial predictors to stand beside every score."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Devanagari in letters that T5 knows, and back, exactly. Knows strings; never a tokenizer.
+"""Devanagari in letters that T5 knows, and back, exactly.
 
-T5's vocabulary has no Devanagari: a Hindi word is one ``<unk>``. ``romanise`` spells every run of characters that
-T5 cannot hold in ASCII and leaves the rest alone, ``restore`` is its inverse: ``restore(romanise(text)) == text``
-for every text, composed or not, with marks in any order. Devanagari gets letters; the other scripts and signs that
-T5 lacks, or would change under NFKC, are rare beside it and get an escape each.
+T5's vocabulary has no Devanagari: a Hindi word is one ``<unk>``. ``romanise`` spells every run of characters
+that T5 cannot hold in ASCII and leaves the rest alone, ``restore`` is its inverse: ``restore(romanise(text)) ==
+text`` for every text, composed or not, with marks in any order. Devanagari gets letters; the other scripts and
+signs that T5 lacks, or would change under NFKC, are rare beside it and get an escape each.
 
     भारत की राजधानी (New Delhi) है।   ->   # bhaarat ci raajadhaani # (New Delhi) # hai|
     6±0.5                             ->   6# =yaalb0.5

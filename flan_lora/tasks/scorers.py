@@ -1,6 +1,6 @@
 """(predictions, references, sources) -> scores with bootstrap intervals; wraps the official scorers.
 
-Knows strings and numbers; never a model, a dataset or a task. Heavy packages are imported when first used.
+Heavy packages are imported when first used.
 
 A scorer works in two halves: ``statistics`` turns each row into numbers once (tokenising, stemming, matching:
 slow), ``reduce`` turns any number of those rows into scores (fast). A bootstrap resample is then a choice of

@@ -1,4 +1,4 @@
-"""Text as T5's vocabulary can hold it, and a row's fields with their errors. Knows strings; never a tokenizer."""
+"""Text as T5's vocabulary can hold it, and a row's fields with their errors."""
 
 from __future__ import annotations
 

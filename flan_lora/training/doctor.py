@@ -74,10 +74,10 @@ def examine() -> list[Finding]:
     checks: list[Callable[[], Iterator[Finding]]] = [
         check_versions, check_device, check_int8, check_memory, check_disk, check_hub, check_mini, check_recipes,
     ]  # fmt: skip
-    return [finding for check in checks for finding in _survive(check)]
+    return [finding for check in checks for finding in findings_of(check)]
 
 
-def _survive(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+def findings_of(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
     """A check's findings; a check that breaks is a finding too, since a broken machine is what we look for."""
     findings: list[Finding] = []
     try:
@@ -163,7 +163,7 @@ def check_memory() -> Iterator[Finding]:
     import torch
 
     memory = psutil.virtual_memory()
-    limit = _container_limit()
+    limit = container_limit_bytes()
     free = min(memory.available, limit - psutil.Process().memory_info().rss) if limit else memory.available
     total = min(memory.total, limit) if limit else memory.total
     yield Finding(
@@ -175,7 +175,7 @@ def check_memory() -> Iterator[Finding]:
         yield Finding(f"gpu {index}", f"{name}: {free / 1e9:.1f} GB free of {total / 1e9:.1f} GB")
 
 
-def _container_limit(file: Path = Path("/sys/fs/cgroup/memory.max")) -> int | None:
+def container_limit_bytes(file: Path = Path("/sys/fs/cgroup/memory.max")) -> int | None:
     """Bytes a container may use (cgroup v2); None without a limit. psutil reports the host's memory instead."""
     try:
         text = file.read_text(encoding="ascii").strip()
@@ -266,17 +266,17 @@ def check_recipes() -> Iterator[Finding]:
 
 
 def _cost_finding(recipe: Recipe, cost: Estimate) -> Finding:
-    free = _free_bytes(recipe)
+    free = free_bytes(recipe)
     advice = (
         f"{recipe.name} needs more memory than is free: lower training.micro_batch_size, or set "
         "training.gradient_checkpointing=true."
     )
     assert cost.seconds is not None
-    value = f"{cost.peak_bytes / 1e9:.1f} GB, {_rough(cost.seconds)} ({cost.num_steps:,} steps)"
+    value = f"{cost.peak_bytes / 1e9:.1f} GB, {rough_duration(cost.seconds)} ({cost.num_steps:,} steps)"
     return Finding(f"{recipe.name} on {recipe.base.model}", value, cost.peak_bytes < free, advice)
 
 
-def _free_bytes(recipe: Recipe) -> int:
+def free_bytes(recipe: Recipe) -> int:
     import psutil
     import torch
 
@@ -286,7 +286,7 @@ def _free_bytes(recipe: Recipe) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def _rough(seconds: float) -> str:
+def rough_duration(seconds: float) -> str:
     """One digit more would be a claim."""
     for limit, unit, length in ((90.0, "s", 1.0), (5400.0, "min", 60.0), (129_600.0, "h", 3600.0)):
         if seconds < limit:

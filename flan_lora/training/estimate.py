@@ -1,9 +1,9 @@
 """What a run will cost, before it starts: steps, tokens, parameters, memory and, given a speed, time.
 
-Knows shapes and counts; never sees a weight and never imports torch. Parameters and bytes of weights are exact.
-Activation bytes count the tensors that autograd keeps for T5 + LoRA (transformers 5.23, peft 0.21). Against
-measured CPU peaks of an 8 + 8 layer model (d_model 512, 8 x 128 source tokens; int8, bf16, fp32; q, v or all
-linears) they were 0 to 6 % too high, with gradient checkpointing 12 to 23 %. Never measured on a GPU.
+Parameters and bytes of weights are exact. Activation bytes count the tensors that autograd keeps for T5 + LoRA
+(transformers 5.23, peft 0.21). Against measured CPU peaks of an 8 + 8 layer model (d_model 512, 8 x 128 source
+tokens; int8, bf16, fp32; q, v or all linears) they were 0 to 6 % too high, with gradient checkpointing 12 to 23
+%. Never measured on a GPU.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from flan_lora.adapters.figures import LIGHT, has_matplotlib, training_curve
 from flan_lora.adapters.manifest import CalibrationRecord, ExampleRecord, dump
 from flan_lora.adapters.peft_loader import load_adapter
 from flan_lora.adapters.store import Store
-from flan_lora.adapters.training_log import journal_text
+from flan_lora.adapters.training_log import log_text
 from flan_lora.adapters.validation import CARD, LOG, METRICS, PICTURE, StoredAdapter, check_name
 from flan_lora.base.load import Base, base_slug, open_base, open_config, open_tokenizer
 from flan_lora.data.encoding import encode_split
@@ -35,7 +35,7 @@ from flan_lora.tasks.task import Task, card_examples
 from flan_lora.training.checks import check_lora, check_prompts
 from flan_lora.training.distributed import is_main_process
 from flan_lora.training.estimate import Estimate, estimate
-from flan_lora.training.record import Evaluations, Outcome, Rows
+from flan_lora.training.record import Evaluations, FinishedRun, Rows
 from flan_lora.training.run_dir import Origin, Run, can_resume, resume_run, start_run
 from flan_lora.training.trainer import TrainedAdapter, restore, train
 
@@ -83,7 +83,7 @@ def build_adapter(
         return adapters_dir / base.slug / recipe.name
     say(f"trained {trained.num_steps:,} steps in {trained.seconds:.0f} s, best at step {trained.best_step:,}")
     evaluations = evaluate_all(recipe, base, trained, rows, run)
-    path = publish(Outcome(recipe, source, base, rows, trained, evaluations), adapters_dir, run)
+    path = publish(FinishedRun(recipe, source, base, rows, trained, evaluations), adapters_dir, run)
     shutil.rmtree(run.checkpoints_dir, ignore_errors=True)  # published: nothing is left to resume
     say(_conclusion(recipe, evaluations, path))
     return path
@@ -263,18 +263,18 @@ def evaluate_all(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows
     return Evaluations(adapter, bare, baselines, examples, _calibration(recipe, base, trained, rows))
 
 
-def publish(outcome: Outcome, adapters_dir: Path, run: Run) -> Path:
+def publish(finished: FinishedRun, adapters_dir: Path, run: Run) -> Path:
     """Write log, metrics, picture and card beside the staged weights, then hand the folder to the store."""
-    manifest, metrics, staged_dir = outcome.manifest(), outcome.metrics(), outcome.trained.staged_dir
+    manifest, metrics, staged_dir = finished.manifest(), finished.metrics(), finished.trained.staged_dir
     log = run.read_log()
-    (staged_dir / LOG).write_text(journal_text(log), encoding="utf-8")
+    (staged_dir / LOG).write_text(log_text(log), encoding="utf-8")
     has_picture = has_matplotlib()  # an extra: without it the card goes without its picture
     if has_picture:
-        (staged_dir / PICTURE).write_bytes(training_curve(log, outcome.recipe.select_on).png[LIGHT.name])
+        (staged_dir / PICTURE).write_bytes(training_curve(log, finished.recipe.select_on).png[LIGHT.name])
     (staged_dir / METRICS).write_text(dump(metrics), encoding="utf-8")
     text = card(manifest, metrics, picture=PICTURE if has_picture else None)
     (staged_dir / CARD).write_text(text, encoding="utf-8")
-    return Store(adapters_dir / outcome.base.slug).publish(staged_dir, manifest)
+    return Store(adapters_dir / finished.base.slug).publish(staged_dir, manifest)
 
 
 def _evaluate(recipe: Recipe, base: Base, model: torch.nn.Module, split: Split, name: str) -> Evaluation:

@@ -56,7 +56,7 @@ class Evaluations:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FinishedRun:
     """Everything a run read and made."""
 
     recipe: Recipe

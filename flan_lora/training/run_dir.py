@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flan_lora.adapters.training_log import journal_text, read_journal
+from flan_lora.adapters.training_log import log_text, read_training_log
 from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.errors import TrainingError
 from flan_lora.recipe import Recipe
@@ -201,11 +201,11 @@ def _read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def training_log(stored: StoredAdapter, runs_dir: Path) -> list[dict[str, Any]]:
     """An adapter's training log: published with it, else of a run folder with its very recipe; else empty."""
-    if published := read_journal(stored):
+    if published := read_training_log(stored):
         return published
     run = Run(runs_dir / stored.path.parent.name / stored.name)
     if not run.recipe_path.is_file():
         return []
     if json.loads(run.recipe_path.read_text(encoding="utf-8")) != stored.recipe.resolved():
         return []
-    return [json.loads(line) for line in journal_text(run.read_log()).splitlines()]
+    return [json.loads(line) for line in log_text(run.read_log()).splitlines()]

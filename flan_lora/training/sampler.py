@@ -1,4 +1,4 @@
-"""The order of the training rows: a pure function of (lengths, seed, epoch). Knows no text and no model."""
+"""The order of the training rows: a pure function of (lengths, seed, epoch)."""
 
 from __future__ import annotations
 

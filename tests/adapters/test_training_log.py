@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from flan_lora.adapters.manifest import FileRecord
-from flan_lora.adapters.training_log import Curve, curve, journal_text
+from flan_lora.adapters.training_log import Curve, curve, log_text
 from flan_lora.adapters.validation import LOG, StoredAdapter
 from flan_lora.recipe import Recipe
 from flan_lora.training.run_dir import training_log
@@ -21,7 +21,7 @@ ENTRIES = [
 
 
 def test_losses_and_scores_are_kept_times_are_not() -> None:
-    kept = [json.loads(line) for line in journal_text(ENTRIES).splitlines()]
+    kept = [json.loads(line) for line in log_text(ENTRIES).splitlines()]
     assert kept == [
         {"step": 10, "loss": 2.0, "learning_rate": 0.1},
         {"step": 20, "eval_loss": 1.5, "eval_macro_f1": 0.5},

@@ -253,3 +253,4 @@ def test_a_task_of_ones_own_goes_from_csv_to_adapter_to_router(tmp_path: Path) -
     assert [line.split()[0] for line in outputs[1].splitlines()] == ["delivery", "account"]
     card = (tmp_path / "adapters" / "mini" / "tickets" / "README.md").read_text(encoding="utf-8")
     assert "pipeline_tag: text-classification" in card and "tickets.csv" in card
+    assert "It names one of three topics" in card and "| the courier never came | delivery |" in card

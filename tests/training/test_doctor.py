@@ -106,7 +106,7 @@ def test_a_check_that_breaks_is_a_finding_and_keeps_what_it_found() -> None:
         yield Finding("water", "hot")
         raise RuntimeError("no gas\nand no matches")
 
-    first, second = doctor._survive(check_kettle)
+    first, second = doctor.findings_of(check_kettle)
     assert first == Finding("water", "hot")
     assert second == Finding("kettle", "failed: RuntimeError: no gas", False, second.advice)
     assert "Reinstall" in second.advice
@@ -117,7 +117,7 @@ def test_an_error_that_has_a_next_step_keeps_it() -> None:
         raise BaseModelError("it is gone.\nGet it back.")
         yield
 
-    (finding,) = doctor._survive(check_mini)
+    (finding,) = doctor.findings_of(check_mini)
     assert finding.advice == "it is gone.\nGet it back."
 
 
@@ -126,12 +126,12 @@ def test_a_container_has_less_memory_than_its_host(tmp_path: Path, monkeypatch: 
 
     limit = tmp_path / "memory.max"
     limit.write_text("3000000000\n")
-    assert doctor._container_limit(limit) == 3_000_000_000
+    assert doctor.container_limit_bytes(limit) == 3_000_000_000
     limit.write_text("max\n")
-    assert doctor._container_limit(limit) is None
-    assert doctor._container_limit(tmp_path / "none") is None
+    assert doctor.container_limit_bytes(limit) is None
+    assert doctor.container_limit_bytes(tmp_path / "none") is None
 
-    monkeypatch.setattr(doctor, "_container_limit", lambda: 3_000_000_000)
+    monkeypatch.setattr(doctor, "container_limit_bytes", lambda: 3_000_000_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=20e9, total=24e9))
     finding = next(doctor.check_memory())
     assert re.fullmatch(r"[012]\.\d GB free of 3\.0 GB", finding.value)
@@ -170,7 +170,7 @@ def test_an_embedded_base_that_is_missing_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(base_module, "MINI_PATH", tmp_path)
-    (finding,) = doctor._survive(doctor.check_mini)
+    (finding,) = doctor.findings_of(doctor.check_mini)
     assert not finding.ok
     assert "Reinstall flan-lora" in finding.advice
 
@@ -205,7 +205,7 @@ def test_every_shipped_recipe_is_costed_on_both_bases(repo: Path) -> None:
 
 @pytest.mark.usefixtures("known_speed")
 def test_a_recipe_that_does_not_fit_names_the_dials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_free_bytes", lambda recipe: 1e9)
+    monkeypatch.setattr(doctor, "free_bytes", lambda recipe: 1e9)
     finding = by_name(doctor.check_recipes())["qa on google/flan-t5-large"]
     assert not finding.ok
     assert "training.micro_batch_size" in finding.advice
@@ -255,4 +255,4 @@ def test_a_stub_keeps_the_widths_and_a_small_base_whole() -> None:
     [(0.2, "about 1 s"), (80, "about 80 s"), (600, "about 10 min"), (7200, "about 2 h"), (1e6, "about 12 days")],
 )
 def test_times_are_rough(seconds: float, text: str) -> None:
-    assert doctor._rough(seconds) == text
+    assert doctor.rough_duration(seconds) == text

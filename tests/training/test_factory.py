@@ -10,7 +10,7 @@ import pytest
 
 from flan_lora.adapters.manifest import load_metrics
 from flan_lora.adapters.store import Store
-from flan_lora.adapters.training_log import curve, read_journal
+from flan_lora.adapters.training_log import curve, read_training_log
 from flan_lora.base.load import open_base
 from flan_lora.data.sources import open_source
 from flan_lora.data.splits import load_split
@@ -243,7 +243,7 @@ def test_every_task_has_a_baseline_to_stand_beside_its_scores():
 
 def test_the_card_has_the_curve_and_the_answers_of_this_run(folder, published):
     stored = Store(folder / "adapters" / "tiny-base").open("moods")
-    log = read_journal(stored)
+    log = read_training_log(stored)
     assert curve(log, "eval_macro_f1").steps == (12, 24, 36, 48) and len(curve(log, "loss").steps) >= 4
     assert not [entry for entry in log if "unix_time_s" in entry]
     metrics = load_metrics(published / "metrics.json")
