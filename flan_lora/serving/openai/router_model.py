@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from flan_lora.adapters.manifest import load_metrics
-from flan_lora.adapters.training_log import curve, read_journal
+from flan_lora.adapters.training_log import curve, read_training_log
 from flan_lora.adapters.validation import CARD, METRICS, WEIGHTS, StoredAdapter
 from flan_lora.base.encode import encode_sources
 from flan_lora.base.load import base_slug
@@ -59,7 +59,7 @@ class RouterModel:
     def card(self, name: str) -> dict[str, Any]:
         stored = self._published.get(name)
         manifest = stored.manifest
-        journal = read_journal(stored)
+        journal = read_training_log(stored)
         select_on = manifest.training.select_on
         curves = {"loss": "loss", **({select_on: f"eval_{select_on}"} if select_on else {})}
         points = {title: curve(journal, field) for title, field in curves.items()}
