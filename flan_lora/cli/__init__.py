@@ -15,13 +15,14 @@ import click
 
 from flan_lora import __version__
 from flan_lora.cli.adapter import adapter
+from flan_lora.cli.batch import batch
 from flan_lora.cli.bench import bench
 from flan_lora.cli.chat import chat
 from flan_lora.cli.compare import compare
 from flan_lora.cli.data import data
 from flan_lora.cli.doctor import doctor
 from flan_lora.cli.evaluate import evaluate
-from flan_lora.cli.generate import generate
+from flan_lora.cli.generate import generate, propose
 from flan_lora.cli.mini import mini
 from flan_lora.cli.recipe import recipe
 from flan_lora.cli.route import route
@@ -107,6 +108,8 @@ for command in (
     compare,
     adapter,
     generate,
+    batch,
+    propose,
     route,
     serve,
     chat,

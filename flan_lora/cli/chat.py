@@ -13,7 +13,7 @@ import click
 
 from flan_lora.cli.options import adapters_dir_option
 from flan_lora.cli.output import format_table
-from flan_lora.cli.route import open_router, serving_base_option
+from flan_lora.cli.serving import open_router, serving_base_option
 from flan_lora.errors import FlanLoraError
 from flan_lora.system.text import shorten
 

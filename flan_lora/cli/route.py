@@ -1,24 +1,21 @@
-"""``flan-lora route``: which adapter a text belongs to, and why; and the router that serving commands share."""
+"""``flan-lora route``: which adapter a text belongs to, and why."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from flan_lora.cli.options import adapters_dir_option, data_option, json_option, stores
+from flan_lora.cli.options import adapters_dir_option, data_option, json_option
 from flan_lora.cli.output import percent, print_json, print_table
+from flan_lora.cli.serving import columns_of, columns_option, open_router, read_text, serving_base_option
 from flan_lora.system.text import shorten
 
 if TYPE_CHECKING:
     from flan_lora.serving.completion import Text
     from flan_lora.serving.router import Router
-
-serving_base_option = click.option(
-    "--base", metavar="BASE", help="`mini`, a Hub id or a folder. [default: the base that has adapters]"
-)
 
 
 @click.command()
@@ -34,6 +31,7 @@ serving_base_option = click.option(
     metavar="FILE",
     help="Texts for no adapter, one a line. [default: 24 that ship]",
 )
+@columns_option
 @serving_base_option
 @adapters_dir_option
 @json_option
@@ -43,6 +41,7 @@ def route(
     data_spec: str | None,
     max_rows: int,
     foreign: Path | None,
+    overrides: tuple[str, ...],
     base: str | None,
     adapters_dir: Path,
     as_json: bool,
@@ -53,15 +52,14 @@ def route(
     the choice is right over the test texts of all of them, without instructions; how often it abstains; and how
     many foreign texts it takes.
     """
-    from flan_lora.errors import RequestError
-
     if (text is None) != with_report:
-        raise RequestError("give one TEXT to route (or - for standard input), or --report, and not both.")
+        raise click.UsageError("give one TEXT to route (or - for standard input), or --report, and not both.")
+    columns = columns_of(overrides)
     router = open_router(adapters_dir, base)
     if text is None:
-        _print_report(router, data_spec, max_rows, foreign, as_json)
+        _print_report(router, data_spec, max_rows, foreign, columns, as_json)
         return
-    found = router.route(sys.stdin.read().strip() if text == "-" else text)
+    found = router.route(read_text(text))
     if as_json:
         print_json({"adapter": found.adapter, "reason": found.reason, "score": found.score, "best": found.best})
     else:
@@ -69,7 +67,12 @@ def route(
 
 
 def _print_report(
-    router: Router, data_spec: str | None, max_rows: int, foreign: Path | None, as_json: bool
+    router: Router,
+    data_spec: str | None,
+    max_rows: int,
+    foreign: Path | None,
+    columns: Mapping[str, str],
+    as_json: bool,
 ) -> None:
     from flan_lora.errors import RequestError
     from flan_lora.serving.routing_report import FOREIGN, report
@@ -78,7 +81,7 @@ def _print_report(
         raise RequestError(
             "no adapter has a routing profile: fit them first (flan-lora adapter fit-routing ADAPTER)."
         )
-    texts = {name: _test_texts(router, name, data_spec, max_rows) for name in router.routable()}
+    texts = {name: _test_texts(router, name, data_spec, max_rows, columns) for name in router.routable()}
     lines = FOREIGN if foreign is None else [line for line in foreign.read_text("utf-8").splitlines() if line]
     found = report(router, texts, lines)
     if as_json:
@@ -105,40 +108,15 @@ def _print_report(
         click.echo(f"  {name}: {shorten(foreign_text, 80)}")
 
 
-def _test_texts(router: Router, name: str, data_spec: str | None, max_rows: int) -> list[Text]:
+def _test_texts(
+    router: Router, name: str, data_spec: str | None, max_rows: int, columns: Mapping[str, str]
+) -> list[Text]:
     """Inputs of an adapter's test examples, as a user would give them."""
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split
-    from flan_lora.recipe import Recipe
 
-    recipe = Recipe.model_validate(router.manifest(name).recipe)
+    recipe = router.store.open(name).recipe.with_columns(columns)
     split = load_split(recipe, "test", open_source(data_spec), max_rows=max_rows)
     wanted = router.inputs(name)  # rows may know more, such as where an answer starts
     inputs = [{column: example.inputs[column] for column in wanted} for example in split.examples]
     return [next(iter(given.values())) if len(given) == 1 else given for given in inputs]
-
-
-def open_router(adapters_dir: Path, base: str | None) -> Router:
-    """A router over the adapters of one base, loaded as they were trained.
-
-    Raises:
-        AdapterError: no base has adapters, or several have and ``base`` does not say which.
-    """
-    from flan_lora.adapters.validation import StoredAdapter
-    from flan_lora.errors import AdapterError
-    from flan_lora.serving.router import Router
-
-    found = {
-        store: item
-        for store in stores(adapters_dir, base)
-        for item in reversed(store.list())
-        if isinstance(item, StoredAdapter)
-    }
-    if not found:
-        where = f" for base {base}" if base else ""
-        raise AdapterError(f"no adapters{where} under {adapters_dir}. Train one: flan-lora train RECIPE")
-    if len(found) > 1:
-        names = ", ".join(store.root.name for store in found)
-        raise AdapterError(f"{len(found)} bases have adapters: {names}.\nSay which with --base.")
-    ((store, item),) = found.items()
-    return Router.open(store.root, item.open_base(base))

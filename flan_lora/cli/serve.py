@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flan_lora.cli.options import adapters_dir_option
-from flan_lora.cli.route import serving_base_option
+from flan_lora.cli.serving import serving_base_option
 
 if TYPE_CHECKING:
     from flan_lora.serving.openai.served import ServedModel
@@ -114,7 +114,7 @@ def serve(
         click.echo(f"No API key: whoever reaches {host} port {port} can ask. Set FLAN_LORA_API_KEY.", err=True)
 
     def open_model() -> ServedModel:
-        from flan_lora.cli.route import open_router
+        from flan_lora.cli.serving import open_router
         from flan_lora.serving.openai.router_model import RouterModel
 
         return RouterModel(open_router(adapters_dir, base))

@@ -5,7 +5,7 @@
           propose them, or "error" in place of either
 
 While it grows, the output has another name, made of everything its answers depend on: the same command goes on
-where a killed one stopped, and never in the file of another job. Knows files and a router; never a tensor.
+where a killed one stopped, and never in the file of another job. One process at a time writes an output.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from flan_lora.errors import DataError, FlanLoraError
-from flan_lora.serving.completion import AUTO, Choice, Completion, Text
+from flan_lora.serving.completion import AUTO, Choice, Completion, Text, heaviest, mix_of
 from flan_lora.serving.propose import Proposal
 from flan_lora.serving.router import Router
+from flan_lora.system.documents import DocumentError, parse_json
+from flan_lora.system.lock import sole_owner
 
 _PORTION = 128
 """Lines that are answered and then written: what a kill can cost."""
+_NOT_INPUTS = ("adapter", "id")
+"""Fields of a line that are no inputs of a task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,11 @@ class Line:
 
     number: int
     """From 1, as editors count."""
-    content: str
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class FileReport:
+class BatchReport:
     """What has been done."""
 
     num_answers: int
@@ -50,23 +55,31 @@ class FileReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class BatchOptions:
     """What is asked of every line."""
 
     adapter: Choice
     """For lines that name none."""
-    inputs: tuple[str, ...]
-    """Of the adapter's task; of ("text",) where it has none."""
     scores: bool = False
     """Also write the log-probability, and the probabilities of labels."""
     max_proposals: int | None = None
     """Propose what can be asked of each line, in place of an answer."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Input of the task -> the field's name in the lines, where they differ."""
 
 
-def answer_file(
-    router: Router, source: Path, target: Path, ask: Ask, *, identity: str = "", progress: bool = False
-) -> FileReport:
+def answer_batch(
+    router: Router,
+    source: Path,
+    target: Path,
+    options: BatchOptions,
+    *,
+    identity: str = "",
+    progress: bool = False,
+) -> BatchReport:
     """Answer every line of ``source`` into ``target``; ``target`` appears when it is whole.
+
+    A line that cannot be answered gets its error, whatever is wrong with it; the others are answered.
 
     Args:
         identity: whatever else the answers depend on (the adapter's version): a file begun under another one is
@@ -74,66 +87,126 @@ def answer_file(
         progress: show a bar when stderr is a terminal.
 
     Raises:
-        DataError: the source cannot be read, the target exists, or another job's unfinished file lies beside it.
+        DataError: the source cannot be read, the target exists or cannot be written, or another job's unfinished
+            file, or one that was edited, lies beside it.
+        BusyError: another process writes this target.
     """
     content = _read(source)
-    lines = [Line(n, line) for n, line in enumerate(content.split("\n"), start=1) if line.strip()]
+    lines = [Line(n, line) for n, line in enumerate(content.split(b"\n"), start=1) if line.strip()]
     if not lines:
         raise DataError(f"{source}: the file has no lines.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with sole_owner(target.with_name(f".{target.name}.lock"), f"the output {target}"):
+            partial = _partial(target, f"{_job(content, options)}{identity}")
+            return _answer_lines(router, source, lines, partial, target, options, progress)
+    except OSError as error:
+        raise DataError(
+            f"{target} cannot be written: {error.strerror or error}.\n"
+            "Make room or give write permission, or name another output; the same command then goes on."
+        ) from error
+
+
+def _read(source: Path) -> bytes:
+    try:
+        if not source.is_file():
+            raise DataError(f"{source}: no such file.")
+        content = source.read_bytes()
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{source}: not UTF-8, but UTF-16. Convert it first: iconv -f utf-16 -t utf-8")
+    return content.removeprefix(b"\xef\xbb\xbf")
+
+
+def _job(content: bytes, options: BatchOptions) -> str:
+    """All that answers depend on, but the adapter's version."""
+    values = [options.adapter, options.scores, options.max_proposals, dict(options.columns)]
+    return f"{hashlib.sha256(content).hexdigest()} {json.dumps(values)} "
+
+
+def _partial(target: Path, job: str) -> Path:
+    """Where the output grows; 12 hex digits of its name stand for the job."""
     if target.exists():
         raise DataError(f"{target} exists. Remove it, or name another output.")
-    partial = target.with_name(f"{target.name}.{_job(content, ask, identity)}.partial")
-    if others := [path for path in target.parent.glob(f"{target.name}.*.partial") if path != partial]:
+    partial = target.with_name(f"{target.name}.{hashlib.sha256(job.encode()).hexdigest()[:12]}.partial")
+    if others := [path for path in target.parent.glob(f"{escape(target.name)}.*.partial") if path != partial]:
         raise DataError(
             f"{others[0]} is the unfinished output of another job (another input, adapter or option).\n"
             "Finish that one with its own command, or remove the file."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    num_done = _repair(partial, lines)
-    with partial.open("a", encoding="utf-8", newline="\n") as file, _bar(len(lines), num_done, progress) as bar:
-        for start in range(num_done, len(lines), _PORTION):
+    return partial
+
+
+def _answer_lines(
+    router: Router,
+    source: Path,
+    lines: Sequence[Line],
+    partial: Path,
+    target: Path,
+    options: BatchOptions,
+    progress: bool,
+) -> BatchReport:
+    done = _repair(partial, lines)
+    errors = [record["error"] for record in done if "error" in record]
+    with partial.open("ab") as file, _bar(len(lines), len(done), progress) as bar:
+        for start in range(len(done), len(lines), _PORTION):
             portion = lines[start : start + _PORTION]
-            for record in _answers(router, source, portion, ask):
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            records = list(_answers(router, source, portion, options))
+            file.write(b"".join(_dumps(record) + b"\n" for record in records))
             file.flush()
             os.fsync(file.fileno())
+            errors += [record["error"] for record in records if "error" in record]
             bar.update(len(portion))
-    records = [json.loads(line) for line in partial.read_bytes().split(b"\n") if line]
     os.replace(partial, target)
-    errors = tuple(record["error"] for record in records if "error" in record)
-    return FileReport(len(records) - len(errors), num_done, errors)
+    return BatchReport(len(lines) - len(errors), len(done), tuple(errors))
 
 
-def _read(source: Path) -> str:
-    if not source.is_file():
-        raise DataError(f"{source}: no such file.")
-    try:
-        return source.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}: not UTF-8 ({error.reason} at byte {error.start}). Convert it first.") from None
+def _dumps(record: Mapping[str, Any]) -> bytes:
+    """JSON, UTF-8; what a path has of bytes that are no UTF-8 becomes an escape."""
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-def _job(content: str, ask: Ask, identity: str) -> str:
-    """12 hex digits over all that answers depend on."""
-    values = [content, ask.adapter, ask.inputs, ask.scores, ask.max_proposals, identity]
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]
-
-
-def _repair(partial: Path, lines: Sequence[Line]) -> int:
-    """Cut what a kill left half-written; how many lines are done."""
+def _repair(partial: Path, lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """The records that are there; what a kill left half-written is cut off."""
     if not partial.is_file():
-        return 0
-    whole = partial.read_bytes()
-    whole = whole[: whole.rfind(b"\n") + 1]
-    numbers = [json.loads(line)["line"] for line in whole.split(b"\n") if line]
-    if numbers != [line.number for line in lines[: len(numbers)]]:
-        raise DataError(f"{partial} has been edited: its lines are not those of the input. Remove it.")
-    with partial.open("r+b") as file:
-        file.truncate(len(whole))
-    return len(numbers)
+        return []
+    content = partial.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    records = []
+    for place, text in enumerate(whole.split(b"\n")[:-1]):
+        wanted = lines[place].number if place < len(lines) else None
+        records.append(_record(partial, place + 1, text, wanted))
+    if len(whole) < len(content):
+        with partial.open("r+b") as file:
+            file.truncate(len(whole))
+    return records
 
 
-def _answers(router: Router, source: Path, lines: Sequence[Line], ask: Ask) -> Iterator[dict[str, Any]]:
+def _record(partial: Path, number: int, text: bytes, wanted: int | None) -> dict[str, Any]:
+    """A record as this module writes it. Raises DataError for anything else."""
+    try:
+        record = parse_json(text)
+        problem = "no record of a line of the input"
+    except DocumentError as error:
+        record, problem = None, str(error)
+    if (
+        isinstance(record, dict)
+        and record.get("line") == wanted is not None
+        and isinstance(record.get("error", ""), str)
+        and record.keys() & {"error", "answer", "questions"}
+    ):
+        return record
+    raise DataError(
+        f"{partial}:{number}: this unfinished output has been edited: {problem}.\n"
+        f"  expected  the answer to line {wanted} of the input, as it was written\n"
+        "Undo the edit and run the same command, or remove the file to begin anew."
+    )
+
+
+def _answers(
+    router: Router, source: Path, lines: Sequence[Line], options: BatchOptions
+) -> Iterator[dict[str, Any]]:
     """One record a line, in order."""
     records: list[dict[str, Any]] = []
     good: list[tuple[dict[str, Any], Text, Choice]] = []
@@ -141,59 +214,80 @@ def _answers(router: Router, source: Path, lines: Sequence[Line], ask: Ask) -> I
         record: dict[str, Any] = {"line": line.number}
         records.append(record)
         try:
-            record["input"] = json.loads(line.content)
-            good.append((record, *_request(record["input"], ask)))
-        except json.JSONDecodeError as error:
-            record["error"] = f"{source}:{line.number}: not valid JSON ({error.msg}, column {error.colno})"
-        except DataError as error:
+            record["input"] = parse_json(line.content)
+            good.append((record, *_request(router, record["input"], options)))
+        except DocumentError as error:
+            record["error"] = f"{source}:{line.number}: not valid JSON: {error}"
+        except FlanLoraError as error:
             record["error"] = f"{source}:{line.number}: {error}"
-    _fill(router, source, good, ask)
+    _fill(router, source, good, options)
     yield from records
 
 
-def _request(value: Any, ask: Ask) -> tuple[Text, Choice]:
+def _request(router: Router, value: Any, options: BatchOptions) -> tuple[Text, Choice]:
     """A line's text or inputs, and its adapter."""
     if isinstance(value, str):
-        return value, ask.adapter
+        return value, options.adapter
     if not isinstance(value, dict):
         raise DataError(f"expected a text or an object of inputs (got {type(value).__name__})")
-    adapter = value.get("adapter", ask.adapter)
-    if ask.max_proposals is not None and not isinstance(adapter, str):
+    adapter: Any = value.get("adapter", options.adapter)
+    if options.max_proposals is not None and not isinstance(adapter, str):
         raise DataError(f'to propose, "adapter" must be the name of one adapter (got {json.dumps(adapter)})')
-    is_known = (adapter == ask.adapter and adapter != AUTO) or ask.max_proposals is not None
-    names = ask.inputs if is_known else tuple(name for name in value if name not in ("adapter", "id"))
-    missing = [name for name in names if not isinstance(value.get(name), str)]
-    if missing or not names:
-        raise DataError(f"expected the text inputs {', '.join(ask.inputs)} (got {', '.join(value) or 'nothing'})")
-    return (value[names[0]] if len(names) == 1 else {name: value[name] for name in names}), adapter
+    mix = mix_of(adapter)
+    names = _inputs(router, adapter, mix, value, options)
+    inputs: dict[str, Any] = {name: value.get(options.columns.get(name, name)) for name in names}
+    if not inputs or not all(isinstance(text, str) for text in inputs.values()):
+        expected = ", ".join(options.columns.get(name, name) for name in names) or "of a task"
+        raise DataError(f"expected the text inputs {expected} (got {', '.join(value) or 'nothing'})")
+    if len(names) == 1:
+        return inputs[names[0]], adapter
+    optional = router.optional_inputs(heaviest(mix)) if adapter != AUTO and mix else ()
+    return inputs | {name: value[name] for name in optional if name in value}, adapter
 
 
-def _fill(router: Router, source: Path, good: Sequence[tuple[dict[str, Any], Text, Choice]], ask: Ask) -> None:
+def _inputs(
+    router: Router, adapter: Choice, mix: Mapping[str, float], value: Mapping[str, Any], options: BatchOptions
+) -> Sequence[str]:
+    """Which inputs a line shall have: those of its adapter's task; for "auto" all of its fields."""
+    if adapter == AUTO:
+        own = {column: name for name, column in options.columns.items()}
+        return [own.get(name, name) for name in value if name not in _NOT_INPUTS]
+    if not mix:
+        return ("text",)
+    names = router.inputs(heaviest(mix))
+    return names[:1] if options.max_proposals is not None else names
+
+
+def _fill(
+    router: Router, source: Path, good: Sequence[tuple[dict[str, Any], Text, Choice]], options: BatchOptions
+) -> None:
     """Answer the records in one batch; if that is refused, in halves, so that only the guilty go without."""
     if not good:
         return
     records, texts, adapters = zip(*good, strict=True)
     try:
-        answered = _answered(router, texts, adapters, ask)
+        answered = _answered(router, texts, adapters, options)
     except FlanLoraError as error:
         if len(good) == 1:
             records[0]["error"] = f"{source}:{records[0]['line']}: {error}"
             return
         middle = len(good) // 2
-        _fill(router, source, good[:middle], ask)
-        _fill(router, source, good[middle:], ask)
+        _fill(router, source, good[:middle], options)
+        _fill(router, source, good[middle:], options)
         return
     for record, values in zip(records, answered, strict=True):
         record.update(values)
 
 
-def _answered(router: Router, texts: Sequence[Text], adapters: Sequence[Choice], ask: Ask) -> list[dict[str, Any]]:
+def _answered(
+    router: Router, texts: Sequence[Text], adapters: Sequence[Choice], options: BatchOptions
+) -> list[dict[str, Any]]:
     """What is written of each text."""
-    if ask.max_proposals is None:
-        completions = router.generate(list(texts), list(adapters), label_probabilities=ask.scores)
-        return [answer_values(completion, ask.scores) for completion in completions]
+    if options.max_proposals is None:
+        completions = router.generate(list(texts), list(adapters), label_probabilities=options.scores)
+        return [answer_values(completion, options.scores) for completion in completions]
     found = [
-        router.propose(str(text), str(adapter), max_proposals=ask.max_proposals)
+        router.propose(str(text), str(adapter), max_proposals=options.max_proposals)
         for text, adapter in zip(texts, adapters, strict=True)
     ]
     return [{"questions": [proposal_values(item) for item in items]} for items in found]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TypeAlias
 
 from flan_lora.engine.adapter_cache import Mix
@@ -17,6 +18,8 @@ Choice: TypeAlias = "str | Mapping[str, float] | None"
 """An adapter's name, ``"auto"``, a weighted mix, or None: the bare base."""
 
 AUTO = "auto"
+MAX_MIX_WEIGHT = 1000
+"""Beyond it nothing is left of the base's own numbers; far beyond it nothing finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class Completion:
     """How ``"auto"`` chose."""
     raw_text: str = ""
     """What the base wrote, before the task parsed it."""
+    asked_as: str | None = None
+    """The adapter whose prompt and limits were used; None: no adapter's, or a text as it is."""
 
     @property
     def mean_log_prob(self) -> float:
@@ -87,16 +92,39 @@ def mix_of(choice: Choice) -> Mix:
     """A choice as weights. An empty mix would be the bare base, which has a name of its own: None.
 
     Raises:
-        RequestError: no adapter, or a weight that is no finite number.
+        RequestError: neither a name nor a mix, a mix of no adapter, or a weight that is no number within
+            `MAX_MIX_WEIGHT`.
     """
     if choice is None:
         return {}
     if isinstance(choice, str):
         return {choice: 1.0}
-    weights = {name: float(weight) for name, weight in choice.items()}
-    if not weights or not all(abs(weight) < float("inf") for weight in weights.values()):
-        raise RequestError(f"a mix takes one adapter or more, each with a finite weight (got {dict(choice)}).")
-    return weights
+    if not isinstance(choice, Mapping):
+        raise RequestError(
+            f"an adapter is a name, a mix {{name: weight, ...}} or none (got {_short(choice)}, "
+            f"{type(choice).__name__})."
+        )
+    if not choice or not all(isinstance(name, str) and _is_weight(choice[name]) for name in choice):
+        raise RequestError(
+            "a mix takes one adapter or more, each with a finite weight "
+            f"from -{MAX_MIX_WEIGHT:,} to {MAX_MIX_WEIGHT:,} (got {_short(dict(choice))})."
+        )
+    return {name: float(weight) for name, weight in choice.items()}
+
+
+def _is_weight(value: object) -> bool:
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= MAX_MIX_WEIGHT
+    except OverflowError:  # an integer of hundreds of digits
+        return False
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of brackets
+        return "what cannot be printed"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def heaviest(mix: Mix) -> str:

@@ -5,6 +5,7 @@ The only way from a text to an answer: the router and the comparison with the ba
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from flan_lora.base.sliding_window import Reader, best, encode_windows
 from flan_lora.engine.adapter_cache import Mix
 from flan_lora.engine.request import Request, Sampling, SequenceOutput
 from flan_lora.engine.scheduler import GenerationOutput
-from flan_lora.errors import RequestError
+from flan_lora.errors import AdapterError, RequestError
 from flan_lora.evaluation.calibration import averaged, tempered
 from flan_lora.serving.completion import Completion, Route, Text, heaviest
 from flan_lora.tasks import Prompt, Task, get_task
@@ -72,6 +73,11 @@ class ServingConfig:
         return self.task.inputs if self.task is not None else ("text",)
 
     @property
+    def optional_inputs(self) -> tuple[str, ...]:
+        """What may come along, such as where an answer stands."""
+        return self.task.optional_inputs if self.task is not None else ()
+
+    @property
     def label_words(self) -> tuple[str, ...]:
         """The answers that the base may give; empty where it may say anything."""
         if self.task is None or not self.is_constrained:
@@ -118,6 +124,8 @@ class PreparedRequest:
     temperature: float = 1.0
     """Of its label probabilities."""
     route: Route | None = None
+    asked_as: str | None = None
+    """The adapter whose ``config`` this is."""
 
     @property
     def mix(self) -> Mix:
@@ -144,15 +152,23 @@ class PromptEncoder:
         self._lock = threading.Lock()
 
     def prepare(
-        self, text: Text, mix: Mix, config: ServingConfig, options: DecodingOptions, route: Route | None = None
+        self,
+        text: Text,
+        mix: Mix,
+        config: ServingConfig,
+        options: DecodingOptions,
+        route: Route | None = None,
+        asked_as: str | None = None,
     ) -> PreparedRequest:
         """A text in the prompt and within the limits of ``config``.
 
         Raises:
-            RequestError: the inputs are not those of the task, or limits make no sense.
+            RequestError: the inputs are not those of the task or blank, or limits make no sense.
             DataError: the prompt does not fit, or the tokenizer cannot spell the labels.
         """
         inputs, task = inputs_of(config, text), config.task
+        if task is not None or mix:
+            _check_not_blank(config, inputs)
         constraint = self._constraint(config.label_words)
         longest = constraint.max_new_tokens if constraint else task.max_new_tokens if task else _MAX_NEW_TOKENS
         orders = [inputs]
@@ -177,6 +193,7 @@ class PromptEncoder:
             replace(request, input_ids=swapped[0][0].input_ids) if swapped else None,
             config.label_temperature if is_alone else 1.0,
             route,
+            asked_as,
         )
 
     def complete(
@@ -190,6 +207,11 @@ class PromptEncoder:
         config, mix = prepared.config, prepared.mix
         raw = [decode(self._tokenizer, answer.ids, chosen.request.constraint) for answer in chosen.answers]
         texts = [config.parse(each) for each in raw]
+        if math.isnan(chosen.answers[0].log_prob):
+            who = " + ".join(mix) or "the base"
+            raise AdapterError(
+                f"{who} computes no numbers for this text (NaN): its weights or their scale are unfit."
+            )
         return Completion(
             text=texts[0],
             adapter=heaviest(mix) if mix else None,
@@ -201,6 +223,7 @@ class PromptEncoder:
             alternatives=tuple(texts[1:]),
             route=prepared.route,
             raw_text=raw[0],
+            asked_as=prepared.asked_as,
         )
 
     def _constraint(self, words: tuple[str, ...]) -> LabelConstraint | None:
@@ -224,8 +247,10 @@ def choose_window(prepared: PreparedRequest, served: Sequence[GenerationOutput])
 
 
 def takes(task: Task, text: Text) -> bool:
-    """Whether a task's inputs are these: one for a text, else the same names."""
-    return len(task.inputs) == 1 if isinstance(text, str) else set(task.inputs) == text.keys()
+    """Whether a task's inputs are these: one for a text, else the same names, and any of its optional ones."""
+    if isinstance(text, str):
+        return len(task.inputs) == 1
+    return set(task.inputs) == text.keys() - set(task.optional_inputs)
 
 
 def inputs_of(config: ServingConfig, text: Text) -> Inputs:
@@ -239,11 +264,29 @@ def inputs_of(config: ServingConfig, text: Text) -> Inputs:
             "Name the task (task=...), or give the whole prompt as a text."
         )
     if takes(task, text):
-        return {task.inputs[0]: text} if isinstance(text, str) else text
+        return {task.inputs[0]: text} if isinstance(text, str) else _checked(text)
     got = "one text" if isinstance(text, str) else f"{', '.join(text) or 'nothing'}"
     raise RequestError(
         f"task {task.name} takes {', '.join(task.inputs)} (got {got}): give a mapping of its inputs."
     )
+
+
+def _checked(inputs: Inputs) -> Inputs:
+    """Texts, and places as the digits of a number."""
+    wrong = {name: value for name, value in inputs.items() if not isinstance(value, (str, int))}
+    if wrong:
+        got = ", ".join(f"{name}: {type(value).__name__}" for name, value in wrong.items())
+        raise RequestError(f"inputs are texts (got {got}).")
+    return {name: str(value) for name, value in inputs.items()}
+
+
+def _check_not_blank(config: ServingConfig, inputs: Inputs) -> None:
+    """An adapter has learned from no blank text. Raises RequestError."""
+    if blank := [name for name in config.inputs if not inputs[name].strip()]:
+        raise RequestError(
+            f"the {'text' if blank == ['text'] else f'input {blank[0]!r}'} is blank: an adapter has nothing to "
+            "answer.\nGive a text, or ask the bare base without a task."
+        )
 
 
 def _label_probabilities(prepared: PreparedRequest, labels: LabelScores) -> Mapping[str, float] | None:

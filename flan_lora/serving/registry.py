@@ -5,6 +5,7 @@ Names come from the store of one base; weights go to the engine's adapter cache 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,15 +15,18 @@ from typing import TypeVar
 
 from flan_lora.adapters.manifest import Manifest
 from flan_lora.adapters.store import Store
-from flan_lora.adapters.validation import StoredAdapter
+from flan_lora.adapters.validation import RESERVED_NAMES, StoredAdapter
 from flan_lora.adapters.weights import Source, open_folder
 from flan_lora.base.load import Base
 from flan_lora.engine.adapter_cache import AdapterCache, AdapterStatus, Lease
-from flan_lora.errors import UnknownAdapterError
+from flan_lora.errors import AdapterError, UnknownAdapterError
 from flan_lora.serving.prompts import ServingConfig
 from flan_lora.system.text import closest
+from flan_lora.tasks import get_task
 
 Found = TypeVar("Found")
+
+_OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class AdapterRegistry:
@@ -33,6 +37,7 @@ class AdapterRegistry:
         self._base, self._cache = base, cache
         self._lock = threading.Lock()
         self._configs: dict[str, ServingConfig] = {}
+        self._task_configs: dict[str, tuple[str | None, ServingConfig]] = {}
         self._folders: dict[str, Source] = {}  # loaded by path: known as long as they are loaded
 
     # Into and out of service
@@ -40,6 +45,7 @@ class AdapterRegistry:
     def load(self, name: str, path: str | Path | None = None, *, task: str | None = None) -> None:
         """`Router.load`."""
         if path is not None:
+            _check_own_name(name)
             self._add_folder(name, Path(path), task)
         with self.lease([name]):
             pass
@@ -49,6 +55,7 @@ class AdapterRegistry:
         with self._lock:
             self._folders.pop(name, None)
             self._configs.pop(name, None)
+            self._task_configs.clear()
         self._cache.unload(name)
 
     def pin(self, name: str) -> None:
@@ -65,6 +72,24 @@ class AdapterRegistry:
         return self._cache.status()
 
     # What is known of an adapter
+
+    def config_of_task(self, task: str) -> tuple[str | None, ServingConfig]:
+        """How the bare base is asked for a task: as its published adapter is, so that the two can be compared.
+
+        Of several adapters of the task, as the one of the task's name, else as the first by name. Without any: in
+        the task's prompt, greedily, 512 tokens at most. Returns (the adapter's name, its config).
+        """
+        with self._lock:
+            known = self._task_configs.get(task)
+        if known is None:
+            items = [item for item in self.published() if item.manifest.task == task]
+            chosen = min(items, key=lambda item: (item.name != task, item.name), default=None)
+            known = (None, ServingConfig(get_task(task)))
+            if chosen is not None:
+                known = (chosen.name, ServingConfig.of(chosen))
+            with self._lock:
+                self._task_configs[task] = known
+        return known
 
     def config(self, name: str) -> ServingConfig:
         """How an adapter is asked. Raises what `Store.open` raises."""
@@ -145,3 +170,15 @@ class AdapterRegistry:
             if (close := closest(name, loaded)) is not None:
                 raise UnknownAdapterError(f"{error}\nOf the loaded ones, {close!r} is close.") from error
             raise
+
+
+def _check_own_name(name: str) -> None:
+    """Of a folder that is loaded under a name of the user's. Raises AdapterError."""
+    if not isinstance(name, str) or not _OWN_NAME.fullmatch(name):
+        raise AdapterError(
+            f"{name!r} cannot be an adapter's name.\n"
+            "  expected  1 to 64 letters, digits, '.', '-' and '_', a letter or digit first\n"
+            "The folder is the second argument: load(name, path)."
+        )
+    if name.split(".")[0].casefold() in RESERVED_NAMES:
+        raise AdapterError(f"{name!r} is a reserved name; choose another, e.g. {'my-' + name!r}.")

@@ -47,7 +47,7 @@ class Router:
             num_slots: adapters that stay ready at once, plus one for the bare base.
             batch_size: texts in one pass of the base, of all threads together.
         """
-        self.base = base
+        self.base, self.store = base, store
         cache = AdapterCache(
             base_linears(base.model), fingerprint=base.fingerprint, num_slots=num_slots, device=base.device
         )
@@ -78,7 +78,8 @@ class Router:
 
     @overload  # a str is a sequence of str, but never meant as one here
     def generate(  # type: ignore[overload-overlap]
-        self, texts: Text, adapter: Choice, *, task: str | None = ..., abstain: Literal["error", "base"] = ...,
+        self, texts: Text, adapter: Choice, *, task: str | None = ...,
+        task_of: str | Sequence[str | None] | None = ..., abstain: Literal["error", "base"] = ...,
         num_beams: int | None = ..., max_new_tokens: int | None = ..., num_return_sequences: int = ...,
         sampling: Sampling | None = ..., label_probabilities: bool = ...,
     ) -> Completion: ...  # fmt: skip
@@ -86,8 +87,9 @@ class Router:
     @overload
     def generate(
         self, texts: Sequence[Text], adapter: Choice | Sequence[Choice], *, task: str | None = ...,
-        abstain: Literal["error", "base"] = ..., num_beams: int | None = ..., max_new_tokens: int | None = ...,
-        num_return_sequences: int = ..., sampling: Sampling | None = ..., label_probabilities: bool = ...,
+        task_of: str | Sequence[str | None] | None = ..., abstain: Literal["error", "base"] = ...,
+        num_beams: int | None = ..., max_new_tokens: int | None = ..., num_return_sequences: int = ...,
+        sampling: Sampling | None = ..., label_probabilities: bool = ...,
     ) -> list[Completion]: ...  # fmt: skip
 
     def generate(
@@ -96,6 +98,7 @@ class Router:
         adapter: Choice | Sequence[Choice],
         *,
         task: str | None = None,
+        task_of: str | Sequence[str | None] | None = None,
         abstain: Literal["error", "base"] = "error",
         num_beams: int | None = None,
         max_new_tokens: int | None = None,
@@ -110,8 +113,11 @@ class Router:
         Args:
             adapter: one for all texts, or one per text: a name, ``"auto"``, ``{name: weight, ...}`` or None for
                 the bare base. A mix is asked in the prompt of its heaviest adapter.
-            task: whose prompt, limits and parser to use, in place of the adapter's own; the bare base and plain
-                folders have none, and read a text as it is without it.
+            task: whose prompt and parser to use, in place of the adapter's own; the bare base and plain folders
+                have none, and read a text as it is without it. The bare base takes limits and beams of the task's
+                published adapter (`Completion.asked_as` says which), so that the two can be compared.
+            task_of: the adapter as which the bare base is asked, of a text whose ``adapter`` is None; one for all
+                texts, or one per text.
             abstain: what ``"auto"`` does with a text that is like those of no adapter.
             num_beams, max_new_tokens: in place of what the adapter was evaluated with.
             label_probabilities: also read every label of a classification; costs one more pass. They are
@@ -129,7 +135,8 @@ class Router:
         many: Sequence[Text] = [texts] if isinstance(texts, (str, Mapping)) else texts
         choices = one_choice_per_text(adapter, len(many))
         options = DecodingOptions(num_beams, max_new_tokens, num_return_sequences, sampling)
-        prepared = self._prepare(many, choices, task, abstain, options)
+        likes = [task_of] * len(many) if task_of is None or isinstance(task_of, str) else task_of
+        prepared = self._prepare(many, choices, task, likes, abstain, options)
         completions = self._pipeline.generate(prepared, start=start, label_probabilities=label_probabilities)
         return completions[0] if is_single else completions
 
@@ -146,7 +153,7 @@ class Router:
             What ``generate`` raises, before the first piece.
         """
         options = DecodingOptions(1, max_new_tokens, 1, sampling)
-        return self._pipeline.stream(self._prepare([text], [adapter], task, "error", options)[0])
+        return self._pipeline.stream(self._prepare([text], [adapter], task, [None], "error", options)[0])
 
     def propose(self, text: str, adapter: str, *, max_proposals: int = 5) -> list[Proposal]:
         """What can be asked of a text alone, surest first: of a passage, questions with their answers.
@@ -203,6 +210,10 @@ class Router:
     def inputs(self, name: str) -> tuple[str, ...]:
         """What an adapter's task asks for; one text for an adapter without a task."""
         return self._registry.config(name).inputs
+
+    def optional_inputs(self, name: str) -> tuple[str, ...]:
+        """What may come along with an adapter's inputs, such as where an answer stands."""
+        return self._registry.config(name).optional_inputs
 
     def manifest(self, name: str) -> Manifest:
         """Of a published adapter. Raises what ``load`` raises."""
@@ -273,18 +284,27 @@ class Router:
         texts: Sequence[Text],
         choices: Sequence[Choice],
         task: str | None,
+        task_of: Sequence[str | None],
         abstain: Literal["error", "base"],
         options: DecodingOptions,
     ) -> list[PreparedRequest]:
         places = [place for place, choice in enumerate(choices) if choice == AUTO]
         routes = dict(zip(places, self.routes([texts[place] for place in places]), strict=True))
         prepared = []
-        for place, (text, choice) in enumerate(zip(texts, choices, strict=True)):
+        for place, (text, choice, like) in enumerate(zip(texts, choices, task_of, strict=True)):
             route = routes.get(place)
             mix = mix_of(choice) if route is None else _routed(text, route, abstain)
-            config = self._registry.config(heaviest(mix)) if mix else ServingConfig()
-            prepared.append(self._pipeline.prompts.prepare(text, mix, config.under(task), options, route))
+            asked_as, config = self._config(mix, task, like)
+            prepared.append(self._pipeline.prompts.prepare(text, mix, config, options, route, asked_as))
         return prepared
+
+    def _config(self, mix: Mix, task: str | None, task_of: str | None) -> tuple[str | None, ServingConfig]:
+        """In whose way a text is asked, and what that is."""
+        if mix or task_of is not None:
+            name = heaviest(mix) if mix else task_of
+            assert name is not None
+            return name, self._registry.config(name).under(task)
+        return (None, ServingConfig()) if task is None else self._registry.config_of_task(task)
 
 
 def _routed(text: Text, route: Route, abstain: Literal["error", "base"]) -> Mix:

@@ -125,6 +125,7 @@ TASK = Task(
     version=2,
     summary="Answer a question from its context, English or Hindi",
     inputs=("context", "question"),
+    optional_inputs=("answer_start",),
     columns=("context", "question", "answers"),
     prompt=_prompt,
     examples=_examples,

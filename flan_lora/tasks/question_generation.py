@@ -131,6 +131,7 @@ TASK = Task(
     version=1,
     summary="Ask a question about a passage that has the given answer",
     inputs=("context", "answer"),
+    optional_inputs=("answer_start",),
     columns=("context", "question", "answers"),
     prompt=_prompt,
     examples=_examples,

@@ -133,6 +133,8 @@ class Task:
     """One line for listings."""
     inputs: tuple[str, ...]
     """Columns a user gives at inference time; a plain string stands for the first one of a one-input task."""
+    optional_inputs: tuple[str, ...] = ()
+    """Columns that may come along: the character at which an answer stands (SQuAD's ``answer_start``)."""
     columns: tuple[str, ...]
     """Columns a row must have for training and evaluation (inputs and answers, the Hub's own names)."""
     prompt: Callable[[Inputs], Prompt]

@@ -204,7 +204,7 @@ def test_an_adapter_with_a_routing_profile_is_found_by_content(repo: Path, tmp_p
     assert code == 0 and "on 20 texts" in output
     assert "sign" not in run("adapter", "--help")[1].split()
     code, output = run("route", "--report", "i feel so happy")
-    assert code == 1 and "and not both" in output
+    assert code == 2 and "and not both" in output
 
 
 def test_serving_needs_one_base_with_adapters(repo: Path, tmp_path: Path) -> None:

@@ -528,7 +528,7 @@ def test_the_command_line_lists_proposals(asking: Router, tmp_path: Path) -> Non
     assert second == {"input": "nothing in here.", "questions": []}
     for option in ("--compare", "--scores"):
         refused = CliRunner().invoke(main, [*command, option, PASSAGE])
-        assert refused.exit_code == 1 and "--propose takes texts alone, and scores by itself" in refused.output
+        assert refused.exit_code == 2 and "--propose takes texts alone, and scores by itself" in refused.output
 
 
 def test_a_file_of_passages_gets_the_questions_that_each_would_get_alone(asking: Router, tmp_path: Path) -> None:
