@@ -6,8 +6,11 @@ import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 
+from flan_lora.adapters.store import Store
+from flan_lora.adapters.weights import base_linears
 from flan_lora.base.decode import decode
 from flan_lora.base.load import Base
+from flan_lora.engine.adapter_cache import AdapterCache
 from flan_lora.engine.request import Request
 from flan_lora.engine.runner import ModelRunner
 from flan_lora.engine.scheduler import GenerationOutput, Scheduler, Traffic
@@ -20,10 +23,13 @@ from flan_lora.system.openmp import release_threads
 class Pipeline:
     """One engine and the adapters that it serves. Any number of threads may use it."""
 
-    def __init__(self, base: Base, registry: AdapterRegistry, *, batch_size: int) -> None:
+    def __init__(self, base: Base, store: Store, *, num_slots: int, batch_size: int) -> None:
         self.prompts = PromptEncoder(base.tokenizer)
-        self._registry, self._batch_size = registry, batch_size
-        self._tokenizer = base.tokenizer
+        cache = AdapterCache(
+            base_linears(base.model), fingerprint=base.fingerprint, num_slots=num_slots, device=base.device
+        )
+        self.registry = AdapterRegistry(base, store, cache)
+        self._tokenizer, self._batch_size = base.tokenizer, batch_size
         self.engine = ModelRunner(base.model)
         self._scheduler = Scheduler(self.engine, max_rows=batch_size)
 
@@ -52,7 +58,7 @@ class Pipeline:
     def stream(self, prepared: PreparedRequest) -> Iterator[str]:
         """What the base writes, in pieces; of a text in windows, in one piece when all have ended."""
         for name in prepared.mix:
-            self._registry.make_known(name)
+            self.registry.make_known(name)
         return self._pieces(prepared.windows[0]) if len(prepared.windows) == 1 else self._one_piece(prepared)
 
     def _labels(
@@ -72,7 +78,7 @@ class Pipeline:
         found: dict[int, GenerationOutput] = {}
         for places in self._portions(requests):
             batch = [requests[place] for place in places]
-            with self._registry.lease([name for request in batch for name in request.mix]) as lease:
+            with self.registry.lease([name for request in batch for name in request.mix]) as lease:
                 found.update(zip(places, self._scheduler.run(batch, lease), strict=True))
         return [found[place] for place in range(len(requests))]
 
@@ -82,7 +88,7 @@ class Pipeline:
             for start in range(0, len(portion), self._batch_size):
                 places = portion[start : start + self._batch_size]
                 batch = [requests[place] for place in places]
-                with self._registry.lease([name for request in batch for name in request.mix]) as lease:
+                with self.registry.lease([name for request in batch for name in request.mix]) as lease:
                     found.update(zip(places, self.engine.label_probabilities(batch, lease), strict=True))
         return [found[place] for place in range(len(requests))]
 
@@ -93,13 +99,13 @@ class Pipeline:
         """
         order = sorted(range(len(requests)), key=lambda place: -len(requests[place].input_ids))
         names = {name for request in requests for name in request.mix}
-        if self._registry.has_room(names):
+        if self.registry.has_room(names):
             return [order] if order else []
         order.sort(key=lambda place: sorted(requests[place].mix))
         portions: list[list[int]] = []
         for place in order:
             wanted = names | requests[place].mix.keys()
-            if not portions or not self._registry.has_room(wanted):
+            if not portions or not self.registry.has_room(wanted):
                 portions.append([])
                 wanted = set(requests[place].mix)
             portions[-1].append(place)
@@ -118,7 +124,7 @@ class Pipeline:
 
         def run() -> None:
             try:
-                with self._registry.lease(list(request.mix)) as lease:
+                with self.registry.lease(list(request.mix)) as lease:
                     self._scheduler.run([request], lease, on_token=lambda _, token: heard.put(token))
                 heard.put(None)
             except BaseException as error:  # the reader's to see, whatever it is

@@ -12,9 +12,8 @@ from typing import Literal, overload
 
 from flan_lora.adapters.manifest import Manifest
 from flan_lora.adapters.store import Store
-from flan_lora.adapters.weights import base_linears
 from flan_lora.base.load import MINI, Base, open_base
-from flan_lora.engine.adapter_cache import AdapterCache, AdapterStatus, Mix
+from flan_lora.engine.adapter_cache import AdapterStatus, Mix
 from flan_lora.engine.request import Sampling
 from flan_lora.engine.scheduler import Traffic
 from flan_lora.errors import RequestError
@@ -34,7 +33,6 @@ from flan_lora.serving.completion import (
 from flan_lora.serving.pipeline import Pipeline
 from flan_lora.serving.prompts import DecodingOptions, PreparedRequest, ServingConfig
 from flan_lora.serving.propose import Proposal, propose
-from flan_lora.serving.registry import AdapterRegistry
 from flan_lora.serving.routing_profile import RoutingProfile
 
 
@@ -48,11 +46,8 @@ class Router:
             batch_size: texts in one pass of the base, of all threads together.
         """
         self.base, self.store = base, store
-        cache = AdapterCache(
-            base_linears(base.model), fingerprint=base.fingerprint, num_slots=num_slots, device=base.device
-        )
-        self._registry = AdapterRegistry(base, store, cache)
-        self._pipeline = Pipeline(base, self._registry, batch_size=batch_size)
+        self._pipeline = Pipeline(base, store, num_slots=num_slots, batch_size=batch_size)
+        self._registry = self._pipeline.registry
         self._auto = AutoRouter(base, self._registry, self._pipeline.engine, batch_size=batch_size)
 
     @staticmethod

@@ -211,9 +211,23 @@ def test_probabilities_of_a_pair_do_not_depend_on_its_order(base: Base, tmp_path
 
 def test_a_mix_of_one_is_that_adapter(router: Router) -> None:
     assert answers(router, TEXTS, {"moods": 1.0, "hearts": 0.0}) == answers(router, TEXTS, "moods")
-    for mix in ({}, {"moods": float("nan")}):
+    wrong: list[Any] = [
+        {},
+        {"moods": float("nan")},
+        {"moods": 1e300},
+        {"moods": 10**400},
+        {"moods": None},
+        {1: 1.0},
+    ]
+    for mix in wrong:
         with pytest.raises(RequestError, match="a mix takes one adapter or more"):
             router.generate("sad", mix)
+
+
+def test_an_adapter_is_a_name_or_a_mix(router: Router) -> None:
+    for wrong in (5, True, 1.5, b"emotion"):
+        with pytest.raises(RequestError, match="an adapter is a name, a mix"):
+            router.generate(["sad"], [wrong])  # type: ignore[list-item]
 
 
 def test_adapters_for_another_number_of_texts_are_refused(router: Router) -> None:
@@ -238,7 +252,45 @@ def test_a_reader_that_stops_leaves_no_lease_behind(router: Router) -> None:
     router.unload("hearts")  # would wait for its leases
 
 
+def test_the_bare_base_is_asked_for_a_task_as_its_adapter_is(base: Base, tmp_path: Path) -> None:
+    """The same beams and labels, else the adapter would be held against a weaker base."""
+    publish(tmp_path / "store", "hearts", 3, OPEN)
+    router = Router.open(tmp_path / "store", base)
+    beams = router.generate(TEXTS, None, task_of="hearts")
+    assert router.generate(TEXTS, None, task="emotion")[0].asked_as == "hearts"
+    greedy = Router.open(tmp_path / "empty", base).generate(TEXTS, None, task="emotion")
+    assert answers(router, TEXTS, None, task="emotion") == [item.text for item in beams]
+    assert [item.text for item in beams] != [item.text for item in greedy] and greedy[0].asked_as is None
+    assert all(item.adapter is None and item.asked_as == "hearts" for item in beams)
+    assert {item.text for item in greedy} <= set(TASKS["emotion"].labels)
+    publish(tmp_path / "store", "emotion", 3)
+    again = Router.open(tmp_path / "store", base).generate("joy", None, task="emotion")
+    assert again.asked_as == "emotion", "of several the one of the task's name"
+    mixed = router.generate(TEXTS[:2], [None, "hearts"], task_of=["hearts", None])
+    assert [mixed[0].text, mixed[1].adapter] == [beams[0].text, "hearts"]
+
+
+@pytest.mark.parametrize("blank", ["", " \n\t ", "\u3000"])
+def test_blank_text_is_refused_as_in_training(router: Router, blank: str) -> None:
+    for adapter, options in (("emotion", {}), ({"emotion": 0.5}, {}), (None, {"task": "emotion"})):
+        with pytest.raises(RequestError, match="the text is blank"):
+            router.generate(["sad", blank], adapter, **options)  # type: ignore[call-overload]
+    with pytest.raises(RequestError, match="the input 'sentence2' is blank"):
+        router.generate({"sentence1": "x", "sentence2": blank}, None, task="similarity")
+    assert router.generate(blank, None, max_new_tokens=2).num_tokens > 0, "the bare base may be asked anything"
+
+
 # Adapters come and go
+
+
+@pytest.mark.parametrize(
+    "name", ["auto", "base", "AUTO", "none", "", " ", "../x", "a/b", "x\ny", ".hidden", "x" * 65]
+)
+def test_a_folder_takes_no_name_that_means_something_else(router: Router, tmp_path: Path, name: str) -> None:
+    folder = stage(tmp_path / "theirs", seed=4)
+    with pytest.raises(AdapterError, match=r"cannot be an adapter's name|is a reserved name"):
+        router.load(name, folder)
+    assert router.status() == []
 
 
 def test_an_unknown_name_is_an_error_with_close_names_and_never_the_base(router: Router) -> None:
