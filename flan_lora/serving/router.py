@@ -272,7 +272,7 @@ class Router:
         abstain: Literal["error", "base"] = "error",
     ) -> PreparedRequest:
         """What ``generate`` hands to the engine for one text. Raises what ``generate`` raises before it asks."""
-        return self._prepare([text], [adapter], task, abstain, options)[0]
+        return self._prepare([text], [adapter], task, [None], abstain, options)[0]
 
     def _prepare(
         self,
