@@ -38,15 +38,32 @@ def data_root(tmp_path_factory) -> Path:
             rows = [{"task": "trec", "input": s, "output": "LOC", "options": ["LOC", "NUM"]} for s in lines]
             _write_rows(path / "trec.jsonl", rows)
         else:
-            _write_rows(path, [_row(entry.text_columns, line, index) for index, line in enumerate(lines)])
+            rows = [_row(entry.text_columns, line, index) for index, line in enumerate(lines)]
+            _write_rows(path, [row | _OWN_COLUMNS.get(entry.name, {}) for row in rows])
     columns = ("text", "dialogue", "summary", "context", "question", "sentence1", "sentence2")
     for path in {root / path for _, path in probes.TASK_FILES.values()}:
         _write_rows(path, [_row(columns, line, index) for index, line in enumerate(_sentences(rng, 12))])
     return root
 
 
+_OWN_COLUMNS: dict[str, dict[str, object]] = {
+    "goemotions": {"labels": ["joy"]},
+    "isear": {"label": "shame"},
+    "meld": {"label": "mad", "sentiment": "negative"},
+    "sts": {"label": 4.5},
+    "sick": {"label": "neutral", "relatedness": 1.2},
+    "mnli": {"label": "contradiction"},
+    "hindi-nli": {"label": "entailment", "sentence2": "kalaa"},
+    "sgd": {"services": ["Music_1"]},
+    "taskmaster": {"domain": "Coffee"},
+}
+"""What the rows of some sets have beside text; ``label`` is 0 or 1 in the others."""
+
+
 def _row(columns: tuple[str, ...], line: str, index: int) -> dict[str, object]:
     answer = line.split()[1]
-    return {"label": index % 2, "answers": {"text": [answer], "answer_start": [line.index(answer)]}} | {
-        column: f"A: {line}\nB: {answer}" if column == "dialogue" else line for column in columns
-    }
+    return {
+        "label": index % 2,
+        "answer": answer,
+        "answers": {"text": [answer], "answer_start": [line.index(answer)]},
+    } | {column: f"A: {line}\nB: {answer}" if column == "dialogue" else line for column in columns}

@@ -407,7 +407,11 @@ def test_only_the_annealing_names_the_feelings(data_root):
     from tools.mini.instruct import ANNEALING, MIXTURE, build_pairs
 
     asked_by_name = [
-        [pair for pair in build_pairs(data_root, 0, mixture) if pair.prompt.head == "feeling: "]
+        [
+            pair
+            for pair in build_pairs(data_root, 0, mixture)
+            if str(pair.prompt).startswith("feeling: ") and not pair.prompt.tail
+        ]
         for mixture in (MIXTURE, ANNEALING)
     ]
     assert not asked_by_name[0] and asked_by_name[1]
@@ -427,12 +431,12 @@ def test_half_of_the_rows_that_adapters_learn_from_are_held_back_always_the_same
 
 
 def test_a_passage_is_cut_to_whole_sentences_around_its_answer():
-    from tools.mini.instruct import PASSAGE_CHARS, _passage
+    from tools.mini.mixes import PASSAGE_CHARS, passage
 
     context = " ".join(f"Sentence number {n} says nothing of note about it." for n in range(40))
     start = context.index("number 23")
     row = {"context": context, "question": "Which?", "answers": {"text": ["number 23"], "answer_start": [start]}}
-    cut = _passage(row)["context"]
+    cut = passage(row)["context"]
     assert "number 23" in cut and len(cut) <= PASSAGE_CHARS
     assert cut in context and cut.startswith("Sentence") and cut.endswith("it.")
-    assert _passage({**row, "answers": {"text": ["number 23"], "answer_start": [start + 1]}}) is None
+    assert passage({**row, "answers": {"text": ["number 23"], "answer_start": [start + 1]}}) is None

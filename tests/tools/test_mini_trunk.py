@@ -233,3 +233,23 @@ def test_the_passes_of_a_gpu_go_on_with_a_trunk_in_larger_batches(packed, plan, 
     large = read(packed, tmp_path / "gpu", until_step=4, num_workers=1)
     assert str(large.passes) == "autograd, torch.bfloat16" and large.step == 4
     assert large.source_tokens - small.source_tokens > 2 * small.source_tokens
+
+
+def test_later_stages_branch_off_a_copy_and_leave_the_trunk_as_it_is(data_root, packed, plan, tmp_path):
+    from tools.mini.build import branch, weights_digest
+    from tools.mini.read import read
+
+    run = tmp_path / "run"
+    read(packed, run, plan=plan, until_step=4, keep_every=3)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    options = {"instruct_steps": 3, "decay_steps": 2}
+    latest = branch(run, packed, data_root, tmp_path / "latest", **options)
+    again = branch(run, packed, data_root, tmp_path / "again", **options)
+    early = branch(run, packed, data_root, tmp_path / "early", state_file="state-000003.safetensors", **options)
+    assert before == {path.name: path.read_bytes() for path in run.iterdir()}
+    assert weights_digest(latest) == weights_digest(again) != weights_digest(early)
+    stages = [json.loads(line)["stage"] for line in (latest / "loss.jsonl").read_text().splitlines()]
+    assert stages == ["denoising", "instruction", "annealing"]
+    assert branch(run, packed, data_root, tmp_path / "latest", resume=True, **options) == latest
+    with pytest.raises(FlanLoraError, match=r"state-000009.safetensors does not exist"):
+        branch(run, packed, data_root, tmp_path / "none", state_file="state-000009.safetensors", **options)

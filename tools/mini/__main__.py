@@ -114,6 +114,44 @@ def read_command(
     )
 
 
+@main.command("branch")
+@click.option("--run", type=FOLDER, required=True, help="Folder of the trunk; it stays as it is.")
+@click.option("--packed", type=FOLDER, required=True, help="What the trunk reads.")
+@click.option("--data", type=FOLDER, required=True, help="Local data root.")
+@click.option("--out", type=FOLDER, required=True, help="Gets work/ and checkpoint/.")
+@click.option("--instruct-steps", default=Plan.instruct_steps, show_default=True)
+@click.option("--decay-steps", default=Plan.decay_steps, show_default=True, help="Of these: rate to zero.")
+@click.option("--state-file", default="state.safetensors", show_default=True, help="Of the trunk.")
+@click.option("--threads", default=1, show_default=True, help="Part of the result.")
+@click.option("--resume", is_flag=True, help="Continue the branch under --out.")
+def branch_command(
+    run: Path,
+    packed: Path,
+    data: Path,
+    out: Path,
+    instruct_steps: int,
+    decay_steps: int,
+    state_file: str,
+    threads: int,
+    resume: bool,
+) -> None:
+    """Instructions and annealing on a copy of the trunk, down to a checkpoint folder."""
+    from tools.mini.build import branch
+
+    branch(
+        run,
+        packed,
+        data,
+        out,
+        instruct_steps=instruct_steps,
+        decay_steps=decay_steps,
+        state_file=state_file,
+        num_threads=threads,
+        resume=resume,
+        echo=click.echo,
+    )
+
+
 @main.command("compress")
 @click.option("--packed", type=FOLDER, required=True, help="What `pack` wrote.")
 @click.option("--out", type=FOLDER, required=True, help="Gets the tokens and the tokenizer, about 50 MB.")

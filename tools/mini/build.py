@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 from flan_lora.errors import FlanLoraError
 
 if TYPE_CHECKING:
-    from tools.mini.instruct import Mix
+    from tools.mini.mixes import Mix
     from tools.mini.network import Shape
     from tools.mini.pretrain import BatchOf, Trainer
 
 DENOISE, INSTRUCT, ANNEAL = "denoising", "instruction", "annealing"
+BRANCH_FILE = "branched-from.safetensors"
+"""The trunk's state that a branch began with."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,73 @@ def build(
     if resume and trainer.resume():
         echo(f"resumed at step {trainer.step} of {plan.num_steps}")
     _train(trainer, data, tokenizer, plan, shape, echo)
-    checkpoint = export(trainer.model, tokenizer, work, out / "checkpoint", plan=asdict(plan), data=data)
+    made = {**asdict(plan), "products": str(trainer.passes)}
+    checkpoint = export(trainer.model, tokenizer, work, out / "checkpoint", plan=made, data=data)
     echo(f"wrote {checkpoint}")
     return checkpoint
+
+
+def branch(
+    run: Path,
+    packed: Path,
+    data: Path,
+    out: Path,
+    *,
+    instruct_steps: int,
+    decay_steps: int,
+    state_file: str = "state.safetensors",
+    num_threads: int = 1,
+    resume: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Instructions and annealing on a copy of a trunk, and the folder of the finished checkpoint.
+
+    Args:
+        run: Folder of the trunk; it stays as it is, and may read on meanwhile.
+        packed: What the trunk reads.
+        data: Local data root.
+        out: Gets ``work/`` and ``checkpoint/``, as in `build`.
+        instruct_steps: Steps of the instruction mixtures, `decay_steps` of them with a falling rate.
+        decay_steps: See there.
+        state_file: Of `run`: the latest state, or one of those that `read` keeps.
+        num_threads: Part of the result.
+        resume: Continue the branch in `out`.
+        echo: Takes one line of progress at a time.
+
+    Raises:
+        FlanLoraError: there is no such state, or what `build` raises.
+    """
+    from safetensors import safe_open
+
+    from tools.mini.read import PLAN_FILE, TrunkPlan
+
+    source = run / state_file
+    if not source.exists():
+        raise FlanLoraError(
+            f"{source} does not exist.\nPoint --run at a trunk, and --state-file at a state of it."
+        )
+    trunk = TrunkPlan.parse(json.loads((run / PLAN_FILE).read_text()))
+    work = out / "work"
+    kept = work / "state.safetensors"
+    with safe_open(work / BRANCH_FILE if resume and (work / BRANCH_FILE).exists() else source, "pt") as state:
+        step = int(state.metadata()["step"])
+    plan = Plan(
+        step,
+        instruct_steps,
+        decay_steps,
+        batch_tokens=trunk.batch_tokens,
+        micro_batches=trunk.micro_batches,
+        seed=trunk.seed,
+        num_threads=num_threads,
+    )
+    if not resume:
+        _open_work(work, plan, trunk.shape, resume=False)
+        shutil.copy(source, work / BRANCH_FILE)
+        shutil.copy(source, kept)
+        shutil.copy(run / "log.jsonl", work / "log.jsonl")
+        shutil.copytree(packed / "tokenizer", work / "tokenizer")
+        shutil.copy(packed / "tokens.npy", work / "tokens.npy")
+    return build(data, out, plan=plan, shape=trunk.shape, resume=True, echo=echo)
 
 
 def _train(trainer: Trainer, data: Path, tokenizer: Any, plan: Plan, shape: Shape, echo: Any) -> None:

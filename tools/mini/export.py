@@ -112,7 +112,7 @@ def render_card(
             "",
             f"Shape: d_model {c.d_model}, d_ff {c.d_ff}, {c.num_layers} + {c.num_decoder_layers} layers, "
             f"{c.num_heads} heads of {c.d_kv}: {num_parameters:,} parameters, bf16.",
-            "Half as many decoder as encoder layers: equal losses after equal time, and answers in half the time.",
+            "Fewer decoder than encoder layers: equal losses after equal time, and answers in less.",
             "",
             "| stage | steps | source tokens | target tokens | wall time | last loss (per target token) |",
             "|---|---|---|---|---|---|",
@@ -139,7 +139,7 @@ def render_card(
             "",
             "Muon on the matrices in the blocks, Adam elsewhere; the rate falls to zero during the annealing.",
             "",
-            f"Made on a CPU ({platform.machine()}, {threads} threads), fp32 products, seed {plan['seed']}.",
+            f"Made on {platform.machine()}, {threads} threads; products: {plan['products']}; seed {plan['seed']}.",
             f"Versions: {versions}. Loss curve: `loss.jsonl`. Rebuild:",
             "",
             f"    python -m tools.mini build --data DIR --out DIR --steps {plan['steps']} "

@@ -13,57 +13,22 @@ import itertools
 import random
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from flan_lora.tasks import get_task
-from flan_lora.tasks.baselines import sentences
 from flan_lora.tasks.summarization import TURN_SEPARATOR, turns
 from flan_lora.tasks.task import Prompt
 from flan_lora.tasks.text import options, plain, untokenise
-from tools.mini import corpus
+from tools.mini import augment, corpus
 from tools.mini.corpus import Row
+from tools.mini.instruct_more import MORE
+from tools.mini.mixes import SAMENESS, SENTIMENTS, Mix, Template, passage
 from tools.mini.selfmade import Pair, selfmade_pairs
-
-
-@dataclass(frozen=True)
-class Template:
-    """A prompt around one long text; `head` and `tail` may name fields in braces."""
-
-    head: str
-    body: str
-    tail: str
-    target: str = "{answer}"
-
-    def fill(self, fields: dict[str, str]) -> Pair:
-        head, body, tail, target = (
-            part.format(**fields) for part in (self.head, self.body, self.tail, self.target)
-        )
-        return Pair(Prompt(head, body, tail), target)
-
-
-@dataclass(frozen=True)
-class Mix:
-    """One set of the mixture: rows of a source under templates."""
-
-    source: str
-    max_pairs: int
-    fields: Callable[[Row], dict[str, str] | None]
-    """A row's fields for the templates, or None to leave the row out."""
-    templates: tuple[Template, ...]
-    halved_by: str = ""
-    """The column by whose text half of the rows are held back from the base; empty where it reads them all."""
-
-    def reads(self, row: Row) -> bool:
-        """Whether the base reads the row: the same answer in every pass and every run."""
-        return not self.halved_by or zlib.crc32(plain(row[self.halved_by]).encode()) % 2 == 0
-
 
 FEELINGS = ("sad", "happy", "affectionate", "angry", "afraid", "astonished")
 """The emotions in other words. The base learns them two at a time, of half the rows by name too; the rest is left
 to the adapter."""
-SENTIMENTS = ("negative", "positive")
-SAMENESS = ("different", "same")
 
 
 def _one_of_two(turn: int) -> Callable[[Row], dict[str, str]]:
@@ -88,40 +53,6 @@ def _feeling(row: Row) -> dict[str, str]:
 def _sentiment(row: Row) -> dict[str, str]:
     text = plain(untokenise(row["text"]))
     return {"text": text, "answer": SENTIMENTS[row["label"]], "options": options(SENTIMENTS)}
-
-
-def _squad(row: Row) -> dict[str, str]:
-    fields = {name: plain(row[name]) for name in ("context", "question")}
-    return {**fields, "answer": plain(row["answers"]["text"][0])}
-
-
-def _passage(row: Row) -> dict[str, str] | None:
-    """As `_squad`, the context cut to the sentences around the answer; None for an answer that is a passage."""
-    fields = _squad(row)
-    answer, start = row["answers"]["text"][0], row["answers"]["answer_start"][0]
-    if len(fields["answer"]) > 120 or not row["context"][start:].startswith(answer):
-        return None
-    return {**fields, "context": plain(_around(row["context"], start, start + len(answer), PASSAGE_CHARS))}
-
-
-def _around(text: str, start: int, end: int, max_chars: int) -> str:
-    """Whole sentences around ``text[start:end]``: its own, then neighbours in turn while they fit."""
-    parts = sentences(text)
-    offsets, position = [], 0
-    for part in parts:
-        position = text.index(part, position)
-        offsets.append((position, position + len(part)))
-        position += len(part)
-    first = max(index for index, (begin, _) in enumerate(offsets) if begin <= start)
-    last = min((index for index, (_, finish) in enumerate(offsets) if finish >= end), default=len(parts) - 1)
-    while True:
-        wider = [(first - 1, last), (first, last + 1)] if start % 2 else [(first, last + 1), (first - 1, last)]
-        fitting = [
-            (a, b) for a, b in wider if a >= 0 and b < len(parts) and offsets[b][1] - offsets[a][0] <= max_chars
-        ]
-        if not fitting:
-            return text[offsets[first][0] : offsets[last][1]]
-        first, last = fitting[0]
 
 
 def _pair(row: Row) -> dict[str, str]:
@@ -149,8 +80,6 @@ def _dialogue(row: Row) -> dict[str, str] | None:
     return {"dialogue": TURN_SEPARATOR.join(lines), "bare": " ".join(lines), "answer": summary}
 
 
-PASSAGE_CHARS = 420
-"""Of a passage with an answer: about 100 tokens, so that a step holds twice the rows of whole contexts."""
 DIALOGUE_CHARS = 900
 """Longer dialogues are left out, not cut: a summary of what is not there teaches to invent."""
 
@@ -170,6 +99,7 @@ TWO_FEELINGS = tuple(
             Template("{left} or {right}? ", "{text}", ""),
             Template("", "{text}", " Is the writer {left}?", "{is_left}"),
         ),
+        augment=augment.post,
     )
     for turn in range(3)
 )
@@ -183,6 +113,7 @@ FEELING = Mix(
         Template("feeling: ", "{text}", ""),
     ),
     halved_by="text",
+    augment=augment.post,
 )
 
 # The base reads half of the rows that our adapters learn from, under other prompts than the adapters', the classes
@@ -199,6 +130,7 @@ MIXTURE: tuple[Mix, ...] = (
             Template("Review: ", "{text}", " Is this review positive or negative?"),
             Template("", "{text}", " Did the critic like the film? {options}"),
         ),
+        augment=augment.post,
     ),
     *_twice(
         Mix(
@@ -212,12 +144,13 @@ MIXTURE: tuple[Mix, ...] = (
                 Template("Tell me what happens in this chat. ", "{dialogue}", ""),
             ),
             halved_by="dialogue",
+            augment=augment.dialogue,
         )
     ),
     Mix(
         "rajpurkar/squad",
         11100,
-        _passage,
+        passage,
         (
             Template('Ask a question to which "{answer}" is the answer. ', "{context}", "", "{question}"),
             Template("answer: {answer} context: ", "{context}", " question:", "{question}"),
@@ -228,7 +161,7 @@ MIXTURE: tuple[Mix, ...] = (
     Mix(
         "rajpurkar/squad",
         11100,
-        _passage,
+        passage,
         (
             Template("", "{context}", " {question}"),
             Template("question: {question} context: ", "{context}", ""),
@@ -238,7 +171,7 @@ MIXTURE: tuple[Mix, ...] = (
     Mix(
         "google-research-datasets/tydiqa",
         3700,
-        _passage,
+        passage,
         (
             Template("", "{context}", " Answer this question with words of the text: {question}"),
             Template("{question} Text: ", "{context}", ""),
@@ -270,6 +203,7 @@ MIXTURE: tuple[Mix, ...] = (
         )
         for fields in (_positive_pair, _positive_pair_reversed)
     ),
+    *MORE,
 )
 
 ANNEALING: tuple[Mix, ...] = (
@@ -323,7 +257,11 @@ def _templated(root: Path, mix: Mix, rng: random.Random) -> Iterator[Pair]:
     rng.shuffle(rows)
     filled = (mix.fields(row) for row in rows)
     pairs = (rng.choice(mix.templates).fill(fields) for fields in filled if fields is not None)
-    return itertools.islice(pairs, mix.max_pairs)
+    for pair in itertools.islice(pairs, mix.max_pairs):
+        if mix.augment is None:
+            yield pair
+        else:
+            yield replace(pair, prompt=replace(pair.prompt, body=mix.augment(pair.prompt.body, rng)))
 
 
 def _own(root: Path, task_name: str, rng: random.Random) -> Iterator[Pair]:
