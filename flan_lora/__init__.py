@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flan_lora.base.load import Base, open_base
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split
-    from flan_lora.engine.request import Sampling
+    from flan_lora.engine.generation_params import GenerationParams, Sampling
     from flan_lora.errors import FlanLoraError
     from flan_lora.evaluation.predict import predict
     from flan_lora.recipe import Recipe, load_recipe
@@ -32,7 +32,8 @@ _HOMES = {
     "open_base": "base.load",
     "load_split": "data.splits",
     "open_source": "data.sources",
-    "Sampling": "engine.request",
+    "GenerationParams": "engine.generation_params",
+    "Sampling": "engine.generation_params",
     "FlanLoraError": "errors",
     "predict": "evaluation.predict",
     "build_adapter": "training.factory",
@@ -57,6 +58,7 @@ __all__ = [
     "Completion",
     "Example",
     "FlanLoraError",
+    "GenerationParams",
     "Manifest",
     "Prompt",
     "Recipe",

@@ -116,6 +116,15 @@ def stage(folder: Path, seed: int = 0, **lora: Any) -> Path:
     return folder
 
 
+def no_adapters() -> AdapterCache:
+    """An empty cache for the tiny T5."""
+    from flan_lora.adapters.weights import base_linears
+    from flan_lora.engine.adapter_cache import AdapterCache
+    from tests.tiny import tiny_t5
+
+    return AdapterCache(base_linears(tiny_t5()), fingerprint="x" * 64)
+
+
 def cache_of_two(path: Path, **settings: Any) -> AdapterCache:
     """The adapters "one" and "two" of the tiny T5, made under ``path`` and known to a cache."""
     from flan_lora.adapters.weights import base_linears, open_folder

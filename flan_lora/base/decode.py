@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flan_lora.base.encode import encode_targets
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase, T5Config
 
 MAX_LABEL_TOKENS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class LabelNode:
+    """What a label may go on with after the ids so far; step by step what `LabelConstraint.allowed` looks up."""
+
+    allowed: list[int]
+    _after: Mapping[int, LabelNode]
+    _ended: LabelNode | None = None
+    """Where ids lead that are on the way to no label; None is this node itself."""
+
+    def next(self, token: int) -> LabelNode:
+        """After one more token."""
+        return self._after.get(token, self._ended or self)
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,18 @@ class LabelConstraint:
             allowed = self.allowed(tuple(ids))
             masked[row, allowed] = scores[row, allowed]
         return masked
+
+    @cached_property
+    def root(self) -> LabelNode:
+        """Before the first token."""
+        ended = LabelNode([self.eos_id], {})
+
+        def node(ids: tuple[int, ...]) -> LabelNode:
+            allowed = self.allowed(ids)
+            after = {token: node((*ids, token)) for token in allowed if (*ids, token) in self.next_ids}
+            return LabelNode(allowed, after, ended)
+
+        return node(())
 
     def allowed(self, ids: tuple[int, ...]) -> list[int]:
         """What may follow. Never nothing: a row without a finite score would turn into NaN in a softmax."""

@@ -1,4 +1,4 @@
-"""The systems that are compared: our cache and scheduler, PEFT, CTranslate2. Token ids in, token ids out."""
+"""The systems that are compared: our engine, PEFT, CTranslate2. Token ids in, token ids out."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from flan_lora.base.load import Base
 from flan_lora.bench.apart import Memory
 from flan_lora.bench.stage import Stage, never_end
 from flan_lora.engine.adapter_cache import AdapterCache
+from flan_lora.engine.engine import Engine
+from flan_lora.engine.generation import results
+from flan_lora.engine.generation_params import GenerationParams
 from flan_lora.engine.request import Request
-from flan_lora.engine.runner import ModelRunner
-from flan_lora.engine.scheduler import Scheduler
+from flan_lora.engine.scheduler import EngineLimits
 from flan_lora.errors import BaseModelError
 
 Ids = list[list[int]]
@@ -40,12 +42,13 @@ class Switching(ABC):
 
 
 class Ours(Switching):
-    """A cache and a scheduler on one frozen base, as `Router` holds them."""
+    """An engine and its adapters on one frozen base, as `Router` holds them."""
 
     def __init__(self, base: Base, stage: Stage, *, num_adapters: int, num_slots: int, max_rows: int) -> None:
-        self._scheduler = Scheduler(ModelRunner(base.model), max_rows=max_rows)
         linears = base_linears(base.model)
         self.cache = AdapterCache(linears, fingerprint=base.fingerprint, num_slots=num_slots, device=base.device)
+        limits = EngineLimits(max_running=max_rows, max_waiting=None)
+        self._engine = Engine(base.model, self.cache, limits=limits)
         for number in range(num_adapters):
             self.cache.add(open_folder(str(number), stage.adapter(number))[0])
         for number in range(min(num_adapters, num_slots - 1)):
@@ -54,10 +57,9 @@ class Ours(Switching):
     def generate(self, sources: Ids, adapters: Sequence[int | None], new_tokens: int) -> Ids:
         """Rows in any mix of adapters; None is the bare base."""
         mixes = [{} if number is None else {str(number): 1.0} for number in adapters]
-        requests = [Request(ids, mix, new_tokens) for ids, mix in zip(sources, mixes, strict=True)]
-        with self.cache.lease([name for mix in mixes for name in mix]) as lease:
-            served = self._scheduler.run(requests, lease)
-        return [list(each.answers[0].ids) for each in served]
+        params = GenerationParams(max_new_tokens=new_tokens)
+        requests = [Request(ids, mix, params) for ids, mix in zip(sources, mixes, strict=True)]
+        return [list(output.sequences[0].ids) for output in results(self._engine.submit_many(requests))]
 
     def activate(self, number: int) -> None:
         """All that a batch needs before its first product."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.base.load import Base
-from flan_lora.engine.adapter_cache import Mix
+from flan_lora.engine.request import Mix
 from flan_lora.evaluation.predictions import Prediction
 from flan_lora.serving.completion import Completion
 from flan_lora.serving.pipeline import Pipeline

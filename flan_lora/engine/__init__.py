@@ -1,14 +1,14 @@
 """Token ids to token ids: one running batch, a KV cache, many LoRAs at once. No text.
 
-requests of all threads join and leave one batch  scheduler
-what is asked, what is answered                   request
-one step of the batch                             runner
-rows decoded together: greedy, sampling, beams    decode_group
-T5 over frozen weights                            t5
-products with float weights                       linear
-adapters in memory, leased and evicted            adapter_cache
-their slots                                       memory_pool
-the LoRA update of each row                       lora_batch
-the same on a GPU, in Triton                      bgmv
-passes of fixed shapes, captured on a GPU         graphs/
+submit, score labels, encode, close: the worker     engine
+a handle: result, tokens, cancel                    generation
+how one answer is generated                         generation_params
+what is asked, what is answered                     request
+who is let in next, limits                          scheduler
+one step of all that run                            batch, decode_group
+greedy and sampling; beams; penalties and labels    sampling, beam_search, logits_process
+kernel by kernel, or by CUDA graphs                 model_runner, runner, graphs/
+T5 over frozen weights, its linears, its cache      t5, linear, kv_cache
+adapters in memory, their slots                     adapter_cache, lease, memory_pool
+the LoRA update of each row; on a GPU               lora_batch, bgmv
 """

@@ -1,86 +1,31 @@
 """Resident adapters as stacked tensors: who is in which slot, who is using it, and who has to leave.
 
-Three tiers: slots (on the base's device, ready for a batch), CPU memory (checked weights), disk (a folder).
-Knows adapters' names and tensors; never a token, a prompt or a model.
+Three tiers: slots (on the base's device, ready for a batch), CPU memory (checked weights), disk (a folder). A name
+stands for its latest version; one that was replaced is served to those who asked for it before.
 
 One lock guards the bookkeeping and is never held while a file is read or weights are copied. What a batch uses is
-immutable: a map of residents that is swapped whole, and slots that nobody writes while a lease is on them.
+immutable: slots that nobody writes while a lease is on them, in a pool that is swapped whole when it grows.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import Enum
-from types import MappingProxyType
+from dataclasses import replace
 
 import torch
 
 from flan_lora.adapters.validation import StoredAdapter, check_fits
-from flan_lora.adapters.weights import AdapterFiles, AdapterWeights, Linears, Source, bind_to_base, read_adapter
-from flan_lora.engine.lora_batch import AdapterRef, SegmentedLora
-from flan_lora.engine.memory_pool import LoraMemoryPool, SlotLayout
+from flan_lora.adapters.weights import AdapterFiles, Linears, Source, bind_to_base, read_adapter
+from flan_lora.engine.lease import AdapterStatus, AdapterVersion, CacheStats, Lease, Reservation
+from flan_lora.engine.memory_pool import LoraMemoryPool
 from flan_lora.errors import AdapterError, UnknownAdapterError
 from flan_lora.system.text import suggest
 
 BARE = 0
 """The slot of the bare base: all zeros, never given away."""
-
-Mix = Mapping[str, float]
-"""Adapter -> weight of its update, for one row; empty = the bare base."""
-
-
-class AdapterState(Enum):
-    """Where a known adapter's weights are."""
-
-    DISK = "disk"
-    CPU = "cpu"
-    LOADING = "loading"
-    RESIDENT = "resident"
-    LEAVING = "leaving"
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterStatus:
-    """One known adapter, as a program may show it."""
-
-    name: str
-    state: AdapterState
-    num_leases: int
-    is_pinned: bool
-
-
-@dataclass(frozen=True)
-class Resident:
-    """An adapter in a slot."""
-
-    slot: int
-    linears: frozenset[str]
-    """The linears that it changes."""
-
-
-@dataclass(frozen=True)
-class Lease:
-    """Adapters that stay in their slots until the lease is given back."""
-
-    pool: LoraMemoryPool | None
-    residents: Mapping[str, Resident]
-
-    def gather(self, rows: Sequence[Mix]) -> SegmentedLora:
-        """What the engine needs for a batch whose rows use leased adapters."""
-        return SegmentedLora([self.updates(mix) for mix in rows])
-
-    def updates(self, mix: Mix) -> tuple[AdapterRef, ...]:
-        """Of one row. Good for as long as the lease is, whatever is loaded or unloaded beside it."""
-        found = []
-        for name, weight in mix.items():
-            resident = self.residents[name]
-            assert self.pool is not None, "a resident without slots"
-            found.append(AdapterRef(self.pool, resident.slot, resident.linears, weight))
-        return tuple(found)
 
 
 class AdapterCache:
@@ -98,10 +43,11 @@ class AdapterCache:
     ) -> None:
         """
         Args:
-            linears: of the base (`lora.base_linears`).
+            linears: of the base (`weights.base_linears`).
             fingerprint: of the base; adapters with a manifest are held against it.
             num_slots: slot 0 included. Memory grows with it: 73 MB each at flan-t5-large, rank 16, all linears.
-            max_cpu_bytes: of weights kept beside the slots; the least recently read leave first.
+            max_cpu_bytes: of weights kept beside the slots; the least recently read leave first, of those that
+                nobody waits for.
         """
         assert num_slots >= 2, "slot 0 is the bare base: serving adapters takes two slots at least"
         self._linears, self._fingerprint = linears, fingerprint
@@ -110,15 +56,26 @@ class AdapterCache:
         self._changed = threading.Condition()
         self._write_lock = threading.Lock()  # sole writer of slots; taken without, or before, `_changed`
         self._pool: LoraMemoryPool | None = None
-        self._residents: Mapping[str, Resident] = MappingProxyType({})
-        self._sources: dict[str, Source] = {}
-        self._cpu: dict[str, AdapterWeights] = {}  # least recently read first
-        self._used: dict[str, None] = {}  # least recently leased first
+        self._latest: dict[str, AdapterVersion] = {}
+        self._used: dict[AdapterVersion, None] = {}  # those in slots, least recently leased first
+        self._read: dict[AdapterVersion, None] = {}  # those in CPU memory, least recently read first
         self._free = list(range(num_slots - 1, BARE, -1))
-        self._leases: Counter[str] = Counter()
-        self._pins: set[str] = set()
-        self._loading: set[str] = set()
-        self._leaving: set[str] = set()
+        self._stats = CacheStats()
+        self._listeners = list[weakref.WeakMethod[Callable[[], None]]]()
+
+    @property
+    def stats(self) -> CacheStats:
+        """What has been done so far."""
+        return self._stats
+
+    @property
+    def pool(self) -> LoraMemoryPool | None:
+        """The slots as they are now; None until an adapter has been brought in."""
+        return self._pool
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Call a bound method, for as long as its object lives, whenever a slot may have become free."""
+        self._listeners.append(weakref.WeakMethod(listener))
 
     # What is known
 
@@ -132,82 +89,172 @@ class AdapterCache:
             AdapterError: the name is taken by another folder, or ``files`` are no plain LoRA update.
             AdapterMismatchError: trained on another base or prompt version, or ``files`` do not land on this base.
         """
-        if isinstance(source, StoredAdapter):
-            check_fits(source.manifest, self._fingerprint)
-        weights = None if files is None else bind_to_base(source.name, files, self._linears)
+        version = self._version(source, files)
         with self._changed:
-            self._changed.wait_for(lambda: source.name not in self._leaving)
-            known = self._sources.get(source.name)
-            if known is not None and known != source:
+            self._changed.wait_for(lambda: not self._is_leaving(source.name))
+            known = self._latest.get(source.name)
+            if known is None:
+                self._make_latest(version)
+            elif known.source != source:
                 raise AdapterError(
-                    f"adapter {source.name!r} is already loaded, from {known.path} (asked for: {source.path}).\n"
-                    "Unload it first, or load this one under another name."
+                    f"adapter {source.name!r} is already loaded, from {known.source.path} (asked for: "
+                    f"{source.path}).\nUnload it first, or load this one under another name."
                 )
-            self._sources[source.name] = source
-            if weights is not None and known is None:
-                self._keep(weights)
+
+    def replace(self, source: Source, files: AdapterFiles | None = None) -> None:
+        """As `add`, but whoever asks from now on gets this version, whatever the name stood for before.
+
+        Who has asked already gets the old one; it leaves when the last of them has been answered. A pin passes on.
+        """
+        version = self._version(source, files)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_leaving(source.name))
+            known = self._latest.get(source.name)
+            if known is not None and known.source == source:
+                return
+            self._make_latest(version)
+            if known is not None:
+                version.is_pinned, known.is_pinned, known.is_latest = known.is_pinned, False, False
+                self._forget_if_unused(known)
+                self._changed.notify_all()
+        self._tell()
+
+    def source(self, name: str) -> Source | None:
+        """What a name stands for; None if it is not known."""
+        with self._changed:
+            return None if (found := self._latest.get(name)) is None else found.source
 
     def has_room(self, names: Iterable[str]) -> bool:
         """Whether one batch may use these adapters, given what is pinned now."""
         wanted = set(names)
         with self._changed:
-            return len(wanted) <= self._num_slots - 1 - len(self._pins - wanted)
+            return len(wanted) <= self._num_usable(wanted)
 
     def names(self) -> list[str]:
         """Adapters that may be asked for."""
         with self._changed:
-            return sorted(self._sources.keys() - self._leaving)
+            return self._names()
 
     def status(self) -> list[AdapterStatus]:
         """Every known adapter by name."""
         with self._changed:
-            return [
-                AdapterStatus(name, self._state(name), self._leases[name], name in self._pins)
-                for name in sorted(self._sources)
-            ]
+            return [version.status() for _, version in sorted(self._latest.items())]
 
     # In and out of the slots
 
-    @contextmanager
-    def lease(self, names: Sequence[str]) -> Iterator[Lease]:
-        """Keep adapters in slots for a batch; those that are not there are brought in first.
+    def reserve(self, names: Iterable[str]) -> Reservation:
+        """Fix which versions of adapters will be used, before there are slots for them.
 
-        All or nothing: who waits for a slot holds none, so no two batches wait for each other. Do not ask for a
-        second lease inside one.
+        It ends in `cancel`, or in the lease that `try_lease` gives for it.
 
         Raises:
-            UnknownAdapterError: a name is not known, or is being unloaded; no slot has changed.
+            UnknownAdapterError: a name is not known, or is being unloaded.
+            AdapterError: more adapters than there are slots that are not pinned by others.
+        """
+        with self._changed:
+            wanted = tuple(dict.fromkeys(names))
+            self._check_known(wanted)
+            reservation = Reservation(tuple(self._latest[name] for name in wanted))
+            self._check_fits(reservation)
+            for version in reservation.versions:
+                version.num_waiting += 1
+        return reservation
+
+    def cancel(self, reservation: Reservation) -> None:
+        """Nobody will lease these versions for it any more."""
+        with self._changed:
+            for version in reservation.versions:
+                version.num_waiting -= 1
+                self._forget_if_unused(version)
+            self._changed.notify_all()
+        self._tell()
+
+    def try_lease(self, reservation: Reservation) -> Lease | None:
+        """Keep the reserved versions in slots; those that are not there are brought in first.
+
+        None while there is no room for all of them, or another thread is bringing one in: who waits holds none, so
+        no two wait for each other. The lease ends in `release`; an error ends the reservation.
+
+        Raises:
             AdapterError: more adapters than there are slots that are not pinned.
             AdapterCorruptError, AdapterMismatchError: the weights cannot be used; no slot has changed.
         """
-        wanted = tuple(dict.fromkeys(names))
-        self._acquire(wanted)
         try:
             with self._changed:
-                residents, pool = self._residents, self._pool
-            yield Lease(pool, residents)
+                self._check_fits(reservation)
+                slots = self._take_slots(reservation.versions)
+        except BaseException:
+            self.cancel(reservation)
+            raise
+        if slots is None:
+            return None
+        lease_of = Lease(None, {}, reservation.versions)
+        try:
+            for version in list(slots):
+                self._bring_in(version, slots[version])
+                del slots[version]
+        except BaseException:
+            with self._changed:
+                self._free.extend(slots.values())
+                for version in slots:
+                    version.is_loading = False
+            self.release(lease_of)
+            raise
+        with self._changed:
+            pool = self._pool
+        residents = {version.name: version.resident for version in reservation.versions if version.resident}
+        return replace(lease_of, pool=pool if residents else None, residents=residents)
+
+    def release(self, lease: Lease) -> None:
+        """Give a lease back."""
+        with self._changed:
+            for version in lease.versions:
+                version.num_leases -= 1
+                self._forget_if_unused(version)
+            self._changed.notify_all()
+        self._tell()
+
+    @contextmanager
+    def lease(self, names: Sequence[str]) -> Iterator[Lease]:
+        """`reserve` and `try_lease`, again and again until there is room. Do not ask for a second lease inside.
+
+        Raises what both raise.
+        """
+        reservation = self.reserve(names)
+        while (lease := self.try_lease(reservation)) is None:
+            try:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._has_slots(reservation.versions))
+            except BaseException:  # Ctrl-C
+                self.cancel(reservation)
+                raise
+        try:
+            yield lease
         finally:
-            self._release(wanted)
+            self.release(lease)
 
     def pin(self, name: str) -> None:
         """Bring an adapter in and keep it until ``unpin``. Raises what ``lease`` raises."""
-        with self.lease([name]), self._changed:
-            if len(self._pins | {name}) >= self._num_slots - 1 and self._num_slots > 2:
+        with self.lease([name]) as lease, self._changed:
+            pinned = {each.name for each in self._latest.values() if each.is_pinned}
+            if len(pinned | {name}) >= self._num_slots - 1 and self._num_slots > 2:
                 raise AdapterError(
-                    f"cannot pin {name!r}: {len(self._pins)} of {self._num_slots - 1} slots are pinned, and one "
+                    f"cannot pin {name!r}: {len(pinned)} of {self._num_slots - 1} slots are pinned, and one "
                     "must stay free for the others. Unpin one, or open the router with more slots."
                 )
-            self._pins.add(name)
+            for version in lease.versions:
+                version.is_pinned = version.is_latest
 
     def unpin(self, name: str) -> None:
         """Let an adapter be evicted again."""
         with self._changed:
             self._check_known([name])
-            self._pins.discard(name)
+            self._latest[name].is_pinned = False
             self._changed.notify_all()
+        self._tell()
 
     def unload(self, name: str, *, timeout_s: float | None = None) -> None:
-        """Forget an adapter: no new lease; when the last one is back, its slot is cleared and its memory freed.
+        """Forget an adapter: nobody new; when all who asked have been answered, its slot and memory are freed.
 
         Raises:
             UnknownAdapterError: not known.
@@ -215,143 +262,143 @@ class AdapterCache:
         """
         with self._changed:
             self._check_known([name])
-            self._leaving.add(name)
-            if not self._changed.wait_for(lambda: not self._leases[name] and name not in self._loading, timeout_s):
-                self._leaving.discard(name)
-                num_leases = self._leases[name]
+            version = self._latest[name]
+            version.is_leaving = True
+            if not self._changed.wait_for(lambda: version.num_users == 0, timeout_s):
+                version.is_leaving = False
                 raise AdapterError(
-                    f"adapter {name!r} stays: {num_leases} batches still use it after {timeout_s} s."
+                    f"adapter {name!r} stays: {version.num_users} requests still use it after {timeout_s} s."
                 )
-            slot = self._drop(name) if name in self._residents else None
-        if slot is not None:
-            with self._write_lock:
-                assert self._pool is not None
-                self._pool.rows[slot].zero_()
-        with self._changed:
-            if slot is not None:
-                self._free.append(slot)
-            for tier in (self._sources, self._cpu):
-                tier.pop(name, None)
-            self._pins.discard(name)
-            self._leaving.discard(name)
+            del self._latest[name]
+            version.is_latest = False
+            self._forget_if_unused(version)
             self._changed.notify_all()
+        self._tell()
 
-    # Bookkeeping; everything down to `_release` runs under the lock
+    # Bookkeeping, under the lock
+
+    def _version(self, source: Source, files: AdapterFiles | None) -> AdapterVersion:
+        """Of an opened adapter, checked as far as it has been read. Without the lock."""
+        if isinstance(source, StoredAdapter):
+            check_fits(source.manifest, self._fingerprint)
+        weights = None if files is None else bind_to_base(source.name, files, self._linears)
+        return AdapterVersion(source, weights)
+
+    def _make_latest(self, version: AdapterVersion) -> None:
+        self._latest[version.name] = version
+        if version.weights is not None:
+            self._keep(version)
+
+    def _names(self) -> list[str]:
+        return sorted(name for name, version in self._latest.items() if not version.is_leaving)
+
+    def _is_leaving(self, name: str) -> bool:
+        return name in self._latest and self._latest[name].is_leaving
 
     def _check_known(self, names: Sequence[str]) -> None:
         for name in names:
-            if name in self._sources and name not in self._leaving:
+            if name in self._latest and not self._is_leaving(name):
                 continue
-            known = sorted(self._sources.keys() - self._leaving)
+            known = self._names()
             hint = suggest(name, known, list_known=False) or "."
             raise UnknownAdapterError(
                 f"no adapter {name!r} is loaded{hint}\n  there are: {', '.join(known) or 'none'}\n"
                 "Load it first, or ask for None: the bare base."
             )
 
-    def _state(self, name: str) -> AdapterState:
-        if name in self._leaving:
-            return AdapterState.LEAVING
-        if name in self._loading:
-            return AdapterState.LOADING
-        if name in self._residents:
-            return AdapterState.RESIDENT
-        return AdapterState.CPU if name in self._cpu else AdapterState.DISK
+    def _num_usable(self, wanted: set[str]) -> int:
+        """Slots that are not pinned by others than ``wanted``."""
+        pinned = {version.name for version in self._latest.values() if version.is_pinned}
+        return self._num_slots - 1 - len(pinned - wanted)
 
-    def _reserve(self, wanted: Sequence[str]) -> dict[str, int] | None:
-        """Lease what is there and take slots for the rest, name -> slot; None when it is time to wait."""
-        self._check_known(wanted)
-        usable = self._num_slots - 1 - len(self._pins - set(wanted))
-        if len(wanted) > usable:
+    def _check_fits(self, reservation: Reservation) -> None:
+        num_usable = self._num_usable({version.name for version in reservation.versions})
+        if len(reservation.versions) > num_usable:
             raise AdapterError(
-                f"{len(wanted)} adapters in one batch, but only {usable} slots that are not pinned by others.\n"
-                "Ask for fewer at once, unpin some, or open the router with more slots."
+                f"{len(reservation.versions)} adapters in one batch, but only {num_usable} slots that are not "
+                "pinned by others.\nAsk for fewer at once, unpin some, or open the router with more slots."
             )
-        if self._loading.intersection(wanted):
-            return None
-        missing = [name for name in wanted if name not in self._residents]
-        kept = self._pins.union(wanted, (name for name, count in self._leases.items() if count))
-        idle = [name for name in self._used if name in self._residents and name not in kept]
-        num_evictions = len(missing) - len(self._free)
-        if num_evictions > len(idle):
-            return None
-        for name in idle[: max(num_evictions, 0)]:
-            self._free.append(self._drop(name))
-        for name in wanted:
-            self._leases[name] += 1
-            self._used.pop(name, None)
-            self._used[name] = None
-        self._loading.update(missing)
-        return {name: self._free.pop() for name in missing}
 
-    def _drop(self, name: str) -> int:
-        """Take a resident off the map; its slot is the caller's."""
-        slot = self._residents[name].slot
-        self._residents = MappingProxyType({k: v for k, v in self._residents.items() if k != name})
-        self._used.pop(name, None)
-        return slot
+    def _has_slots(self, versions: Sequence[AdapterVersion]) -> bool:
+        """Whether all of them could be leased now."""
+        if any(version.is_loading for version in versions):
+            return False
+        missing = [version for version in versions if version.resident is None]
+        return len(missing) <= len(self._free) + len(self._evictable(versions))
+
+    def _evictable(self, wanted: Sequence[AdapterVersion]) -> list[AdapterVersion]:
+        """Residents that may leave for ``wanted``, the least recently leased first."""
+        return [each for each in self._used if not each.num_leases and not each.is_pinned and each not in wanted]
+
+    def _take_slots(self, versions: Sequence[AdapterVersion]) -> dict[AdapterVersion, int] | None:
+        """Lease what is there and take slots for the rest; None when it is time to wait."""
+        if not self._has_slots(versions):
+            return None
+        missing = [version for version in versions if version.resident is None]
+        evictable = self._evictable(versions)
+        for leaver in evictable[: max(len(missing) - len(self._free), 0)]:
+            self._free_slot(leaver)
+            self._stats = replace(self._stats, num_evictions=self._stats.num_evictions + 1)
+        for version in versions:
+            version.num_leases += 1
+            version.num_waiting -= 1
+            version.is_loading = version.resident is None
+            self._used.pop(version, None)
+            if version.resident is not None:
+                self._used[version] = None
+        num_hits = self._stats.num_hits + len(versions) - len(missing)
+        self._stats = replace(self._stats, num_hits=num_hits)
+        return {version: self._free.pop() for version in missing}
+
+    def _free_slot(self, version: AdapterVersion) -> None:
+        assert version.resident is not None, "only a resident has a slot"
+        self._free.append(version.resident.slot)
+        version.resident = None
+        self._used.pop(version, None)
+
+    def _forget_if_unused(self, version: AdapterVersion) -> None:
+        """Free the slot and the memory of a version that nobody can ask for again."""
+        if version.is_latest or version.num_users:
+            return
+        if version.resident is not None:
+            self._free_slot(version)
+        self._read.pop(version, None)
+        version.weights = None
+
+    def _keep(self, version: AdapterVersion) -> None:
+        """In CPU memory; those that were read longest ago make room, those that nobody waits for first."""
+        self._read.pop(version, None)
+        self._read[version] = None
+        size = sum(each.size_bytes for each in self._read)
+        for leaver in sorted(self._read, key=lambda each: each.num_waiting > 0):  # stable
+            if size <= self._max_cpu_bytes or len(self._read) == 1:
+                return
+            if leaver is not version:
+                size -= leaver.size_bytes
+                del self._read[leaver]
+                leaver.weights = None
 
     # Loading; takes the locks itself
 
-    def _acquire(self, wanted: Sequence[str]) -> None:
-        with self._changed:
-            while (reserved := self._reserve(wanted)) is None:
-                self._changed.wait()
-        try:
-            for name in list(reserved):
-                self._bring_in(name, reserved[name])
-                del reserved[name]
-        except BaseException:
-            with self._changed:
-                self._free.extend(reserved.values())
-                self._loading.difference_update(reserved)
-            self._release(wanted)
-            raise
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            if (method := listener()) is not None:
+                method()
 
-    def _release(self, wanted: Sequence[str]) -> None:
-        with self._changed:
-            self._leases.subtract(wanted)
-            self._changed.notify_all()
-
-    def _bring_in(self, name: str, slot: int) -> None:
+    def _bring_in(self, version: AdapterVersion, slot: int) -> None:
         """Read and check, then write the slot, then publish: nobody sees a half-written adapter."""
-        weights = self._weights(name)
+        weights = version.weights or bind_to_base(version.name, read_adapter(version.source), self._linears)
+        with self._changed:
+            version.weights = weights
+            self._keep(version)
         with self._write_lock:
-            pool = self._roomy(weights)
+            pool = self._pool or LoraMemoryPool.empty(self._num_slots, dtype=self._dtype, device=self._device)
+            pool = pool.with_room_for(weights, self._linears)
             pool.write(slot, weights)
             with self._changed:
                 self._pool = pool
-                resident = Resident(slot, frozenset(weights.pairs))
-                self._residents = MappingProxyType({**self._residents, name: resident})
-                self._loading.discard(name)
+                version.enter(slot, weights)
+                self._used[version] = None
+                self._stats = replace(self._stats, num_loads=self._stats.num_loads + 1)
                 self._changed.notify_all()
-
-    def _roomy(self, weights: AdapterWeights) -> LoraMemoryPool:
-        """The slots, larger if the adapter's rank or linears ask for it. Batches under way keep the old ones."""
-        pool = self._pool
-        if pool is not None and pool.layout.holds(weights):
-            return pool
-        old = pool.layout if pool is not None else SlotLayout.of(0, {})
-        linears = {**old.linears, **{linear: self._linears[linear] for linear in weights.pairs}}
-        layout = SlotLayout.of(max(old.rank, weights.rank), linears)
-        if pool is not None:
-            return pool.grown(layout)
-        return LoraMemoryPool(
-            layout, torch.zeros(self._num_slots, layout.width, dtype=self._dtype, device=self._device)
-        )
-
-    def _weights(self, name: str) -> AdapterWeights:
-        """From CPU memory, else from disk."""
-        with self._changed:
-            weights, source = self._cpu.pop(name, None), self._sources[name]
-        if weights is None:
-            weights = bind_to_base(name, read_adapter(source), self._linears)
-        with self._changed:
-            self._keep(weights)
-        return weights
-
-    def _keep(self, weights: AdapterWeights) -> None:
-        """In CPU memory, under the lock; those that were read longest ago make room."""
-        self._cpu[weights.name] = weights
-        while len(self._cpu) > 1 and sum(each.size_bytes for each in self._cpu.values()) > self._max_cpu_bytes:
-            self._cpu.pop(next(iter(self._cpu)))
+        self._tell()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from types import ModuleType
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,17 +24,48 @@ class AdapterRef:
     pool: LoraMemoryPool
     slot: int
     linears: frozenset[str]
+    """That it changes."""
     weight: float
+
+
+class LoraBatch(Protocol):
+    """The updates of the rows of a batch: all that a linear of the base ever sees of them."""
+
+    def cast(self, x: Tensor) -> Tensor:
+        """``x`` in the dtype of the updates, once for all linears that read it; as it is if none will."""
+
+    def add_lora(self, linear: str, x: Tensor, out: Tensor) -> Tensor:
+        """``out``, written in place: plus each row's update of ``x`` in the named linear.
+
+        Shapes (R rows of the batch, W sequences per row, T tokens): x (R * W, T, in), out (R * W, T, out).
+        Sequences of one row (beams) lie together and share the row's updates.
+
+        Source: h = W0 x + s B A x, arXiv:2106.09685 section 4.1; s is folded into B.
+        """
+
+
+def lora_batch(rows: Sequence[tuple[AdapterRef, ...]]) -> LoraBatch:
+    """The updates of these rows, by the kernels that suit where they lie.
+
+    On a GPU launching a product takes longer than running it, so rows whose adapters lie in one pool are indexed.
+    """
+    pools = {id(ref.pool): ref.pool for refs in rows for ref in refs}
+    if len(pools) == 1:
+        (pool,) = pools.values()
+        if pool.rows.is_cuda:
+            return IndexedLora.of(pool, rows)
+    return SegmentedLora(rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Neighbouring rows, equally many for each of some updates whose slots lie one after the other."""
+    """Neighbouring rows, equally many for each of some adapters whose slots lie one after the other."""
 
     start: int
     stop: int
     first: AdapterRef
     number: int = 1
+    """Of adapters."""
 
     def joined(self, other: Segment) -> Segment | None:
         """Both in one, if ``other`` goes on where this ends."""
@@ -45,147 +77,115 @@ class Segment:
 
 
 class SegmentedLora:
-    """The updates of the rows of a batch: ``add_lora`` is all that a linear of the base ever sees.
+    """Rows of one `Segment` share a pair of small products per linear.
 
-    Rows of one `Segment` share a pair of small products per linear. Nothing is copied: each run reads its adapters
-    where they lie, and they may lie in slots of different layouts. Only on a GPU, where launching a product takes
-    longer than running it, rows whose adapters lie together are `IndexedLora`.
+    Nothing is copied: each segment reads its adapters where they lie, and they may lie in pools of different
+    layouts. Like SGMV (Punica, arXiv:2310.18547, section 4), with segments of several adapters.
     """
 
     def __init__(self, rows: Sequence[tuple[AdapterRef, ...]]) -> None:
-        self._rows = tuple(rows)
-        self._segments = _segments(self._rows)
+        self._num_rows = len(rows)
+        self._segments = _segments(rows)
         self._pairs: dict[str, list[tuple[Segment, Tensor, Tensor]]] = {}
-        distinct = {update for updates in self._rows for update in updates}
-        self._linears = frozenset[str]().union(*(update.linears for update in distinct))
-        self._dtype = next((update.pool.rows.dtype for update in distinct), None)
-        pool = {id(update.pool): update.pool for update in distinct}
-        self._pool = next(iter(pool.values())) if len(pool) == 1 else None
+        distinct = {ref for refs in rows for ref in refs}
+        self._linears = frozenset[str]().union(*(ref.linears for ref in distinct))
+        self._dtype = next((ref.pool.rows.dtype for ref in distinct), None)
 
     def cast(self, x: Tensor) -> Tensor:
-        """``x`` in the dtype of the updates, once for all linears that read it; as it is if none will."""
-        if self._indexed is not None:
-            return self._indexed.cast(x)
+        """As `LoraBatch.cast`."""
         return x if self._dtype is None else x.to(self._dtype)
 
     def add_lora(self, linear: str, x: Tensor, out: Tensor) -> Tensor:
-        """``out``, written in place: plus each row's update of ``x`` in the named linear.
-
-        Shapes (R rows of the batch, W sequences per row, T tokens): x (R * W, T, in), out (R * W, T, out).
-        Sequences of one row (beams) lie together and share the row's updates.
-
-        Source: h = W0 x + s B A x, arXiv:2106.09685 section 4.1; s is folded into B.
-        """
+        """As `LoraBatch.add_lora`."""
         if linear not in self._linears:
             return out
-        if self._indexed is not None:
-            return self._indexed.add_lora(linear, x, out)
         flat, result = x.reshape(-1, x.shape[-1]), out.view(-1, out.shape[-1])
-        per_row = flat.shape[0] // len(self._rows)
-        for run, a, b in self._pairs_of(linear):
-            own, weight = slice(run.start * per_row, run.stop * per_row), run.first.weight
-            low = torch.bmm(flat[own].view(run.number, -1, flat.shape[-1]), a)
-            there = result[own].view(run.number, -1, result.shape[-1])
+        per_row = flat.shape[0] // self._num_rows
+        for segment, a, b in self.segments(linear):
+            own, weight = slice(segment.start * per_row, segment.stop * per_row), segment.first.weight
+            low = torch.bmm(flat[own].view(segment.number, -1, flat.shape[-1]), a)
+            there = result[own].view(segment.number, -1, result.shape[-1])
             if result.dtype == low.dtype:
                 there.baddbmm_(low, b, alpha=weight)
             else:  # summed in the update's dtype, then rounded once
                 there += torch.bmm(low, b) * weight
         return out
 
-    def filter(self, rows: Sequence[int]) -> SegmentedLora:
-        """The deltas of some of the rows, when the others have left the batch."""
-        return SegmentedLora([self._rows[row] for row in rows])
-
-    def repeat(self, width: int) -> SegmentedLora:
-        """One row per sequence, where each row decodes ``width`` of them."""
-        return self if width == 1 else SegmentedLora([updates for updates in self._rows for _ in range(width)])
-
-    def _pairs_of(self, linear: str) -> list[tuple[Segment, Tensor, Tensor]]:
-        """The runs that change a linear, with what they read; the same for every step."""
+    def segments(self, linear: str) -> list[tuple[Segment, Tensor, Tensor]]:
+        """The segments that change a linear, with the A^T and B^T that they read; the same for every step."""
         found = self._pairs.get(linear)
         if found is None:
-            segments = [run for run in self._segments if linear in run.first.linears]
-            found = [(run, *run.first.pool.pairs(run.first.slot, run.number, linear)) for run in segments]
+            own = [segment for segment in self._segments if linear in segment.first.linears]
+            found = [(each, *each.first.pool.pairs(each.first.slot, each.number, linear)) for each in own]
             self._pairs[linear] = found
         return found
 
-    @cached_property
-    def _indexed(self) -> IndexedLora | None:
-        pool = self._pool
-        return IndexedLora.of(pool, self._rows) if pool is not None and pool.rows.is_cuda else None
-
-    @staticmethod
-    def joined(parts: Sequence[SegmentedLora]) -> SegmentedLora:
-        """The rows of several, one after the other."""
-        return (
-            parts[0] if len(parts) == 1 else SegmentedLora([updates for part in parts for updates in part._rows])
-        )
-
 
 class IndexedLora:
-    """The updates of rows by the numbers of their slots: the same launches whatever those are, for all at once.
+    """Rows name the slots of their adapters: the same launches whatever those are, for all rows at once.
 
-    The numbers may be changed in place between two uses, which is what lets a GPU replay them.
+    The indices may be changed in place between two uses, which is what lets a GPU replay them. Like BGMV (Punica,
+    arXiv:2310.18547; S-LoRA, arXiv:2311.03285, section 5).
     """
 
-    def __init__(self, pool: LoraMemoryPool, num_rows: int, num_updates: int, *, is_weighted: bool) -> None:
+    def __init__(self, pool: LoraMemoryPool, num_rows: int, num_adapters: int, *, is_weighted: bool) -> None:
         """The bare base for every row.
 
         Args:
-            num_updates: of a row, at most.
-            is_weighted: whether an update may have another weight than 1.
+            num_adapters: of a row, at most.
+            is_weighted: whether an adapter may have another weight than 1.
         """
         self._pool = pool
-        self._numbers = torch.zeros(num_rows, num_updates, dtype=torch.int64, device=pool.rows.device)
-        self._weights = pool.rows.new_ones(num_rows, num_updates) if is_weighted else None
+        self._indices = torch.zeros(num_rows, num_adapters, dtype=torch.int64, device=pool.rows.device)
+        self._weights = pool.rows.new_ones(num_rows, num_adapters) if is_weighted else None
         self._kernels = _kernels() if pool.rows.is_cuda else None
 
     @staticmethod
     def of(pool: LoraMemoryPool, rows: Sequence[tuple[AdapterRef, ...]]) -> IndexedLora:
-        """These rows, whose updates lie in these slots."""
-        is_weighted = any(update.weight != 1 for updates in rows for update in updates)
-        indexed_lora = IndexedLora(pool, len(rows), max(map(len, rows), default=0), is_weighted=is_weighted)
-        indexed_lora.write(torch.arange(len(rows), device=pool.rows.device), rows)
-        return indexed_lora
+        """These rows, whose adapters lie in this pool."""
+        is_weighted = any(ref.weight != 1 for refs in rows for ref in refs)
+        lora = IndexedLora(pool, len(rows), max(map(len, rows), default=0), is_weighted=is_weighted)
+        lora.write(torch.arange(len(rows), device=pool.rows.device), rows)
+        return lora
 
-    def write(self, rows: Tensor, updates: Sequence[tuple[AdapterRef, ...]]) -> None:
-        """Let rows (N,) have these updates from now on."""
-        shape = len(updates), self._numbers.shape[1]
-        numbers, weights = torch.zeros(shape, dtype=torch.int64), torch.ones(shape)
-        for row, own in enumerate(updates):
-            for place, update in enumerate(own):
-                numbers[row, place], weights[row, place] = update.slot, update.weight
-        self._numbers.index_copy_(0, rows, numbers.to(rows.device))
+    def write(self, rows: Tensor, refs: Sequence[tuple[AdapterRef, ...]]) -> None:
+        """Let rows (N,) have these adapters from now on."""
+        shape = len(refs), self._indices.shape[1]
+        indices, weights = torch.zeros(shape, dtype=torch.int64), torch.ones(shape)
+        for row, own in enumerate(refs):
+            for place, ref in enumerate(own):
+                indices[row, place], weights[row, place] = ref.slot, ref.weight
+        self._indices.index_copy_(0, rows, indices.to(rows.device))
         if self._weights is not None:
             self._weights.index_copy_(0, rows, weights.to(self._weights))
 
     def cast(self, x: Tensor) -> Tensor:
-        """As `SegmentedLora.cast`."""
+        """As `LoraBatch.cast`."""
         return x if self._kernels is not None else x.to(self._pool.rows.dtype)
 
     def add_lora(self, linear: str, x: Tensor, out: Tensor) -> Tensor:
-        """As `SegmentedLora.add_lora`."""
-        layout, pool = self._pool.layout, self._pool.rows
+        """As `LoraBatch.add_lora`."""
+        layout, slots = self._pool.layout, self._pool.rows
         if linear not in layout.linears:
             return out
         if self._kernels is None:
-            self._add_gathered(layout.part(pool, linear), linear, x, out)
+            self._add_gathered(layout.part(slots, linear), linear, x, out)
         else:
             flat, result = x.reshape(-1, x.shape[-1]).contiguous(), out.view(-1, out.shape[-1])
             at = layout.starts[linear], layout.rank
-            self._kernels.add(pool, *at, self._numbers, self._weights, flat, result)
+            self._kernels.add(slots, *at, self._indices, self._weights, flat, result)
         return out
 
     def _add_gathered(self, part: Tensor, linear: str, x: Tensor, out: Tensor) -> None:
-        """Copy each row's A and B together, then two batched products per update."""
-        num_rows, num_updates = self._numbers.shape
+        """Copy each row's A and B together, then two batched products per adapter."""
+        num_rows, num_adapters = self._indices.shape
         x, result = x.reshape(num_rows, -1, x.shape[-1]), out.view(num_rows, -1, out.shape[-1])
-        for update in range(num_updates):
-            own = part.index_select(0, self._numbers[:, update])
+        for number in range(num_adapters):
+            own = part.index_select(0, self._indices[:, number])
             a, b = self._pool.layout.views(own, linear)
             low = torch.bmm(x, a.transpose(1, 2))
             if self._weights is not None:
-                low *= self._weights[:, update, None, None]
+                low *= self._weights[:, number, None, None]
             if result.dtype == low.dtype:
                 result.baddbmm_(low, b)
             else:  # summed in the update's dtype, then rounded once
@@ -210,13 +210,13 @@ def _kernels() -> ModuleType | None:
 
 
 def _segments(rows: Sequence[tuple[AdapterRef, ...]]) -> list[Segment]:
-    """Neighbours with the same updates together; of those with one update each, neighbours in the slots too."""
+    """Neighbours with the same adapters together; of those with one each, neighbours in the slots too."""
     segments: list[Segment] = []
     start = 0
     for stop in range(1, len(rows) + 1):
         if stop < len(rows) and rows[stop] == rows[start]:
             continue
-        own = [Segment(start, stop, update) for update in rows[start]]
+        own = [Segment(start, stop, ref) for ref in rows[start]]
         joined = segments[-1].joined(own[0]) if segments and len(own) == 1 else None
         if joined is not None:
             segments[-1] = joined
@@ -226,5 +226,5 @@ def _segments(rows: Sequence[tuple[AdapterRef, ...]]) -> list[Segment]:
     return segments
 
 
-NO_LORA = SegmentedLora(())
+NO_LORA: LoraBatch = SegmentedLora(())
 """Every row is the bare base."""

@@ -78,6 +78,22 @@ class LoraMemoryPool:
         if row is not there:
             there.copy_(row)
 
+    @staticmethod
+    def empty(num_slots: int, *, dtype: torch.dtype, device: torch.device) -> LoraMemoryPool:
+        """Slots without room for any linear."""
+        return LoraMemoryPool(SlotLayout.of(0, {}), torch.zeros(num_slots, 0, dtype=dtype, device=device))
+
+    def with_room_for(self, weights: AdapterWeights, linears: Linears) -> LoraMemoryPool:
+        """Itself, or a larger copy if the adapter's rank or linears ask for it; who uses this one keeps it.
+
+        Args:
+            linears: of the base.
+        """
+        if self.layout.holds(weights):
+            return self
+        wanted = {**self.layout.linears, **{linear: linears[linear] for linear in weights.pairs}}
+        return self.grown(SlotLayout.of(max(self.layout.rank, weights.rank), wanted))
+
     def grown(self, layout: SlotLayout) -> LoraMemoryPool:
         """The same adapters in a roomier layout."""
         larger = LoraMemoryPool(layout, self.rows.new_zeros(self.rows.shape[0], layout.width))

@@ -1,253 +1,163 @@
-"""Batches of requests, each row with its own adapters and its own way to decode, through one frozen base.
-
-Greedy and beam search give the tokens of ``model.generate``. A row's answer does not depend on its neighbours,
-beyond float noise, nor on when they come and go. Knows token ids and limits; never a text, a file or a thread.
-"""
+"""How the base is run for groups of sequences: kernel by kernel (`EagerRunner`) or by graphs (`GraphRunner`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from flan_lora.base.encode import Collator
-from flan_lora.engine.adapter_cache import Lease
-from flan_lora.engine.decode_group import BeamGroup, DecodeGroup, Memory, RunningRequest, SamplingGroup, StepOutput
-from flan_lora.engine.graphs.cuda_graph import GraphPool
-from flan_lora.engine.graphs.decode_graph import CacheSlots, DecodeGraphs
-from flan_lora.engine.lora_batch import NO_LORA, SegmentedLora
-from flan_lora.engine.request import Request, SequenceOutput
-from flan_lora.engine.t5 import T5, DynamicKVCache
+from flan_lora.engine.graphs.cuda_graph import GraphBucket, GraphPool, round_up
+from flan_lora.engine.graphs.decode_graph import CacheSlots, DecodeGraph
+from flan_lora.engine.graphs.prefill_graph import prefill
+from flan_lora.engine.kv_cache import Cache, DynamicKVCache
+from flan_lora.engine.lora_batch import NO_LORA, AdapterRef, LoraBatch, lora_batch
+from flan_lora.engine.memory_pool import LoraMemoryPool
+from flan_lora.engine.t5 import T5
 
-if TYPE_CHECKING:
-    from transformers import T5ForConditionalGeneration
-
-OnToken = Callable[[int, int], None]
-"""(place of the request in the batch, token id), as soon as the token is known."""
-
-_LENGTH_RATIO, _LENGTH_SLACK = 1.5, 16
-"""Sources of a cohort are padded to the longest: at most this many times the shortest, and these tokens, long."""
+_MIN_SOURCE, _MIN_TOKENS = 64, 32
+"""Of a decode graph: below these a smaller one saves nothing."""
+_FEW_REQUESTS = 16
+"""Up to which empty slots cost next to nothing."""
 
 
-class ModelRunner:
-    """The one base and how to run it. Any number of threads may use it."""
+class Runner(Protocol[Cache]):
+    """One way to run the base. For one thread; a new `RunningBatch` has a new one."""
 
-    def __init__(self, base: T5ForConditionalGeneration, *, graphs: bool | None = None) -> None:
-        """
-        Args:
-            graphs: decode in slots of fixed shapes (`flan_lora.engine.graphs`); None is on a GPU, where that pays.
-
-        Raises:
-            AdapterError: PEFT has put an adapter into the base.
-        """
-        self._t5 = T5(base)
-        has_boards = self._t5.device.type == "cuda" if graphs is None else graphs
-        self._graph_pool = GraphPool.on(self._t5.device) if has_boards else None
-        self._eos, self._pad = int(base.config.eos_token_id), int(base.config.pad_token_id)
-        self._start = int(base.config.decoder_start_token_id)
-        self._collate = Collator(self._pad, self._start)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the base is."""
-        return self._t5.device
-
-    def generate(
-        self, requests: Sequence[Request], lease: Lease, *, on_token: OnToken | None = None
-    ) -> list[list[SequenceOutput]]:
-        """``num_return_sequences`` answers, best first, for each request, in the order given.
-
-        All requests run at once, whatever their number.
+    def prefill(
+        self,
+        input_ids: Tensor,
+        mask: Tensor,
+        refs: Sequence[tuple[AdapterRef, ...]],
+        pool: LoraMemoryPool | None,
+        *,
+        width: int,
+        max_tokens: int,
+    ) -> Cache:
+        """Read the sources (R, S) of some requests, padded right: a cache with room for their sequences.
 
         Args:
-            on_token: called for rows with one sequence (greedy, one sample), token by token, eos included.
+            refs: the adapters of each request.
+            pool: where they lie; None if no request has any.
+            width: sequences per request.
+            max_tokens: of a sequence.
         """
-        rows = [RunningRequest(request, lease) for request in requests]
-        places = {row: place for place, row in enumerate(rows)}
-        answers: list[list[SequenceOutput]] = [[] for _ in requests]
-        batch = RunningBatch(self)
-        batch.join(rows)
-        while batch.num_rows:
-            outcome = batch.step()
-            if on_token is not None:
-                for place, token in sorted((places[row], token) for row, token in outcome.tokens):
-                    on_token(place, token)
-            for row, found in outcome.finished:
-                answers[places[row]] = found
-        return answers
 
-    @torch.inference_mode()
-    def label_probabilities(self, requests: Sequence[Request], lease: Lease) -> list[dict[str, float]]:
-        """Of each request's labels, from the model's probabilities of their spellings; they add up to 1.
+    def decode(self, caches: Sequence[Cache], ids: Sequence[Tensor]) -> list[Tensor]:
+        """Feed the next token of every sequence (R * W,) of each cache; its logits (R * W, V) in fp32."""
 
-        Every label is read to its eos, so this can rank another label first than greedy decoding, which decides
-        token by token.
-        """
-        found: list[dict[str, float]] = [{} for _ in requests]
-        groups: dict[int, list[int]] = {}
-        for place, request in enumerate(requests):
-            assert request.constraint is not None, "only a request with labels has label probabilities"
-            groups.setdefault(id(request.constraint), []).append(place)
-        for places in groups.values():
-            batch = [requests[place] for place in places]
-            constraint = batch[0].constraint
-            assert constraint is not None
-            lora = lease.gather([request.mix for request in batch])
-            log_probs = self._label_log_probs(batch, list(constraint.labels), lora)
-            for place, row in zip(places, functional.softmax(log_probs, dim=-1).tolist(), strict=True):
-                found[place] = dict(zip(constraint.labels.values(), row, strict=True))
-        return found
+    def release_idle(self) -> None:
+        """Give back what no cache uses any more."""
 
-    @torch.inference_mode()
-    def pooled_states(self, sources: Sequence[Sequence[int]]) -> Tensor:
-        """Mean of the bare base's encoder states over each source's tokens, (N, d_model) fp32 on the CPU."""
-        input_ids, mask = self._inputs(sources)
-        states = self._t5.encode(input_ids, mask, NO_LORA).float()
-        weights = mask[..., None].float()
-        return ((states * weights).sum(1) / weights.sum(1)).cpu()
 
-    # For `Batch`
+class EagerRunner:
+    """Each cache is as large as it needs to be; all of them share every linear of a pass."""
 
-    def graphs(self) -> DecodeGraphs | None:
-        """For the rows of a new batch; None where rows do without."""
-        return None if self._graph_pool is None else DecodeGraphs(self._t5, self._graph_pool)
+    def __init__(self, t5: T5) -> None:
+        self._t5 = t5
+        self._refs: list[tuple[AdapterRef, ...]] = []
+        self._lora: LoraBatch = NO_LORA
 
-    def start(self, rows: Sequence[RunningRequest], graphs: DecodeGraphs | None) -> DecodeGroup:
-        """Read the sources of rows that decode alike, so that their first token can be chosen."""
-        requests = [row.request for row in rows]
-        updates = [row.lease.updates(row.request.mix) for row in rows]
-        lora = SegmentedLora(updates)
-        width, is_beam = requests[0].width, requests[0].num_beams > 1
-        max_tokens = max(request.max_new_tokens for request in requests)
-        past: Memory
-        if graphs is None:
-            past = self._prefill(requests, lora, width, max_tokens)
-        else:
-            inputs = self._inputs([request.input_ids for request in requests])
-            pool = rows[0].lease.pool
-            past = graphs.start(*inputs, updates, pool, width=width, max_tokens=max_tokens)
-        per_sequence = lora.repeat(width)
-        if is_beam:
-            return BeamGroup(rows, past, per_sequence, start=self._start, eos=self._eos, pad=self._pad)
-        return SamplingGroup(rows, past, per_sequence, start=self._start, eos=self._eos)
-
-    def step(self, groups: Sequence[DecodeGroup], lora: SegmentedLora) -> list[Tensor]:
-        """One token further, all cohorts in one pass: logits (R * W, V) of each."""
-        ids = torch.cat([group.ids for group in groups])
-        caches = [group.kv_cache for group in groups if isinstance(group.kv_cache, DynamicKVCache)]
-        logits = self._t5.step(ids, caches, lora)
-        return list(logits.split_with_sizes([kv_cache.num_sequences for kv_cache in caches]))
-
-    def _inputs(self, sources: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        batch = self._collate([{"input_ids": list(source)} for source in sources])
-        return batch["input_ids"].to(self.device), batch["attention_mask"].to(self.device)
-
-    def _prefill(
-        self, batch: Sequence[Request], lora: SegmentedLora, width: int, max_tokens: int
+    def prefill(
+        self,
+        input_ids: Tensor,
+        mask: Tensor,
+        refs: Sequence[tuple[AdapterRef, ...]],
+        pool: LoraMemoryPool | None,
+        *,
+        width: int,
+        max_tokens: int,
     ) -> DynamicKVCache:
-        input_ids, mask = self._inputs([request.input_ids for request in batch])
-        states = self._t5.encode(input_ids, mask, lora)
-        return self._t5.start(states, mask, lora, width=width, max_tokens=max_tokens)
+        """As `Runner.prefill`."""
+        cross, visible = self._t5.prefill(input_ids, mask, lora_batch(refs))
+        cache = self._t5.new_cache(len(refs) * width, max_tokens)
+        each = [own for own in refs for _ in range(width)]
+        return DynamicKVCache(cache, cross, visible, self._t5.position_bias(max_tokens), each, width)
 
-    def _label_log_probs(
-        self, batch: Sequence[Request], labels: Sequence[tuple[int, ...]], lora: SegmentedLora
-    ) -> Tensor:
-        """(R, labels): the log-probability of each spelling, all labels of all rows side by side."""
-        longest = max(map(len, labels))
-        padded = torch.tensor([[*label, *[self._pad] * (longest - len(label))] for label in labels])
-        targets = padded.to(self.device).repeat(len(batch), 1)
-        lengths = torch.tensor([len(label) for label in labels], device=self.device).repeat(len(batch))
-        kv_cache = self._prefill(batch, lora, len(labels), longest)
-        ids, total = torch.full_like(targets[:, 0], self._start), torch.zeros(len(targets), device=self.device)
-        for step in range(longest):
-            log_probs = self._t5.step(ids, [kv_cache], lora).log_softmax(dim=-1)
-            ids = targets[:, step]
-            total += log_probs.gather(1, ids[:, None])[:, 0] * (step < lengths)
-        return total.view(len(batch), len(labels))
+    def decode(self, caches: Sequence[DynamicKVCache], ids: Sequence[Tensor]) -> list[Tensor]:
+        """As `Runner.decode`."""
+        refs = [own for cache in caches for own in cache.refs]
+        if refs != self._refs:  # mostly the same objects as in the last step, which takes microseconds to see
+            self._refs, self._lora = refs, lora_batch(refs)
+        logits = self._t5.decode(torch.cat(list(ids)), caches, self._lora)
+        return list(logits.split_with_sizes([cache.num_sequences for cache in caches]))
+
+    def release_idle(self) -> None:
+        """Nothing is kept but what the last step used."""
+        self._refs, self._lora = [], NO_LORA
 
 
-class RunningBatch:
-    """Rows that decode together, one token a step; between two steps rows may join and leave. For one thread."""
+class GraphRunner:
+    """Requests take slots of graphs with fixed shapes, so that a step is one launch whoever comes and goes."""
 
-    def __init__(self, engine: ModelRunner) -> None:
-        self._engine, self._graphs = engine, engine.graphs()
-        self._groups: list[DecodeGroup] = []
-        self._lora: SegmentedLora | None = None
+    def __init__(self, t5: T5, pool: GraphPool) -> None:
+        """
+        Args:
+            pool: of graphs that nobody uses at the moment, shared with other runners of this base.
+        """
+        self._t5, self._graph_pool = t5, pool
+        self._open: list[DecodeGraph] = []
 
     @property
-    def num_rows(self) -> int:
-        """Rows that have not ended."""
-        return sum(group.num_going for group in self._groups)
+    def graphs(self) -> tuple[DecodeGraph, ...]:
+        """Those whose slots are in use, or were in the last step."""
+        return tuple(self._open)
 
-    @torch.inference_mode()
-    def join(self, rows: Sequence[RunningRequest]) -> None:
-        """Read the sources of new rows; they get their first token in the next step. If it raises, none is in."""
-        started = [self._engine.start(group, self._graphs) for group in _alike(rows)]
-        if started:
-            self._groups += started
-            self._lora = None
+    def prefill(
+        self,
+        input_ids: Tensor,
+        mask: Tensor,
+        refs: Sequence[tuple[AdapterRef, ...]],
+        pool: LoraMemoryPool | None,
+        *,
+        width: int,
+        max_tokens: int,
+    ) -> CacheSlots:
+        """As `Runner.prefill`."""
+        with prefill(self._t5, self._graph_pool, input_ids, mask, refs, pool) as (cross, visible):
+            bucket = GraphBucket.of(refs, width=width, source=visible.shape[-1], tokens=max_tokens)
+            return self._graph_for(bucket, pool).allocate(cross, visible, refs)
 
-    def drop(self, rows: Collection[RunningRequest]) -> None:
-        """Forget rows that nobody waits for any more."""
-        for group in self._groups:
-            group.drop(rows)
-        self._tidy()
+    def decode(self, caches: Sequence[CacheSlots], ids: Sequence[Tensor]) -> list[Tensor]:
+        """As `Runner.decode`."""
+        for cache, own in zip(caches, ids, strict=True):
+            cache.feed(own)
+        for graph in dict.fromkeys(cache.graph for cache in caches):
+            graph.replay()
+        return [cache.logits() for cache in caches]
 
-    @torch.inference_mode()
-    def step(self) -> StepOutput:
-        """The next token of every row. If it raises, the batch is no longer good for anything."""
-        assert self._groups, "a step takes rows"
-        logits = self._logits()
-        outcomes = [group.advance(own) for group, own in zip(self._groups, logits, strict=True)]
-        self._tidy()
-        return StepOutput(
-            tuple(token for outcome in outcomes for token in outcome.tokens),
-            tuple(row for outcome in outcomes for row in outcome.finished),
-        )
+    def release_idle(self) -> None:
+        """Graphs all of whose slots are free go back to the pool."""
+        for graph in [graph for graph in self._open if graph.is_empty]:
+            self._open.remove(graph)
+            self._graph_pool.release(graph)
 
-    def _logits(self) -> list[Tensor]:
-        if self._graphs is not None:
-            slots = [group.kv_cache for group in self._groups if isinstance(group.kv_cache, CacheSlots)]
-            return self._graphs.step(slots, [group.ids for group in self._groups])
-        if self._lora is None:
-            self._lora = SegmentedLora.joined([group.lora for group in self._groups])
-        return self._engine.step(self._groups, self._lora)
+    def _graph_for(self, bucket: GraphBucket, pool: LoraMemoryPool | None) -> DecodeGraph:
+        """A graph for the requests of this bucket: one in use if it has slots for all of them.
 
-    def _tidy(self) -> None:
-        going = [group for group in self._groups if group.num_going]
-        for group in self._groups:
-            if not group.num_going:
-                group.kv_cache.close()
-        have_shrunk = [group.compact() for group in going]
-        if any(have_shrunk) or len(going) < len(self._groups):
-            self._groups, self._lora = going, None
-            if self._graphs is not None:
-                self._graphs.release_idle()
-
-
-def _alike(rows: Sequence[RunningRequest]) -> Iterator[list[RunningRequest]]:
-    """Rows that may share a cohort: the same way to decode, sources of like length; rows of a mix together.
-
-    Leases from before and after the slots were made roomier are apart.
-    """
-    ways: dict[tuple[bool, int, int], list[RunningRequest]] = {}
-    for row in rows:
-        request, pool = row.request, id(row.lease.pool)
-        ways.setdefault((request.num_beams > 1, request.width, pool), []).append(row)
-    for group in ways.values():
-        group.sort(key=lambda row: len(row.request.input_ids))
-        start = 0
-        for place, row in enumerate(group):
-            limit = _LENGTH_RATIO * len(group[start].request.input_ids) + _LENGTH_SLACK
-            if len(row.request.input_ids) > limit:
-                yield sorted(group[start:place], key=_pool)
-                start = place
-        yield sorted(group[start:], key=_pool)
+        Else one with slots for the requests of that shape that are under way, too: so few graphs are in use at a
+        time, whatever the order in which requests come.
+        """
+        alike = [graph for graph in self._open if graph.pool is pool and graph.fits(bucket)]
+        for graph in alike:
+            if graph.num_free >= bucket.requests:
+                return graph
+        num_taken = sum(graph.bucket.requests - graph.num_free for graph in alike)
+        made = _rounded(replace(bucket, requests=bucket.requests + num_taken))
+        graph = self._graph_pool.acquire(DecodeGraph, self._t5, made, pool)
+        self._open.append(graph)
+        return graph
 
 
-def _pool(row: RunningRequest) -> list[tuple[int, float]]:
-    """Where a row's updates lie: neighbours in this order share products (`lora_batch.Segment`)."""
-    return [(update.slot, update.weight) for update in row.lease.updates(row.request.mix)]
+def _rounded(bucket: GraphBucket) -> GraphBucket:
+    """Up to what decode graphs are made for."""
+    few = bucket.requests <= _FEW_REQUESTS
+    return replace(
+        bucket,
+        requests=round_up(4, bucket.requests, 1) if few else round_up(2, bucket.requests, _FEW_REQUESTS),
+        source=round_up(2, bucket.source, _MIN_SOURCE),
+        tokens=round_up(2, bucket.tokens, _MIN_TOKENS),
+        adapters=round_up(2, bucket.adapters, 1),
+    )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flan_lora.base.encode import encode_sources
 from flan_lora.base.load import Base
-from flan_lora.engine.runner import ModelRunner
+from flan_lora.engine.engine import Engine
 from flan_lora.errors import RequestError
 from flan_lora.serving.completion import Route, Text
 from flan_lora.serving.prompts import ServingConfig, inputs_of, takes
@@ -25,8 +25,8 @@ _MAX_BODY_TOKENS = 256
 class AutoRouter:
     """Texts to adapters, for one base. Any number of threads may use it."""
 
-    def __init__(self, base: Base, registry: AdapterRegistry, engine: ModelRunner, *, batch_size: int) -> None:
-        self._base, self._registry, self._engine, self._batch_size = base, registry, engine, batch_size
+    def __init__(self, base: Base, registry: AdapterRegistry, engine: Engine) -> None:
+        self._base, self._registry, self._engine = base, registry, engine
         self._lock = threading.Lock()
         self._profiles: Mapping[str, RoutingProfile] | None = None
 
@@ -94,12 +94,10 @@ class AutoRouter:
         distinct = [Prompt("", body) for body in dict.fromkeys(bodies)]
         encoded = encode_sources(self._base.tokenizer, distinct, _MAX_BODY_TOKENS)
         order = sorted(range(len(distinct)), key=lambda place: len(encoded[place].input_ids))
-        states = {}
-        for start in range(0, len(order), self._batch_size):
-            places = order[start : start + self._batch_size]
-            rows = self._engine.pooled_states([encoded[place].input_ids for place in places])
-            states.update({distinct[place].body: row[None] for place, row in zip(places, rows, strict=True)})
-        return states
+        if not order:
+            return {}
+        rows = self._engine.encode([encoded[place].input_ids for place in order])
+        return {distinct[place].body: row[None] for place, row in zip(order, rows, strict=True)}
 
     def _stacked(self, bodies: Sequence[str]) -> Tensor:
         """(N, d_model), equal bodies as often as they come."""

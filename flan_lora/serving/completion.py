@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TypeAlias
 
-from flan_lora.engine.adapter_cache import Mix
+from flan_lora.engine.request import Mix
 from flan_lora.errors import RequestError
 from flan_lora.system.text import shorten
 from flan_lora.tasks.task import Inputs

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.weights import base_linears
 from flan_lora.base.decode import decode
 from flan_lora.base.load import Base
 from flan_lora.engine.adapter_cache import AdapterCache
-from flan_lora.engine.request import Request
-from flan_lora.engine.runner import ModelRunner
-from flan_lora.engine.scheduler import GenerationOutput, Scheduler, Traffic
+from flan_lora.engine.engine import Engine
+from flan_lora.engine.generation import results
+from flan_lora.engine.request import GenerationOutput, Request
+from flan_lora.engine.scheduler import EngineLimits
+from flan_lora.errors import UnknownAdapterError
 from flan_lora.serving.completion import Completion
 from flan_lora.serving.prompts import ChosenWindow, PreparedRequest, PromptEncoder, choose_window
 from flan_lora.serving.registry import AdapterRegistry
-from flan_lora.system.openmp import release_threads
+
+Submitted = TypeVar("Submitted")
 
 
 class Pipeline:
@@ -29,14 +31,9 @@ class Pipeline:
             base_linears(base.model), fingerprint=base.fingerprint, num_slots=num_slots, device=base.device
         )
         self.registry = AdapterRegistry(base, store, cache)
-        self._tokenizer, self._batch_size = base.tokenizer, batch_size
-        self.engine = ModelRunner(base.model)
-        self._scheduler = Scheduler(self.engine, max_rows=batch_size)
-
-    @property
-    def traffic(self) -> Traffic:
-        """Rows, joins and steps so far."""
-        return self._scheduler.traffic
+        limits = EngineLimits(max_running=batch_size, max_waiting=None)
+        self.engine = Engine(base.model, cache, limits=limits)
+        self._tokenizer = base.tokenizer
 
     def generate(
         self, prepared: Sequence[PreparedRequest], *, start: float, label_probabilities: bool = False
@@ -47,8 +44,8 @@ class Pipeline:
             start: when the caller was asked (``time.perf_counter``): latencies count from there.
             label_probabilities: also read every label of the chosen window; costs one more pass.
         """
-        served = iter(self._run([request for item in prepared for request in item.windows]))
-        chosen = [choose_window(item, [next(served) for _ in item.windows]) for item in prepared]
+        outputs = iter(self._run([request for item in prepared for request in item.windows]))
+        chosen = [choose_window(item, [next(outputs) for _ in item.windows]) for item in prepared]
         labels = self._labels(prepared, chosen) if label_probabilities else [[] for _ in prepared]
         return [
             self.prompts.complete(item, window, window.finished_s - start, scores)
@@ -57,9 +54,10 @@ class Pipeline:
 
     def stream(self, prepared: PreparedRequest) -> Iterator[str]:
         """What the base writes, in pieces; of a text in windows, in one piece when all have ended."""
-        for name in prepared.mix:
-            self.registry.make_known(name)
-        return self._pieces(prepared.windows[0]) if len(prepared.windows) == 1 else self._one_piece(prepared)
+        if len(prepared.windows) > 1:
+            return self._one_piece(prepared)
+        self._make_known(prepared.windows)
+        return self._pieces(prepared.windows[0])
 
     def _labels(
         self, prepared: Sequence[PreparedRequest], chosen: Sequence[ChosenWindow]
@@ -69,75 +67,41 @@ class Pipeline:
             [request for request in (window.request, item.swapped) if request is not None and request.constraint]
             for item, window in zip(prepared, chosen, strict=True)
         ]
-        found = iter(self._score([request for own in orders for request in own]))
+        requests = [request for own in orders for request in own]
+        found = iter(self._known(requests, lambda: self.engine.score_labels(requests)))
         return [[next(found) for _ in own] for own in orders]
 
-    # Batches
-
     def _run(self, requests: Sequence[Request]) -> list[GenerationOutput]:
-        found: dict[int, GenerationOutput] = {}
-        for places in self._portions(requests):
-            batch = [requests[place] for place in places]
-            with self.registry.lease([name for request in batch for name in request.mix]) as lease:
-                found.update(zip(places, self._scheduler.run(batch, lease), strict=True))
-        return [found[place] for place in range(len(requests))]
-
-    def _score(self, requests: Sequence[Request]) -> list[Mapping[str, float]]:
-        found: dict[int, Mapping[str, float]] = {}
-        for portion in self._portions(requests):
-            for start in range(0, len(portion), self._batch_size):
-                places = portion[start : start + self._batch_size]
-                batch = [requests[place] for place in places]
-                with self.registry.lease([name for request in batch for name in request.mix]) as lease:
-                    found.update(zip(places, self.engine.label_probabilities(batch, lease), strict=True))
-        return [found[place] for place in range(len(requests))]
-
-    def _portions(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Places of requests that may be leased together: one portion, unless they ask for more than the slots.
-
-        Long sources first: rows that join a batch together are alike in length.
-        """
+        """The answers in the order given. Long sources go first: those that join together are alike in length."""
         order = sorted(range(len(requests)), key=lambda place: -len(requests[place].input_ids))
-        names = {name for request in requests for name in request.mix}
-        if self.registry.has_room(names):
-            return [order] if order else []
-        order.sort(key=lambda place: sorted(requests[place].mix))
-        portions: list[list[int]] = []
-        for place in order:
-            wanted = names | requests[place].mix.keys()
-            if not portions or not self.registry.has_room(wanted):
-                portions.append([])
-                wanted = set(requests[place].mix)
-            portions[-1].append(place)
-            names = wanted
-        return portions
+        sorted_requests = [requests[place] for place in order]
+        outputs = results(self._known(requests, lambda: self.engine.submit_many(sorted_requests)))
+        by_place = dict(zip(order, outputs, strict=True))
+        return [by_place[place] for place in range(len(requests))]
 
-    # Streams
+    def _known(self, requests: Sequence[Request], submit: Callable[[], Submitted]) -> Submitted:
+        """What ``submit`` gives, once the engine knows the adapters of all requests."""
+        while True:
+            self._make_known(requests)
+            try:
+                return submit()
+            except UnknownAdapterError:
+                continue  # unloaded between the two lines above
+
+    def _make_known(self, requests: Sequence[Request]) -> None:
+        for name in {name for request in requests for name in request.mix}:
+            self.registry.make_known(name)
 
     def _one_piece(self, prepared: PreparedRequest) -> Iterator[str]:
         chosen = choose_window(prepared, self._run(prepared.windows))
         yield decode(self._tokenizer, chosen.answers[0].ids)
 
     def _pieces(self, request: Request) -> Iterator[str]:
-        """Decode in a thread of its own, so that no lease waits for a slow reader."""
-        heard: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
-
-        def run() -> None:
-            try:
-                with self.registry.lease(list(request.mix)) as lease:
-                    self._scheduler.run([request], lease, on_token=lambda _, token: heard.put(token))
-                heard.put(None)
-            except BaseException as error:  # the reader's to see, whatever it is
-                heard.put(error)
-
-        release_threads()
-        threading.Thread(target=run, daemon=True).start()
+        generation = self._known([request], lambda: self.engine.submit(request))
         ids: list[int] = []
-        told = ""
-        while (item := heard.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            ids.append(item)
+        sent = ""
+        for token in generation.tokens():
+            ids.append(token)
             text = decode(self._tokenizer, ids)
-            yield text[len(told) :]
-            told = text
+            yield text[len(sent) :]
+            sent = text

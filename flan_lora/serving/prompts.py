@@ -15,9 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from flan_lora.adapters.weights import PlainFolder, Source
 from flan_lora.base.decode import LabelConstraint, decode, label_constraint
 from flan_lora.base.sliding_window import Reader, best, encode_windows
-from flan_lora.engine.adapter_cache import Mix
-from flan_lora.engine.request import Request, Sampling, SequenceOutput
-from flan_lora.engine.scheduler import GenerationOutput
+from flan_lora.engine.generation_params import GenerationParams, Sampling
+from flan_lora.engine.request import GenerationOutput, Mix, Request, SequenceOutput
 from flan_lora.errors import AdapterError, RequestError
 from flan_lora.evaluation.calibration import averaged, tempered
 from flan_lora.serving.completion import Completion, Route, Text, heaviest
@@ -111,6 +110,19 @@ class DecodingOptions:
     num_return_sequences: int = 1
     sampling: Sampling | None = None
 
+    def params(self, num_beams: int, max_new_tokens: int) -> GenerationParams:
+        """As the engine takes them, with an adapter's own beams and limit where the caller names none."""
+        sampling, own_beams = self.sampling or Sampling(), num_beams if self.sampling is None else 1
+        return GenerationParams(
+            max_new_tokens=max_new_tokens if self.max_new_tokens is None else self.max_new_tokens,
+            num_beams=own_beams if self.num_beams is None else self.num_beams,
+            num_return_sequences=self.num_return_sequences,
+            do_sample=self.sampling is not None,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+        )
+
 
 @dataclass(frozen=True)
 class PreparedRequest:
@@ -180,10 +192,7 @@ class PromptEncoder:
         request = Request(
             input_ids=windows[0].input_ids,
             mix=mix,
-            max_new_tokens=options.max_new_tokens or longest,
-            num_beams=options.num_beams or (config.num_beams if options.sampling is None else 1),
-            num_return_sequences=options.num_return_sequences,
-            sampling=options.sampling,
+            params=options.params(config.num_beams, longest),
             constraint=constraint,
         )
         is_alone = list(mix.values()) == [1.0]
@@ -239,11 +248,11 @@ class PromptEncoder:
 LabelScores = Sequence[Mapping[str, float]]
 
 
-def choose_window(prepared: PreparedRequest, served: Sequence[GenerationOutput]) -> ChosenWindow:
+def choose_window(prepared: PreparedRequest, outputs: Sequence[GenerationOutput]) -> ChosenWindow:
     """Of one text's windows, the one whose best answer has the highest mean log-probability."""
-    place = best([item.answers[0].mean_log_prob for item in served])
-    finished_s = max(item.finished_s for item in served)
-    return ChosenWindow(prepared.windows[place], served[place].answers, finished_s)
+    place = best([output.sequences[0].mean_log_prob for output in outputs])
+    finished_s = max(output.finished_s for output in outputs)
+    return ChosenWindow(prepared.windows[place], outputs[place].sequences, finished_s)
 
 
 def takes(task: Task, text: Text) -> bool:

@@ -18,7 +18,8 @@ from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import RESERVED_NAMES, StoredAdapter
 from flan_lora.adapters.weights import Source, open_folder
 from flan_lora.base.load import Base
-from flan_lora.engine.adapter_cache import AdapterCache, AdapterStatus, Lease
+from flan_lora.engine.adapter_cache import AdapterCache
+from flan_lora.engine.lease import AdapterStatus, Lease
 from flan_lora.errors import AdapterError, UnknownAdapterError
 from flan_lora.serving.prompts import ServingConfig
 from flan_lora.system.text import closest

@@ -13,9 +13,10 @@ from typing import Literal, overload
 from flan_lora.adapters.manifest import Manifest
 from flan_lora.adapters.store import Store
 from flan_lora.base.load import MINI, Base, open_base
-from flan_lora.engine.adapter_cache import AdapterStatus, Mix
-from flan_lora.engine.request import Sampling
-from flan_lora.engine.scheduler import Traffic
+from flan_lora.engine.engine import EngineStats
+from flan_lora.engine.generation_params import Sampling
+from flan_lora.engine.lease import AdapterStatus
+from flan_lora.engine.request import Mix
 from flan_lora.errors import RequestError
 from flan_lora.recipe import BaseSection
 from flan_lora.serving.auto_route import AutoRouter
@@ -48,7 +49,7 @@ class Router:
         self.base, self.store = base, store
         self._pipeline = Pipeline(base, store, num_slots=num_slots, batch_size=batch_size)
         self._registry = self._pipeline.registry
-        self._auto = AutoRouter(base, self._registry, self._pipeline.engine, batch_size=batch_size)
+        self._auto = AutoRouter(base, self._registry, self._pipeline.engine)
 
     @staticmethod
     def open(
@@ -227,9 +228,9 @@ class Router:
         return self._registry.status()
 
     @property
-    def traffic(self) -> Traffic:
-        """Rows, joins and steps since the router was opened."""
-        return self._pipeline.traffic
+    def traffic(self) -> EngineStats:
+        """Requests, joins and steps since the router was opened."""
+        return self._pipeline.engine.stats
 
     # Automatic routing
 

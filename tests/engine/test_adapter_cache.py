@@ -13,7 +13,8 @@ import torch
 
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.weights import PlainFolder, base_linears, bind_to_base, open_folder, read_adapter
-from flan_lora.engine.adapter_cache import BARE, AdapterCache, AdapterState
+from flan_lora.engine.adapter_cache import BARE, AdapterCache
+from flan_lora.engine.lease import AdapterState
 from flan_lora.errors import AdapterCorruptError, AdapterError, AdapterMismatchError, UnknownAdapterError
 from tests.published import make_manifest, stage, tiny_fingerprint, tiny_peft
 from tests.tiny import tiny_t5
@@ -169,8 +170,8 @@ def test_weights_that_do_not_land_touch_no_slot(tmp_path: Path) -> None:
         cache.lease(["one"]),
     ):
         pass
-    assert cache.status()[0].state is not AdapterState.RESIDENT
-    assert cache._free and cache._pool is None and cache._leases["one"] == 0
+    (status,) = cache.status()
+    assert status.num_leases == 0 and cache.pool is None
 
 
 def test_a_linear_without_its_weights_is_refused(tmp_path: Path) -> None:
@@ -191,14 +192,14 @@ def test_nothing_of_an_evicted_adapter_is_left_under_a_smaller_one(tmp_path: Pat
     sources = [folder(tmp_path, "wide", 1, **wide), folder(tmp_path, "narrow", 2, **narrow)]
     cache = make_cache(*sources, num_slots=2)
     use(cache, "wide"), use(cache, "narrow")
-    assert cache._pool is not None and cache._pool.layout.rank == 6
+    assert cache.pool is not None and cache.pool.layout.rank == 6
     torch.testing.assert_close(
         slot_deltas(cache, "narrow", [Q])[Q], peft_deltas(2, **narrow)[Q], rtol=1e-5, atol=1e-5
     )
-    layout = cache._pool.layout
-    a, b = layout.views(layout.part(cache._pool.rows[1:], Q), Q)
+    layout = cache.pool.layout
+    a, b = layout.views(layout.part(cache.pool.rows[1:], Q), Q)
     assert a[0, :2].any() and not a[0, 2:].any() and not b[0, 2:].any()
-    assert not layout.part(cache._pool.rows[1:], WO).any()
+    assert not layout.part(cache.pool.rows[1:], WO).any()
 
 
 def test_what_was_read_when_it_was_opened_is_not_read_again(tmp_path: Path) -> None:
@@ -228,7 +229,7 @@ def test_files_that_do_not_land_are_not_made_known(tmp_path: Path) -> None:
     cache = AdapterCache({**LINEARS, Q: (16, 32)}, fingerprint="x" * 64)
     with pytest.raises(AdapterMismatchError, match="do not land"):
         cache.add(*opened)
-    assert cache.names() == [] and not cache._cpu
+    assert cache.names() == [] == cache.status()
 
 
 def test_a_folder_opened_again_is_the_same_only_with_the_same_files(tmp_path: Path) -> None:
@@ -320,9 +321,8 @@ def test_who_finds_no_slot_waits_until_one_is_given_back(tmp_path: Path) -> None
 def test_unload_waits_for_leases_lets_no_new_one_in_and_frees(tmp_path: Path) -> None:
     cache = make_cache(folder(tmp_path, "one", 1), folder(tmp_path, "two", 2))
     use(cache, "one", "two")
-    slot = cache._residents["one"].slot
     with cache.lease(["one"]):
-        with pytest.raises(AdapterError, match="1 batches still use it"):
+        with pytest.raises(AdapterError, match="1 requests still use it"):
             cache.unload("one", timeout_s=0.01)
         unloading = threading.Thread(target=cache.unload, args=("one",))
         unloading.start()
@@ -332,8 +332,12 @@ def test_unload_waits_for_leases_lets_no_new_one_in_and_frees(tmp_path: Path) ->
             use(cache, "one")
         assert unloading.is_alive()
     unloading.join(timeout=5)
-    assert cache.names() == ["two"] and "one" not in cache._cpu and slot in cache._free
-    assert cache._pool is not None and not cache._pool.rows[slot].any()
+    assert cache.names() == ["two"] == [status.name for status in cache.status()]
+    with cache.lease(["two"]):  # its slot is free for others, who need not wait
+        for seed, name in enumerate(("three", "four"), 3):
+            cache.add(folder(tmp_path, name, seed))
+        with cache.lease(["two", "three", "four"]) as lease:
+            assert sorted(resident.slot for resident in lease.residents.values()) == [1, 2, 3]
 
 
 def test_an_unloaded_name_can_be_loaded_anew(tmp_path: Path) -> None:
@@ -368,7 +372,7 @@ def test_cpu_memory_is_bounded_and_the_disk_is_read_again(tmp_path: Path) -> Non
     cache = make_cache(*sources, num_slots=3, max_cpu_bytes=2 * size)
     for name in names:
         use(cache, name)
-    assert list(cache._cpu) == ["c", "d"]
+    assert [status.state.value for status in cache.status()] == ["disk", "disk", "resident", "resident"]
     torch.testing.assert_close(slot_deltas(cache, "a", [Q])[Q], peft_deltas(0)[Q], rtol=1e-5, atol=1e-5)
     assert [(s.name, s.state.value) for s in cache.status()] == [
         ("a", "resident"),
@@ -386,10 +390,10 @@ def test_a_load_that_fails_leaves_the_bank_as_usable_as_before(tmp_path: Path) -
         with pytest.raises(AdapterCorruptError):
             use(cache, "a", "b")
     use(cache, "a", "c")
-    assert resident(cache) == ["a", "c"] and not cache._loading and not +cache._leases
+    assert resident(cache) == ["a", "c"] and not any(status.num_leases for status in cache.status())
 
 
 def test_slot_0_stays_empty(tmp_path: Path) -> None:
     cache = make_cache(*(folder(tmp_path, name, seed) for seed, name in enumerate("abc")), num_slots=3)
     use(cache, "a", "b"), use(cache, "c")
-    assert cache._pool is not None and not cache._pool.rows[BARE].any()
+    assert cache.pool is not None and not cache.pool.rows[BARE].any()

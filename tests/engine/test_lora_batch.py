@@ -66,7 +66,9 @@ def test_every_row_gets_its_own_updates(seed: int) -> None:
         x = torch.randn(len(rows) * width, tokens, features_in, generator=generator, dtype=torch.float64)
         out = torch.randn(len(rows) * width, tokens, features_out, generator=generator, dtype=torch.float64)
         expected = by_hand(linear, x, out, rows)
-        torch.testing.assert_close(SegmentedLora(rows).repeat(width).add_lora(linear, x, out), expected)
+        torch.testing.assert_close(
+            SegmentedLora([own for own in rows for _ in range(width)]).add_lora(linear, x, out), expected
+        )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_neighbours_in_batch_and_slots_share_their_products(
     rows: list[int | None], segments: list[tuple[int, int, int]]
 ) -> None:
     lora = SegmentedLora([() if slot is None else (update(slot),) for slot in rows])
-    assert [(run.start, run.stop, run.number) for run, *_ in lora._pairs_of("q")] == segments
+    assert [(run.start, run.stop, run.number) for run, *_ in lora.segments("q")] == segments
 
 
 @pytest.mark.parametrize(
@@ -96,4 +98,4 @@ def test_neighbours_in_batch_and_slots_share_their_products(
 )
 def test_only_updates_that_are_alike_share_products(change: dict[str, object]) -> None:
     lora = SegmentedLora([(update(1),), (replace(update(2), **change),)])
-    assert len(lora._pairs_of("q")) == 2
+    assert len(lora.segments("q")) == 2

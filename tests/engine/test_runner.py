@@ -11,18 +11,23 @@ from transformers import T5ForConditionalGeneration
 
 from flan_lora.base.decode import label_constraint
 from flan_lora.base.load import Base, open_base
-from flan_lora.engine.adapter_cache import AdapterCache, Lease, Mix
+from flan_lora.engine.adapter_cache import AdapterCache
+from flan_lora.engine.batch import RunningBatch
 from flan_lora.engine.decode_group import RunningRequest
-from flan_lora.engine.lora_batch import NO_LORA
-from flan_lora.engine.request import Request, Sampling, SequenceOutput
-from flan_lora.engine.runner import ModelRunner, RunningBatch
-from flan_lora.engine.t5 import T5, linear_with_lora
+from flan_lora.engine.generation_params import Sampling
+from flan_lora.engine.lease import BARE_LEASE
+from flan_lora.engine.linear import linear_with_lora
+from flan_lora.engine.lora_batch import NO_LORA, SegmentedLora
+from flan_lora.engine.model_runner import ModelRunner
+from flan_lora.engine.request import Mix, Request, SequenceOutput
+from flan_lora.engine.runner import EagerRunner
+from flan_lora.engine.t5 import T5
 from flan_lora.errors import AdapterError, RequestError
 from tests.checkpoint import save_checkpoint, spec_of
+from tests.engine import running
+from tests.engine.running import ask
 from tests.published import cache_of_two, tiny_peft
 from tests.tiny import tiny_t5, tiny_tokenizer
-
-BARE = Lease(None, {})
 
 
 def source(seed: int, length: int) -> list[int]:
@@ -39,11 +44,11 @@ def soft_base() -> T5ForConditionalGeneration:
 
 def generate(
     engine: ModelRunner, *requests: Request, cache: AdapterCache | None = None
-) -> list[list[SequenceOutput]]:
+) -> list[tuple[SequenceOutput, ...]]:
     if cache is None:
-        return engine.generate(requests, BARE)
+        return running.generate(engine, requests)
     with cache.lease([name for request in requests for name in request.mix]) as lease:
-        return engine.generate(requests, lease)
+        return running.generate(engine, requests, lease)
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +100,10 @@ def test_logits_are_the_base_models(base: Base) -> None:
     ids, labels = torch.tensor([source(1, 9), source(2, 9)]), torch.tensor([source(3, 6), source(4, 6)])
     with torch.inference_mode():
         expected = base.model(input_ids=ids, labels=labels).logits.float()
-        t5, mask = T5(base.model), torch.ones_like(ids)
-        kv_cache = t5.start(t5.encode(ids, mask, NO_LORA), mask, NO_LORA, width=1, max_tokens=6)
+        runner = EagerRunner(T5(base.model))
+        cache = runner.prefill(ids, torch.ones_like(ids), [()] * 2, None, width=1, max_tokens=6)
         fed = torch.cat([torch.zeros(2, 1, dtype=torch.int64), labels[:, :-1]], dim=1)
-        steps = [t5.step(fed[:, step], [kv_cache], NO_LORA) for step in range(6)]
+        steps = [runner.decode([cache], [fed[:, step]])[0] for step in range(6)]
     tolerance = (1e-5 if base.dtype == torch.float32 else 0.05) * expected.abs().max().item()
     torch.testing.assert_close(torch.stack(steps, dim=1), expected, rtol=0, atol=tolerance)
 
@@ -107,9 +112,7 @@ def test_nothing_of_the_base_is_written(checkpoint: Path, cache: AdapterCache, e
     base = open_base(spec_of(checkpoint, "int8"), device=str(engine.device)).model
     before = {name: tensor.clone() for name, tensor in base.named_parameters()}
     engine = ModelRunner(base)
-    generate(
-        engine, Request(source(1, 9), {"one": 1.0}, 5), Request(source(2, 5), {}, 5, num_beams=2), cache=cache
-    )
+    generate(engine, ask(source(1, 9), {"one": 1.0}, 5), ask(source(2, 5), {}, 5, num_beams=2), cache=cache)
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.named_parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in base.modules())
 
@@ -127,10 +130,10 @@ def first_logits(t5: T5, sources: list[list[int]], mixes: list[Mix], cache: Adap
     ids = torch.tensor([row + [0] * (width - len(row)) for row in sources])
     mask = (torch.arange(width) < torch.tensor([[len(row)] for row in sources])).long()
     with cache.lease([name for mix in mixes for name in mix]) as lease, torch.inference_mode():
-        lora = lease.gather(mixes)
-        kv_cache = t5.start(t5.encode(ids, mask, lora), mask, lora, width=1, max_tokens=2)
-        t5.step(torch.zeros(len(sources), dtype=torch.int64), [kv_cache], lora)
-        return t5.step(torch.full((len(sources),), 7), [kv_cache], lora)
+        runner, refs = EagerRunner(t5), [lease.refs(mix) for mix in mixes]
+        kv_cache = runner.prefill(ids, mask, refs, lease.pool, width=1, max_tokens=2)
+        runner.decode([kv_cache], [torch.zeros(len(sources), dtype=torch.int64)])
+        return runner.decode([kv_cache], [torch.full((len(sources),), 7)])[0]
 
 
 def test_no_neighbour_leaks_into_a_row(tmp_path: Path) -> None:
@@ -162,9 +165,7 @@ def test_an_answer_is_the_one_a_row_gets_alone(engine: ModelRunner, cache: Adapt
     ways = [{}, {"num_beams": 3}, {"sampling": Sampling(0.9, 0.95, seed=4), "num_return_sequences": 2}]
     mixes: list[Mix] = [{}, {"one": 1.0}, {"two": 1.0}, {"one": 0.3, "two": 0.7}]
     requests = [
-        Request(
-            source(seed, 2 + 5 * seed % 23), mixes[seed % 4], (3, 9, 6)[seed % 3], **ways[seed % 3 - seed // 6]
-        )
+        ask(source(seed, 2 + 5 * seed % 23), mixes[seed % 4], (3, 9, 6)[seed % 3], **ways[seed % 3 - seed // 6])
         for seed in range(12)
     ]
     together = generate(engine, *requests, cache=cache)
@@ -180,18 +181,27 @@ def test_a_mixed_batch_copies_no_adapter(cache: AdapterCache) -> None:
     with cache.lease(["one", "two"]) as lease:
         assert lease.pool is not None
         mine = lease.pool.rows.untyped_storage()
-        segments = lease.gather([{"one": 1.0}, {"two": 1.0}, {}, {"one": 0.5, "two": 0.5}])._pairs_of(linear)
+        mixes: list[Mix] = [{"one": 1.0}, {"two": 1.0}, {}, {"one": 0.5, "two": 0.5}]
+        segments = SegmentedLora([lease.refs(mix) for mix in mixes]).segments(linear)
         assert [run.number for run, *_ in segments] == [2, 1, 1]
         for _, *halves in segments:
             assert all(half.untyped_storage().data_ptr() == mine.data_ptr() for half in halves)
 
 
-def test_rows_of_one_adapter_share_products_whatever_their_order(engine: ModelRunner, cache: AdapterCache) -> None:
+def test_rows_of_one_adapter_share_products_whatever_their_order(
+    engine: ModelRunner, cache: AdapterCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mixes: list[Mix] = [{"two": 1.0}, {}, {"one": 1.0}, {"two": 1.0}, {"one": 1.0}]
     with cache.lease(["one", "two"]) as lease:
-        batch = RunningBatch(engine)
-        batch.join([RunningRequest(Request(source(seed, 9), mix, 4), lease) for seed, mix in enumerate(mixes)])
-        segments = batch._groups[0].lora._pairs_of("decoder.block.0.layer.0.SelfAttention.q")
+        read: list[RunningRequest] = []
+        prefill = engine.prefill
+        monkeypatch.setattr(
+            engine, "prefill", lambda runner, own: prefill(runner, [read.append(r) or r for r in own])
+        )
+        RunningBatch(engine).add(
+            [RunningRequest(ask(source(seed, 9), mix, 4), lease) for seed, mix in enumerate(mixes)]
+        )
+        segments = SegmentedLora([each.refs for each in read]).segments("decoder.block.0.layer.0.SelfAttention.q")
         assert [(run.stop - run.start, run.number) for run, *_ in segments] == [(4, 2)]
 
 
@@ -200,18 +210,18 @@ def test_rows_join_and_leave_between_steps(engine: ModelRunner, cache: AdapterCa
     ways = [{}, {"num_beams": 3}, {"sampling": Sampling(0.9, 0.95, seed=4), "num_return_sequences": 2}]
     mixes: list[Mix] = [{}, {"one": 1.0}, {"two": 1.0}, {"one": 0.3, "two": 0.7}]
     requests = [
-        Request(source(seed, 2 + 5 * seed % 23), mixes[seed % 4], (9, 3, 12, 6)[seed // 3 % 4], **ways[seed % 3])
+        ask(source(seed, 2 + 5 * seed % 23), mixes[seed % 4], (9, 3, 12, 6)[seed // 3 % 4], **ways[seed % 3])
         for seed in range(24)
     ]
-    answers: dict[RunningRequest, list[SequenceOutput]] = {}
+    answers: dict[RunningRequest, tuple[SequenceOutput, ...]] = {}
     sizes = []
     with cache.lease(["one", "two"]) as lease:
         waiting = [RunningRequest(request, lease) for request in requests]
         rows, batch = list(waiting), RunningBatch(engine)
-        while waiting or batch.num_rows:
+        while waiting or batch.num_running:
             joining, waiting = waiting[:2], waiting[2:]
-            batch.join(joining)
-            sizes.append(batch.num_rows)
+            batch.add(joining)
+            sizes.append(batch.num_running)
             answers.update(batch.step().finished)
     assert max(sizes) > 8 and len(sizes) < 30, "rows of different ages must share steps for this to test joins"
     for request, row in zip(requests, rows, strict=True):
@@ -220,14 +230,14 @@ def test_rows_join_and_leave_between_steps(engine: ModelRunner, cache: AdapterCa
 
 
 def test_a_dropped_row_leaves_the_others_alone(engine: ModelRunner) -> None:
-    rows = [RunningRequest(Request(source(seed, 9), {}, 9), BARE) for seed in range(4)]
+    rows = [RunningRequest(ask(source(seed, 9), {}, 9), BARE_LEASE) for seed in range(4)]
     batch = RunningBatch(engine)
-    batch.join(rows)
+    batch.add(rows)
     batch.step()
     batch.drop(rows[:1])
     batch.drop(rows[2:])
     finished = {}
-    while batch.num_rows:
+    while batch.num_running:
         finished.update(batch.step().finished)
     assert list(finished) == [rows[1]]
     assert finished[rows[1]][0].ids == generate(engine, rows[1].request)[0][0].ids
@@ -236,7 +246,7 @@ def test_a_dropped_row_leaves_the_others_alone(engine: ModelRunner) -> None:
 def test_every_row_keeps_its_own_limit(engine: ModelRunner) -> None:
     limits = (1, 4, 2, 11, 7)
     for num_beams in (1, 3):
-        requests = [Request(source(seed, 9), {}, limit, num_beams) for seed, limit in enumerate(limits)]
+        requests = [ask(source(seed, 9), {}, limit, num_beams=num_beams) for seed, limit in enumerate(limits)]
         for (answer,), limit in zip(generate(engine, *requests), limits, strict=True):
             assert len(answer.ids) == limit or (len(answer.ids) < limit and answer.ids[-1] == 1)
 
@@ -245,10 +255,10 @@ def test_every_row_keeps_its_own_limit(engine: ModelRunner) -> None:
 
 
 def test_a_seed_decides_the_draw(engine: ModelRunner) -> None:
-    requests = [Request(source(1, 9), {}, 10, sampling=Sampling(seed=seed)) for seed in (0, 1, 0)]
+    requests = [ask(source(1, 9), {}, 10, sampling=Sampling(seed=seed)) for seed in (0, 1, 0)]
     first, other, again = (row[0].ids for row in generate(engine, *requests))
     assert first == again != other
-    several = Request(source(1, 9), {}, 10, num_return_sequences=4, sampling=Sampling(seed=0))
+    several = ask(source(1, 9), {}, 10, num_return_sequences=4, sampling=Sampling(seed=0))
     (row,) = generate(engine, several)
     assert len({answer.ids for answer in row}) == 4 and row[0].ids == first
 
@@ -256,10 +266,7 @@ def test_a_seed_decides_the_draw(engine: ModelRunner) -> None:
 def test_cold_or_narrow_sampling_is_greedy(engine: ModelRunner) -> None:
     greedy, cold, narrow = generate(
         engine,
-        *(
-            Request(source(1, 9), {}, 8, sampling=s)
-            for s in (None, Sampling(temperature=1e-4), Sampling(top_p=1e-6))
-        ),
+        *(ask(source(1, 9), {}, 8, sampling=s) for s in (None, Sampling(temperature=1e-4), Sampling(top_p=1e-6))),
     )
     assert greedy[0].ids == cold[0].ids == narrow[0].ids
 
@@ -275,7 +282,7 @@ def test_draws_follow_the_models_distribution(temperature: float, top_p: float) 
     expected = torch.zeros_like(probs).scatter(0, nucleus, probs[nucleus] / probs[nucleus].sum())
     sampling = Sampling(temperature, top_p, seed=3)
     (row,) = generate(
-        ModelRunner(base), Request(source(1, 9), {}, 1, num_return_sequences=num_draws, sampling=sampling)
+        ModelRunner(base), ask(source(1, 9), {}, 1, num_return_sequences=num_draws, sampling=sampling)
     )
     counts = torch.bincount(torch.tensor([answer.ids[0] for answer in row]), minlength=128)
     assert counts[expected == 0].sum() == 0
@@ -289,7 +296,7 @@ def test_draws_follow_the_models_distribution(temperature: float, top_p: float) 
 
 
 def test_tokens_are_streamed_as_they_come(engine: ModelRunner) -> None:
-    requests = [Request(source(seed, 9), {}, limit) for seed, limit in enumerate((3, 12, 6, 9))]
+    requests = [ask(source(seed, 9), {}, limit) for seed, limit in enumerate((3, 12, 6, 9))]
     heard: dict[int, list[int]] = {0: [], 1: [], 2: [], 3: []}
     order: list[int] = []
 
@@ -297,7 +304,7 @@ def test_tokens_are_streamed_as_they_come(engine: ModelRunner) -> None:
         heard[place].append(token)
         order.append(place)
 
-    answers = engine.generate(requests, BARE, on_token=hear)
+    answers = running.generate(engine, requests, on_token=hear)
     assert [tuple(heard[place]) for place in range(4)] == [row[0].ids for row in answers]
     assert order[:4] == [0, 1, 2, 3], "the first token of all comes before the second of any"
 
@@ -306,13 +313,12 @@ def test_rows_with_and_without_labels_share_a_batch(engine: ModelRunner) -> None
     tokenizer = tiny_tokenizer()
     labels = label_constraint(tokenizer, ["joy", "sad", "sadness"])
     other = label_constraint(tokenizer, ["yes", "no"])
-    requests = [
-        Request(source(seed, 9), {}, 5, constraint=c) for seed, c in enumerate((labels, None, other, labels))
-    ]
+    requests = [ask(source(seed, 9), {}, 5, constraint=c) for seed, c in enumerate((labels, None, other, labels))]
     answers = [row[0].ids for row in generate(engine, *requests)]
     assert answers[0] in labels.labels and answers[2] in other.labels and answers[3] in labels.labels
     assert answers[1] == generate(engine, requests[1])[0][0].ids
-    first, second = engine.label_probabilities([requests[0], requests[2]], BARE)
+    asked = [RunningRequest(requests[place], BARE_LEASE) for place in (0, 2)]
+    first, second = engine.label_probabilities(asked)
     assert list(first) == ["joy", "sad", "sadness"] and list(second) == ["yes", "no"]
     assert sum(first.values()) == pytest.approx(1.0)
 
@@ -320,8 +326,7 @@ def test_rows_with_and_without_labels_share_a_batch(engine: ModelRunner) -> None
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"max_new_tokens": 0}, "max_new_tokens: expected 1 or more \\(got 0\\)"),
-        ({"input_ids": []}, "input_ids: expected at least eos"),
+        ({"limit": 0}, "max_new_tokens: expected 1 or more \\(got 0\\)"),
         ({"num_return_sequences": 2}, "num_return_sequences: greedy and beam search have num_beams=1 answers"),
         ({"num_beams": 2, "sampling": Sampling()}, "num_beams: sampling takes 1 \\(got 2\\)"),
         ({"sampling": Sampling(temperature=0.0)}, "temperature: expected more than 0"),
@@ -331,7 +336,12 @@ def test_rows_with_and_without_labels_share_a_batch(engine: ModelRunner) -> None
 )
 def test_limits_that_make_no_sense_are_refused(fields: dict[str, object], problem: str) -> None:
     with pytest.raises(RequestError, match=problem):
-        Request(**{"input_ids": [1], **fields})  # type: ignore[arg-type]
+        ask([1], **{"limit": 4, **fields})  # type: ignore[arg-type]
+
+
+def test_a_request_without_a_token_is_refused() -> None:
+    with pytest.raises(RequestError, match="input_ids: expected at least eos"):
+        Request([])
 
 
 def test_pooled_states_are_the_mean_over_the_source_alone(engine: ModelRunner) -> None:

@@ -18,8 +18,10 @@ from flan_lora.base.decode import generation_config, label_constraint
 from flan_lora.base.encode import Collator
 from flan_lora.engine import linear as dense
 from flan_lora.engine.adapter_cache import AdapterCache
+from flan_lora.engine.decode_group import RunningRequest
+from flan_lora.engine.model_runner import ModelRunner
 from flan_lora.engine.request import Request, SequenceOutput
-from flan_lora.engine.runner import ModelRunner
+from tests.engine.running import ask, generate
 from tests.tiny import tiny_t5, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -75,16 +77,20 @@ class Served:
         model.save_pretrained(path, save_embedding_layers=False)
         return path
 
-    def ours(self, requests: Sequence[Request]) -> list[list[SequenceOutput]]:
+    def ours(self, requests: Sequence[Request]) -> list[tuple[SequenceOutput, ...]]:
         with self.cache.lease([name for request in requests for name in request.mix]) as lease:
-            return self.engine.generate(requests, lease)
+            return generate(self.engine, requests, lease)
 
     def theirs(self, request: Request) -> list[list[int]]:
         """``generate`` for one request, alone: the ids of each returned sequence up to eos."""
+        params = request.params
         config = generation_config(
-            self.base.config, TOKENIZER, max_new_tokens=request.max_new_tokens, num_beams=request.num_beams
+            self.base.config,
+            TOKENIZER,
+            max_new_tokens=params.max_new_tokens,
+            num_beams=params.num_beams,
         )
-        config.num_return_sequences = request.num_return_sequences
+        config.num_return_sequences = params.num_return_sequences
         batch = self.inputs(request)
         processors = [request.constraint] if request.constraint else None
         model = self.peft[next(iter(request.mix), None)]
@@ -110,7 +116,7 @@ def random_requests(seed: int, num: int, names: Sequence[str | None], **fields: 
         name = draw.choice(names)
         limit = fields.get("max_new_tokens") or draw.choice((1, 2, 7, 12))
         mix = {} if name is None else {name: 1.0}
-        requests.append(Request(ids, mix, **{**fields, "max_new_tokens": limit}))
+        requests.append(ask(ids, mix, limit, **{k: v for k, v in fields.items() if k != "max_new_tokens"}))
     return requests
 
 
@@ -172,7 +178,7 @@ def test_labels_are_generates_labels(served: Served, num_beams: int) -> None:
 def test_adapters_matter(served: Served) -> None:
     """If they did not, the tests above could not fail."""
     ids = random_requests(3, 1, [None])[0].input_ids
-    rows = served.ours([Request(ids, mix, 12) for mix in ({}, {"qv": 1.0}, {"all": 1.0}, {"rs": 1.0})])
+    rows = served.ours([ask(ids, mix, 12) for mix in ({}, {"qv": 1.0}, {"all": 1.0}, {"rs": 1.0})])
     assert len({row[0].ids for row in rows}) == 4
 
 
@@ -216,7 +222,7 @@ def test_label_probabilities_are_the_models_own(served: Served) -> None:
     labels = label_constraint(TOKENIZER, ["joy", "sad", "sadness"])
     requests = random_requests(4, 3, ["all"], constraint=labels)
     with served.cache.lease(["all"]) as lease:
-        found = served.engine.label_probabilities(requests, lease)
+        found = served.engine.label_probabilities([RunningRequest(each, lease) for each in requests])
     for request, row in zip(requests, found, strict=True):
         scores = []
         for ids in labels.labels:

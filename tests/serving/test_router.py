@@ -20,8 +20,8 @@ from flan_lora.adapters.peft_loader import load_adapter
 from flan_lora.adapters.store import Store
 from flan_lora.base.load import Base, open_base
 from flan_lora.cli import main
-from flan_lora.engine.adapter_cache import AdapterState
-from flan_lora.engine.request import Sampling
+from flan_lora.engine.generation_params import Sampling
+from flan_lora.engine.lease import AdapterState
 from flan_lora.errors import AdapterError, AdapterMismatchError, DataError, RequestError, UnknownAdapterError
 from flan_lora.evaluation.calibration import tempered
 from flan_lora.evaluation.predict import label_probabilities, predict
@@ -521,9 +521,9 @@ def test_eight_threads_get_the_answers_of_one(root: Path, base: Base, tmp_path: 
     assert num_refused, "`extra` was never away when it was asked for, so unloading was not tested"
     assert {status.num_leases for status in router.status()} == {0}
     traffic = router.traffic
-    assert traffic.num_rows >= 2400 and traffic.num_steps < 2400, "rows share steps"
+    assert traffic.num_admitted >= 2400 and traffic.num_steps < 2400, "rows share steps"
     assert traffic.num_joined > 100, "rows must join batches that are under way for this to test it"
-    assert traffic.most_rows > 8, "rows of three calls at least must have met"
+    assert traffic.most_running > 8, "rows of three calls at least must have met"
 
 
 # What can be asked of a text

@@ -12,11 +12,12 @@ import torch
 THREADS = """
 import os, time
 import torch
-from flan_lora.engine.adapter_cache import Lease
-from flan_lora.engine.runner import ModelRunner
-from flan_lora.system.openmp import release_threads
+from flan_lora.engine.engine import Engine
 from flan_lora.engine.request import Request
-from flan_lora.engine.scheduler import Scheduler
+from flan_lora.engine.runner import EagerRunner
+from flan_lora.system.openmp import release_threads
+from tests.engine.running import ask
+from tests.published import no_adapters
 from tests.tiny import tiny_t5
 
 def num_threads():
@@ -25,19 +26,20 @@ def num_threads():
 def work():
     torch.ones(2**22).add_(1)  # large enough for both threads
 
-class Busy(ModelRunner):
-    def step(self, groups, lora):
-        work()
-        seen.append(num_threads())
-        return super().step(groups, lora)
+def decode(self, caches, ids):
+    work()
+    seen.append(num_threads())
+    return plain(self, caches, ids)
+
+plain, EagerRunner.decode = EagerRunner.decode, decode
 
 torch.set_num_threads(2)
-seen, scheduler = [], Scheduler(Busy(tiny_t5()))
+seen, engine = [], Engine(tiny_t5(), no_adapters())
 release_threads()
 alone = num_threads()
 work()
 with_pool = num_threads()
-scheduler.run([Request([5, 6, 1], {}, 3)], Lease(None, {}))
+engine.submit(ask([5, 6, 1], {}, 3)).result()
 time.sleep(0.2)
 print(with_pool - alone, max(seen) - alone, num_threads() - alone)
 work()

@@ -1,8 +1,7 @@
-"""What is made once for a shape and used again and again, so that a GPU need not be told every kernel anew.
+"""Passes that are captured once for a shape and replayed, so that a GPU need not be told every kernel anew.
 
 A pass of flan-t5-large is thousands of small kernels, and launching them takes a GPU's host several times as long
-as running them. Captured once as a CUDA graph they are one launch, over tensors that stay where they are. Knows
-shapes and callables; never a token.
+as running them. Captured once as a CUDA graph they are one launch, over tensors that stay where they are.
 Source: https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/
 """
 
@@ -23,40 +22,44 @@ from flan_lora.engine.t5 import T5
 log = logging.getLogger(__name__)
 
 _IDLE_BYTES, _IDLE_SHARE = 2 << 30, 1 / 8
-"""Of what waits for its shape to come again, or that share of a GPU's memory if it is more."""
+"""Of graphs that wait for their shape to come again, or that share of a GPU's memory if it is more."""
 
 
 @dataclass(frozen=True)
 class GraphBucket:
-    """Room for some rows and what they bring along."""
+    """The shape of a graph: room for some requests and what they bring along."""
 
-    rows: int
+    requests: int
     width: int
-    """Sequences per row."""
+    """Sequences per request."""
     source: int
-    """Tokens of a row's source."""
+    """Tokens of a request's source."""
     tokens: int
     """Generated, at most."""
-    updates: int
-    """Adapters of a row."""
+    adapters: int
+    """Of a request."""
     is_weighted: bool
-    """Whether updates may have other weights than 1."""
+    """Whether adapters may have other weights than 1."""
 
     @staticmethod
-    def of(updates: Sequence[tuple[AdapterRef, ...]], *, width: int, source: int, tokens: int) -> GraphBucket:
-        """What rows with these updates need."""
-        most = max(map(len, updates), default=0)
-        is_weighted = any(update.weight != 1 for row in updates for update in row)
-        return GraphBucket(len(updates), width, source, tokens, most, is_weighted)
+    def of(refs: Sequence[tuple[AdapterRef, ...]], *, width: int, source: int, tokens: int) -> GraphBucket:
+        """What requests with these adapters need."""
+        most = max(map(len, refs), default=0)
+        is_weighted = any(ref.weight != 1 for own in refs for ref in own)
+        return GraphBucket(len(refs), width, source, tokens, most, is_weighted)
+
+    def lora(self, pool: LoraMemoryPool) -> IndexedLora:
+        """For the adapters of so many requests, none of which has any as yet."""
+        return IndexedLora(pool, self.requests, self.adapters, is_weighted=self.is_weighted)
 
 
-class Fixed(Protocol):
-    """Something of a shape, over the slots of some adapters."""
+class Graph(Protocol):
+    """A captured pass of a shape, over one pool of adapters."""
 
-    def __init__(self, t5: T5, shape: GraphBucket, pool: LoraMemoryPool | None) -> None: ...
+    def __init__(self, t5: T5, bucket: GraphBucket, pool: LoraMemoryPool | None) -> None: ...
 
     @property
-    def shape(self) -> GraphBucket: ...
+    def bucket(self) -> GraphBucket: ...
 
     @property
     def pool(self) -> LoraMemoryPool | None: ...
@@ -65,11 +68,11 @@ class Fixed(Protocol):
     def size_bytes(self) -> int: ...
 
 
-Kind = TypeVar("Kind", bound=Fixed)
+AnyGraph = TypeVar("AnyGraph", bound=Graph)
 
 
 class GraphPool:
-    """What nobody uses at the moment, of one base. Any number of threads may take from it and give back."""
+    """The graphs of one base that nobody uses at the moment. Any number of threads may use it."""
 
     def __init__(self, max_bytes: int) -> None:
         """
@@ -77,7 +80,7 @@ class GraphPool:
             max_bytes: kept; what has waited longest is freed first.
         """
         self._lock, self._max_bytes = threading.Lock(), max_bytes
-        self._waiting: list[Fixed] = []  # the longest first
+        self._idle: list[Graph] = []  # the longest first
 
     @staticmethod
     def on(device: torch.device) -> GraphPool:
@@ -85,47 +88,48 @@ class GraphPool:
         total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
         return GraphPool(max(_IDLE_BYTES, int(total * _IDLE_SHARE)))
 
-    def take(self, kind: type[Kind], t5: T5, shape: GraphBucket, pool: LoraMemoryPool | None) -> Kind:
-        """One of this kind and shape over these slots, made if none is idle.
+    @property
+    def idle(self) -> tuple[Graph, ...]:
+        """What is kept, the longest idle first."""
+        with self._lock:
+            return tuple(self._idle)
+
+    def acquire(self, kind: type[AnyGraph], t5: T5, bucket: GraphBucket, pool: LoraMemoryPool | None) -> AnyGraph:
+        """A graph of this kind and bucket over these adapters, captured if none is idle.
 
         Raises:
             torch.OutOfMemoryError: there is no room for it even when all that is idle is gone.
         """
-        found = self._find(kind, shape, pool)
+        found = self._find(kind, bucket, pool)
         if found is not None:
             return found
         try:
-            return kind(t5, shape, pool)
+            return kind(t5, bucket, pool)
         except torch.OutOfMemoryError:
             with self._lock:
-                self._waiting.clear()
-            return kind(t5, shape, pool)
+                self._idle.clear()
+            return kind(t5, bucket, pool)
 
-    def give(self, fixed: Fixed) -> None:
-        """Keep it for as long as there is room; what is over slots that have been replaced goes at once."""
+    def release(self, graph: Graph) -> None:
+        """Keep it for as long as there is room; graphs over a pool that has been replaced go at once."""
         with self._lock:
-            if fixed.pool is not None:
-                self._waiting = [each for each in self._waiting if each.pool in (None, fixed.pool)]
-            self._waiting.append(fixed)
-            while sum(each.size_bytes for each in self._waiting) > self._max_bytes:
-                self._waiting.pop(0)
+            if graph.pool is not None:
+                self._idle = [each for each in self._idle if each.pool in (None, graph.pool)]
+            self._idle.append(graph)
+            while sum(each.size_bytes for each in self._idle) > self._max_bytes:
+                self._idle.pop(0)
 
-    def _find(self, kind: type[Kind], shape: GraphBucket, pool: LoraMemoryPool | None) -> Kind | None:
+    def _find(self, kind: type[AnyGraph], bucket: GraphBucket, pool: LoraMemoryPool | None) -> AnyGraph | None:
         with self._lock:
-            for each in self._waiting:
-                if isinstance(each, kind) and each.shape == shape and each.pool is pool:
-                    self._waiting.remove(each)
+            for each in self._idle:
+                if isinstance(each, kind) and each.bucket == bucket and each.pool is pool:
+                    self._idle.remove(each)
                     return each
         return None
 
 
-def indexed_lora(pool: LoraMemoryPool, shape: GraphBucket) -> IndexedLora:
-    """The updates of rows of a shape, all the bare base as yet."""
-    return IndexedLora(pool, shape.rows, shape.updates, is_weighted=shape.is_weighted)
-
-
 def round_up(base: int, number: int, least: int) -> int:
-    """``least`` times the smallest power of ``base`` that makes it ``number`` or more: few shapes serve all."""
+    """``least`` times the smallest power of ``base`` that makes it ``number`` or more: few buckets serve all."""
     while least < number:
         least *= base
     return least

@@ -100,7 +100,7 @@ class RouterModel:
     def _embed(self, texts: Sequence[str]) -> Embedded:
         base = self._router.base
         sources = encode_sources(base.tokenizer, [Prompt("", text) for text in texts], _MAX_EMBEDDED_TOKENS)
-        states = self._router.pipeline.engine.pooled_states([source.input_ids for source in sources])
+        states = self._router.pipeline.engine.encode([source.input_ids for source in sources])
         vectors = torch.nn.functional.normalize(states.float(), dim=-1).tolist()
         return Embedded(vectors, sum(len(source.input_ids) for source in sources))
 

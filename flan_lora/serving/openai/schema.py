@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flan_lora.engine.request import Sampling
+from flan_lora.engine.generation_params import Sampling
 from flan_lora.serving.openai.errors import ApiError, refused
 
 Body = TypeVar("Body", bound=BaseModel)

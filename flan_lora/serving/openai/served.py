@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from flan_lora.engine.request import Sampling
+from flan_lora.engine.generation_params import Sampling
 from flan_lora.serving.completion import Choice, Text
 
 
