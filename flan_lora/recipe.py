@@ -368,6 +368,17 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         raise RecipeError(f"{where} is not a valid recipe ({count}):\n{indented(problems)}") from error
 
 
+def resolve(stored: Any) -> Any:
+    """A stored resolved recipe in the words of this schema: fields that came since get their defaults.
+
+    Values that are no recipe here stay as they are, so that a comparison can name what differs.
+    """
+    try:
+        return Recipe.model_validate(stored).resolved()
+    except ValidationError:
+        return stored
+
+
 def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """A copy of ``values`` with each ``a.b=c`` set; c is read as YAML."""
     result = copy.deepcopy(dict(values))

@@ -14,7 +14,7 @@ import torch
 
 from flan_lora.adapters.card import card
 from flan_lora.adapters.figures import LIGHT, has_matplotlib, training_curve
-from flan_lora.adapters.manifest import CalibrationRecord, ExampleRecord, dump
+from flan_lora.adapters.manifest import CalibrationRecord, ExampleRecord, dump, portable_recipe
 from flan_lora.adapters.peft_loader import load_adapter
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.training_log import log_text
@@ -97,10 +97,12 @@ def is_published(recipe: Recipe, source: DataSource, adapters_dir: Path) -> bool
     """
     store = Store(adapters_dir / base_slug(recipe.base))
     try:
-        manifest = store.open(recipe.name).manifest
-    except AdapterError:
+        stored = store.open(recipe.name)
+        is_same = stored.recipe.resolved() == portable_recipe(recipe.resolved())
+    except (AdapterError, RecipeError):
         return False
-    if manifest.recipe_fingerprint != recipe.fingerprint() or manifest.data.kind != source.kind:
+    manifest = stored.manifest
+    if not is_same or manifest.data.kind != source.kind:
         return False
     return _origin(recipe, source) == Origin(manifest.base.fingerprint, manifest.data.content_hash)
 

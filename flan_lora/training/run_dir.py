@@ -20,7 +20,7 @@ from typing import Any
 from flan_lora.adapters.training_log import log_text, read_training_log
 from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.errors import TrainingError
-from flan_lora.recipe import Recipe
+from flan_lora.recipe import Recipe, resolve
 from flan_lora.system.files import replace_file
 
 CHECKPOINT_FILES = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
@@ -112,7 +112,7 @@ def resume_run(path: Path, recipe: Recipe, origin: Origin) -> Run:
     run = Run(path)
     if not run.recipe_path.is_file():
         raise TrainingError(f"nothing to resume in {path}: no recipe.json there.\nStart the run without --resume.")
-    before = _read(run.recipe_path)
+    before = resolve(_read(run.recipe_path))
     changed = list(_differences(before, recipe.resolved()))
     is_trained = run.done_path.is_file()
     if changed and not (is_trained and all(key.startswith("evaluation.") for key, *_ in changed)):
@@ -143,7 +143,7 @@ def can_resume(path: Path, recipe: Recipe) -> bool:
     run = Run(path)
     if not run.recipe_path.is_file() or not run.checkpoints_dir.is_dir():  # publishing removes the checkpoints
         return False
-    return bool(_read(run.recipe_path) == recipe.resolved())
+    return bool(resolve(_read(run.recipe_path)) == recipe.resolved())
 
 
 def _read(path: Path) -> Any:
@@ -206,6 +206,6 @@ def training_log(stored: StoredAdapter, runs_dir: Path) -> list[dict[str, Any]]:
     run = Run(runs_dir / stored.path.parent.name / stored.name)
     if not run.recipe_path.is_file():
         return []
-    if json.loads(run.recipe_path.read_text(encoding="utf-8")) != stored.recipe.resolved():
+    if resolve(json.loads(run.recipe_path.read_text(encoding="utf-8"))) != stored.recipe.resolved():
         return []
     return [json.loads(line) for line in log_text(run.read_log()).splitlines()]

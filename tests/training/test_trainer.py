@@ -324,10 +324,10 @@ def test_a_tracker_that_cannot_be_used_is_refused_before_training(tmp_path, monk
 
 def test_batches_that_do_not_divide_are_refused_with_the_numbers():
     training = tiny_recipe(batch_size=16, micro_batch_size=8).training
-    assert split_batch(training, world_size=1) == (8, 2)
-    assert split_batch(training, world_size=2) == (8, 1)
+    assert split_batch(training, num_processes=1) == (8, 2)
+    assert split_batch(training, num_processes=2) == (8, 1)
     with pytest.raises(TrainingError, match=r"batch_size = 16 .* 3 processes (.|\n)*multiple of 24"):
-        split_batch(training, world_size=3)
+        split_batch(training, num_processes=3)
 
 
 def test_int8_base_trains_and_keeps_its_int8_weights(tmp_path, validation):
