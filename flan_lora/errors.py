@@ -34,6 +34,14 @@ class TrainingError(FlanLoraError):
     """A run cannot start, resume or finish; the text names the dial to turn."""
 
 
+class DiskError(FlanLoraError, OSError):
+    """A file cannot be written: no room, no permission, or a limit; the text says where, why, and how to go on."""
+
+    def __init__(self, where: str, reason: str, next_step: str) -> None:
+        self.where, self.reason = where, reason
+        super().__init__(f"cannot write {where}: {reason}.\n{next_step}")
+
+
 class BusyError(FlanLoraError):
     """Another process is writing the same files; the text says which process, where and since when."""
 

@@ -13,6 +13,7 @@ under the lock.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -66,11 +67,14 @@ class Store:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 
-    def publish(self, staged_dir: str | Path, manifest: Manifest) -> Path:
+    def publish(self, staged_dir: str | Path, manifest: Manifest, *, weights_sha256: str | None = None) -> Path:
         """Make a staged PEFT folder the adapter ``manifest.name``, in place of one of that name; return its path.
 
         A crash at any point leaves the old adapter or the new one. Of two publishes at once the later one stays.
         ``manifest.files`` is filled in here; adapter_config.json is canonicalised. ``staged_dir`` is only read.
+
+        Args:
+            weights_sha256: of the weights that the manifest speaks of; others are not published.
 
         Raises:
             AdapterError: the name cannot be used, or the disk refuses.
@@ -78,7 +82,7 @@ class Store:
                 manifest; the text lists every problem.
         """
         check_name(manifest.name)
-        contents = _read_staged(Path(staged_dir), manifest)
+        contents = _read_staged(Path(staged_dir), manifest, weights_sha256)
         target = self.root / manifest.name
         try:
             with self._locked():
@@ -89,7 +93,7 @@ class Store:
             raise AdapterError(
                 f"cannot publish adapter {manifest.name!r} in {self.root}: {error}.\n"
                 f"The staged files are still in {staged_dir}, and an adapter published before is still whole. "
-                "Make room or give write permission, then publish again."
+                "Make room or give write permission, then publish again; a training does so with --resume."
             ) from error
         return target
 
@@ -279,13 +283,15 @@ def _publish_again(name: str) -> str:
 # What is published
 
 
-def _read_staged(staged: Path, manifest: Manifest) -> dict[str, bytes]:
+def _read_staged(staged: Path, manifest: Manifest, weights_sha256: str | None) -> dict[str, bytes]:
     """The bytes to publish, after every check; the config canonicalised."""
     found, unreadable = read_contents(staged, PUBLISHED)
     contents = {name: content for name, content in found.items() if content is not None}
     problems = pickles(staged) + unreadable + [f"{name}: missing" for name in REQUIRED if name not in contents]
     problems += [f"{name}: not part of an adapter" for name in _strangers(staged)]
     problems += recipe_problems(manifest)
+    if WEIGHTS in contents and weights_sha256 not in (None, got := hashlib.sha256(contents[WEIGHTS]).hexdigest()):
+        problems.append(f"{WEIGHTS}: not those of this run: expected sha256 {weights_sha256}, got {got}")
     if not problems:
         problems = config_problems(contents[CONFIG], manifest) or _content_problems(contents, staged, manifest)
     if problems:

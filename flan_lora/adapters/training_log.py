@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flan_lora.adapters.validation import LOG, StoredAdapter
+from flan_lora.adapters.validation import LOG, MAX_FILE_BYTES, StoredAdapter
+from flan_lora.errors import AdapterCorruptError
+from flan_lora.system.files import read_regular
 
 _LEFT_OUT = ("unix_time_s", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 
@@ -31,10 +33,20 @@ def log_text(entries: Iterable[Mapping[str, Any]]) -> str:
 
 
 def read_training_log(stored: StoredAdapter) -> list[dict[str, Any]]:
-    """The training log that was published with an adapter; empty where none was."""
+    """The training log that was published with an adapter; empty where none was.
+
+    Raises:
+        AdapterCorruptError: it is no log.
+    """
     if LOG in stored.manifest.files:
-        lines = (stored.path / LOG).read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        try:
+            entries = [json.loads(line) for line in read_regular(stored.path / LOG, MAX_FILE_BYTES).splitlines()]
+        except (OSError, ValueError, RecursionError) as error:
+            raise AdapterCorruptError(
+                f"{stored.path / LOG} is no training log: {error}.\n"
+                "Restore the folder from its origin, or publish it again."
+            ) from error
+        return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("step"), int)]
     return []
 
 

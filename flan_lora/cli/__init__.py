@@ -30,6 +30,7 @@ from flan_lora.cli.serve import serve
 from flan_lora.cli.train import train
 from flan_lora.cli.train_all import train_all
 from flan_lora.errors import FlanLoraError
+from flan_lora.system.files import MAKE_ROOM, disk_reason
 
 __all__ = ["main"]
 
@@ -59,6 +60,10 @@ class ErrorBoundary(click.Group):
                 raise
             was_interrupted = isinstance(error.__cause__, KeyboardInterrupt)  # a training saved, then stopped
             raise (Interruption if was_interrupted else click.ClickException)(_printable(str(error))) from error
+        except OSError as error:  # what no command has turned into an error of its own
+            if _is_debugging() or not (reason := disk_reason(error)):
+                raise
+            raise click.ClickException(f"a file cannot be written or read: {reason}.\n{MAKE_ROOM}") from error
         except KeyboardInterrupt:
             click.echo("\nInterrupted.", err=True)
             ctx.exit(INTERRUPTED)

@@ -46,21 +46,24 @@ def train(
     """Train, evaluate and publish the adapter of RECIPE."""
     from flan_lora.base.load import base_slug
     from flan_lora.data.sources import open_source
+    from flan_lora.training.checks import check_places
     from flan_lora.training.factory import build_adapter, plan
 
     if name is not None:
         overrides = (*overrides, f"name={json.dumps(name)}")
     recipe = open_recipe(recipe_name, base, overrides)
     source = open_source(data_spec)
+    run_dir = run_dir or Path("runs") / base_slug(recipe.base) / recipe.name
     if dry_run:
         estimate = plan(recipe, source)
+        check_places(recipe, adapters_dir, run_dir, estimate.num_trainable)
         print_json(estimate) if as_json else click.echo(estimate)
         return
     published = build_adapter(
         recipe,
         source,
         adapters_dir=adapters_dir,
-        run_dir=run_dir or Path("runs") / base_slug(recipe.base) / recipe.name,
+        run_dir=run_dir,
         resume=resume,
         report_to=report_to,
         echo=lambda line: click.echo(line, err=as_json),

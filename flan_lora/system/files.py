@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import shutil
 import stat
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from flan_lora.errors import DiskError
+
+MAKE_ROOM = "Make room or give write permission, then give the same command again."
+_DISK_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENAMETOOLONG", "EIO", "ENOTDIR", "EEXIST"),
+        *("EISDIR", "ELOOP", "EMFILE", "ENFILE", "ENXIO", "ESTALE"),
+    )
+    if hasattr(errno, name)
+)
+_RUST_ERROR = re.compile(r"os error (\d+)")
+_TORCH_ERROR = re.compile(r"PytorchStreamWriter failed|file write failed|unexpected pos")
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -22,16 +40,79 @@ def replace_file(path: Path, content: bytes) -> None:
     The folder is made if it is missing. Until the last moment the bytes lie beside it under a hidden name that no
     other writer has.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    temporary = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex[:12]}.tmp")
+    with disk_errors(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):  # what went wrong first is what is told
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(where: str, next_step: str = MAKE_ROOM) -> Iterator[None]:
+    """Turn what a disk, a limit or a permission refuses into one DiskError about ``where``.
+
+    Whoever wrote: Python, safetensors or torch, which has errors of its own. A DiskError from inside keeps its
+    place and gets this ``next_step``.
+    """
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except DiskError as error:
+        raise DiskError(error.where, error.reason, next_step) from error
+    except Exception as error:
+        if reason := disk_reason(error):
+            raise DiskError(where, reason, next_step) from error
+        raise
+
+
+def disk_reason(error: BaseException) -> str:
+    """Why the disk refused, if that is what an error says; else empty."""
+    if isinstance(error, OSError):
+        if error.errno not in _DISK_ERRORS:
+            return ""
+        name = f" ({str(error.filename)[-200:]})" if error.filename else ""
+        return f"{error.strerror}{name}"
+    found = _RUST_ERROR.search(str(error))
+    if found and int(found[1]) in _DISK_ERRORS:  # safetensors
+        return os.strerror(int(found[1]))
+    if isinstance(error, RuntimeError) and _TORCH_ERROR.search(str(error)):
+        return "the disk took only a part of a file: it is full, or a limit on the size of files is reached"
+    return ""
+
+
+def check_writable(folder: Path, num_bytes: int = 0) -> None:
+    """Refuse a folder, which may not exist yet, that could not be written to, or has no room. Makes nothing.
+
+    Raises:
+        DiskError: its name cannot be one, it is no folder, we may not write there, or fewer bytes are free.
+    """
+    with disk_errors(str(folder)[:300], "Name another place, or give write permission."):
+        parent = folder
+        while not _exists(parent):
+            parent = parent.parent
+        if not parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "no write permission, or a read-only disk", str(parent))
+        free = shutil.disk_usage(parent).free
+    if free < num_bytes:
+        reason = f"about {num_bytes / 1e6:,.0f} MB are needed, and {free / 1e6:,.0f} MB are free there"
+        raise DiskError(str(folder), reason, "Make room, or name a place on another disk.")
+
+
+def _exists(path: Path) -> bool:
+    """Or OSError where that cannot be: a name that is too long, a file in the place of a folder."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:

@@ -49,9 +49,9 @@ def _acquire(lock_path: Path, what: str) -> IO[bytes]:
         if _is_same(file, lock_path):
             break
         file.close()  # its last owner removed it between our open and our lock
-    file.truncate(0)
-    file.write(b"\n" + json.dumps(_owner()).encode())
-    file.flush()
+    with suppress(OSError):  # a full disk cannot be told who holds the lock; it is held nevertheless
+        file.truncate(0)
+        os.write(file.fileno(), b"\n" + json.dumps(_owner()).encode())
     return file
 
 

@@ -1,4 +1,4 @@
-"""What would fail only after the last step is checked before the first: dials, and every text that gets a prompt.
+"""What would fail only after the last step is checked before the first: places, dials, every text with a prompt.
 
 Knows a recipe, a config and a tokenizer; loads no weights.
 """
@@ -6,12 +6,16 @@ Knows a recipe, a config and a tokenizer; loads no weights.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flan_lora.adapters.validation import check_name
 from flan_lora.base.decode import label_constraint
 from flan_lora.base.encode import encode_sources
+from flan_lora.base.load import base_slug
 from flan_lora.data.splits import Split
 from flan_lora.errors import DataError, TrainingError
+from flan_lora.system.files import check_writable
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import card_examples, swapped
 
@@ -21,6 +25,24 @@ if TYPE_CHECKING:
     from flan_lora.recipe import Recipe, Role
 
 _ATTENTION = ("q", "k", "v", "o")
+_NUM_CHECKPOINTS = 3
+"""On the disk at once: the best, the last, and the one that is being written."""
+
+
+def check_places(recipe: Recipe, adapters_dir: Path, run_dir: Path, num_trainable: int = 0) -> None:
+    """Refuse what could only fail when it is written: a name, a folder, a disk without room.
+
+    Args:
+        num_trainable: parameters, where they are known: AdamW keeps 8 bytes beside the 4 of each.
+
+    Raises:
+        AdapterError: the recipe's name cannot be an adapter's.
+        DiskError: we may not write there, or the checkpoints and the adapter would not fit.
+    """
+    check_name(recipe.name)
+    slug = base_slug(recipe.base)
+    check_writable(run_dir, num_trainable * (12 * _NUM_CHECKPOINTS + 4))
+    check_writable(adapters_dir / slug / recipe.name, num_trainable * 4)
 
 
 def check_lora(recipe: Recipe, config: T5Config) -> None:

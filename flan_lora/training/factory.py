@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,16 +31,21 @@ from flan_lora.evaluation.evaluate import Evaluation, evaluate, evaluate_baselin
 from flan_lora.evaluation.predict import label_probabilities, predict
 from flan_lora.evaluation.predictions import write_predictions
 from flan_lora.recipe import Recipe, Role, apply_overrides, parse_recipe
+from flan_lora.system.files import disk_errors
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import Task, card_examples
-from flan_lora.training.checks import check_lora, check_prompts
+from flan_lora.training.checks import check_lora, check_places, check_prompts
 from flan_lora.training.distributed import is_main_process
-from flan_lora.training.estimate import Estimate, estimate
+from flan_lora.training.estimate import Estimate, Shape, estimate, trainable_parameters
 from flan_lora.training.record import Evaluations, FinishedRun, Rows
-from flan_lora.training.run_dir import Origin, Run, can_resume, resume_run, start_run
+from flan_lora.training.run_dir import Origin, Run, can_resume, resume_run, sole_use, start_run
 from flan_lora.training.trainer import TrainedAdapter, restore, train
 
 Echo = Callable[[str], None]
+_GO_ON = (
+    "Make room or give write permission, then give the same command with --resume: it goes on from the last whole "
+    "checkpoint."
+)
 
 
 def build_adapter(
@@ -64,26 +70,53 @@ def build_adapter(
         echo: gets one line per stage.
 
     Raises:
+        BusyError: another process trains in ``run_dir``.
         FlanLoraError: whatever the user can fix, from any stage; nothing is published then.
     """
-    check_name(recipe.name)  # before the work, not after it
+    check_places(recipe, adapters_dir, run_dir)  # before the work, not after it
     check_lora(recipe, open_config(recipe.base))
     is_main = is_main_process()
-    say: Echo = echo if is_main else _silent
+    with sole_use(run_dir) if is_main else nullcontext():
+        return _build(
+            recipe,
+            source,
+            adapters_dir,
+            run_dir,
+            resume=resume,
+            report_to=report_to,
+            say=echo if is_main else None,
+        )
+
+
+def _build(
+    recipe: Recipe,
+    source: DataSource,
+    adapters_dir: Path,
+    run_dir: Path,
+    *,
+    resume: bool,
+    report_to: str,
+    say: Echo | None,
+) -> Path:
+    """`build_adapter` by the one process that may, or by one that only trains along (without ``say``)."""
+    is_main, say = say is not None, say or _silent
     rows = prepare_rows(recipe, source)
     rows.lint.raise_if_errors()
     for line in (*rows.lint.problems, *rows.lint.notes):
         say(str(line))
     base = open_base(recipe.base)
+    check_places(recipe, adapters_dir, run_dir, trainable_parameters(Shape.of(base.model.config), recipe.lora))
     say(_introduction(recipe, base, rows))
     origin = Origin(base.fingerprint, rows.splits["train"].content_hash)
-    run = open_run(run_dir, recipe, origin, resume=resume, is_main=is_main)
-    trained = train_or_restore(recipe, base, rows, run, resume=resume, report_to=report_to)
-    if not is_main:
-        return adapters_dir / base.slug / recipe.name
-    say(f"trained {trained.num_steps:,} steps in {trained.seconds:.0f} s, best at step {trained.best_step:,}")
-    evaluations = evaluate_all(recipe, base, trained, rows, run)
-    path = publish(FinishedRun(recipe, source, base, rows, trained, evaluations), adapters_dir, run)
+    with disk_errors(f"the run folder {run_dir}"):
+        run = open_run(run_dir, recipe, origin, resume=resume, is_main=is_main)
+    with disk_errors(f"the run in {run_dir}", _GO_ON):
+        trained = train_or_restore(recipe, base, rows, run, resume=resume, report_to=report_to)
+        if not is_main:
+            return adapters_dir / base.slug / recipe.name
+        say(f"trained {trained.num_steps:,} steps in {trained.seconds:.0f} s, best at step {trained.best_step:,}")
+        evaluations = evaluate_all(recipe, base, trained, rows, run)
+        path = publish(FinishedRun(recipe, source, base, rows, trained, evaluations), adapters_dir, run)
     shutil.rmtree(run.checkpoints_dir, ignore_errors=True)  # published: nothing is left to resume
     say(_conclusion(recipe, evaluations, path))
     return path
@@ -276,7 +309,8 @@ def publish(finished: FinishedRun, adapters_dir: Path, run: Run) -> Path:
     (staged_dir / METRICS).write_text(dump(metrics), encoding="utf-8")
     text = card(manifest, metrics, picture=PICTURE if has_picture else None)
     (staged_dir / CARD).write_text(text, encoding="utf-8")
-    return Store(adapters_dir / finished.base.slug).publish(staged_dir, manifest)
+    store = Store(adapters_dir / finished.base.slug)
+    return store.publish(staged_dir, manifest, weights_sha256=finished.trained.weights_sha256)
 
 
 def _evaluate(recipe: Recipe, base: Base, model: torch.nn.Module, split: Split, name: str) -> Evaluation:

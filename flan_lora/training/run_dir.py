@@ -6,23 +6,41 @@
   log.jsonl          one line per logged step and evaluation
   checkpoints/       checkpoint-<step>/, as the Hugging Face Trainer writes them
   staged/            the finished adapter, until it is published
-  done.json          written last; its presence means that training finished
+  done.json          written last; its presence means that training finished. It has the sha256 of the weights that
+                     this run staged: nothing else is published with its scores
+Beside it, while a process works there, .<name>.lock says which.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from flan_lora.adapters.training_log import log_text, read_training_log
-from flan_lora.adapters.validation import StoredAdapter
+from flan_lora.adapters.validation import MAX_WEIGHT_BYTES, WEIGHTS, StoredAdapter
 from flan_lora.errors import TrainingError
 from flan_lora.recipe import Recipe, resolve
-from flan_lora.system.files import replace_file
+from flan_lora.system.documents import DocumentError, parse_json
+from flan_lora.system.files import disk_errors, read_regular, replace_file
+from flan_lora.system.lock import sole_owner
 
+_MAX_BYTES = 4_000_000
+_MAX_STATE_BYTES = 1 << 30
+DONE_FIELDS: Mapping[str, type | tuple[type, ...]] = {
+    "num_steps": int,
+    "best_step": int,
+    "best_score": (int, float),
+    "seconds": (int, float),
+    "precision": str,
+    "num_trainable": int,
+    "weights_sha256": str,
+}
+"""Of done.json, with their types."""
 CHECKPOINT_FILES = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 
@@ -65,6 +83,37 @@ class Run:
     @property
     def done_path(self) -> Path:
         return self.path / "done.json"
+
+    def write_done(self, facts: Mapping[str, Any]) -> None:
+        """Say that training finished, with the facts of `DONE_FIELDS`; atomically, and after all else."""
+        _write(self.done_path, facts)
+
+    def read_done(self) -> dict[str, Any]:
+        """What `write_done` wrote; run folders of before have no ``weights_sha256``.
+
+        Raises:
+            TrainingError: the file is damaged.
+        """
+        facts: dict[str, Any] = _read(self.done_path)
+        is_whole = isinstance(facts, dict) and all(
+            isinstance({"weights_sha256": "", **facts}.get(name), kind) for name, kind in DONE_FIELDS.items()
+        )
+        if not is_whole or not facts.keys() <= DONE_FIELDS.keys():
+            raise TrainingError(
+                f"{self.done_path} is damaged: expected {', '.join(DONE_FIELDS)}.\n"
+                "Remove it: then --resume goes on from the last whole checkpoint, if there is one."
+            )
+        return facts
+
+    def staged_weights(self) -> bytes:
+        """The bytes of the finished adapter's weights. Raises TrainingError where they are gone."""
+        try:
+            return read_regular(self.staged_dir / WEIGHTS, MAX_WEIGHT_BYTES)
+        except OSError as error:
+            raise TrainingError(
+                f"the finished weights in {self.staged_dir} cannot be read: {error}.\n"
+                f"Remove {self.done_path}: then --resume goes on from the last whole checkpoint, if there is one."
+            ) from error
 
     def is_of(self, origin: Origin) -> bool:
         """Whether it was started on this base and these rows."""
@@ -143,12 +192,44 @@ def can_resume(path: Path, recipe: Recipe) -> bool:
     run = Run(path)
     if not run.recipe_path.is_file() or not run.checkpoints_dir.is_dir():  # publishing removes the checkpoints
         return False
-    return bool(resolve(_read(run.recipe_path)) == recipe.resolved())
+    with suppress(TrainingError):
+        return bool(resolve(_read(run.recipe_path)) == recipe.resolved())
+    return False
+
+
+@contextmanager
+def sole_use(path: Path) -> Iterator[None]:
+    """Keep every other process out of a run's folder, until the end of this one at the latest.
+
+    The lock lies beside the folder, which a fresh start moves away.
+
+    Raises:
+        BusyError: another process trains there; the text says which, where and since when.
+        DiskError: the lock cannot be made.
+    """
+    place = Path(os.path.realpath(path))  # two ways to name one folder are one lock
+    with disk_errors(f"the run folder {path}"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        with disk_errors(f"the run folder {path}"):
+            stack.enter_context(sole_owner(place.with_name(f".{place.name}.lock"), f"the run folder {path}"))
+        yield
 
 
 def _read(path: Path) -> Any:
-    """The file's JSON; empty where there is no file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """The file's JSON; empty where there is no file.
+
+    Raises:
+        TrainingError: the file is damaged.
+    """
+    try:
+        return parse_json(read_regular(path, _MAX_BYTES))
+    except FileNotFoundError:
+        return {}
+    except (OSError, DocumentError) as error:
+        raise TrainingError(
+            f"{path} is damaged: {error}.\nRestore it, or start the run afresh without --resume."
+        ) from error
 
 
 def _write(path: Path, values: Any) -> None:
@@ -170,10 +251,10 @@ def _is_whole(folder: Path, world_size: int) -> bool:
     if not all((folder / name).is_file() for name in (*CHECKPOINT_FILES, *rng_files)):
         return False
     try:
-        state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-    except ValueError:
+        state = parse_json(read_regular(folder / "trainer_state.json", _MAX_STATE_BYTES))
+    except (OSError, DocumentError):
         return False
-    return bool(state.get("global_step") == step_of(folder))
+    return isinstance(state, dict) and state.get("global_step") == step_of(folder)
 
 
 def step_of(folder: Path) -> int:
@@ -192,11 +273,13 @@ def _free_name(path: Path) -> Path:
 def _read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            return
+    for line in path.read_bytes().split(b"\n"):
+        with suppress(ValueError, RecursionError):
+            entry = json.loads(line)  # not `parse_json`: a norm of a gradient may be NaN
+            if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+                yield entry
+                continue
+        return
 
 
 def training_log(stored: StoredAdapter, runs_dir: Path) -> list[dict[str, Any]]:
@@ -204,8 +287,9 @@ def training_log(stored: StoredAdapter, runs_dir: Path) -> list[dict[str, Any]]:
     if published := read_training_log(stored):
         return published
     run = Run(runs_dir / stored.path.parent.name / stored.name)
-    if not run.recipe_path.is_file():
-        return []
-    if resolve(json.loads(run.recipe_path.read_text(encoding="utf-8"))) != stored.recipe.resolved():
+    try:
+        if resolve(_read(run.recipe_path)) != stored.recipe.resolved():
+            return []
+    except TrainingError:  # a damaged folder has no log to show
         return []
     return [json.loads(line) for line in log_text(run.read_log()).splitlines()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
 import shutil
 import time
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
-from safetensors.torch import load_file
+from safetensors.torch import load
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -36,7 +36,7 @@ from flan_lora.training.arguments import training_arguments
 from flan_lora.training.callbacks import EpochOrder, Progress, RunLog, StopOnInterrupt
 from flan_lora.training.distributed import gathered
 from flan_lora.training.lora import add_lora
-from flan_lora.training.run_dir import Run, step_of
+from flan_lora.training.run_dir import DONE_FIELDS, Run, step_of
 from flan_lora.training.sampler import LengthGroupedOrder
 from flan_lora.training.schedule import learning_rate_schedule
 
@@ -57,6 +57,8 @@ class TrainedAdapter:
     """Wall time of the training that this process did, evaluation included."""
     precision: str
     num_trainable: int
+    weights_sha256: str
+    """Of the staged weights: what is published must be these."""
 
 
 def train(
@@ -98,10 +100,21 @@ def train(
 
 
 def restore(recipe: Recipe, base: Base, run: Run) -> TrainedAdapter:
-    """The adapter of a run whose training had ended: staged weights on the base, facts from done.json."""
+    """The adapter of a run whose training had ended: staged weights on the base, facts from done.json.
+
+    Raises:
+        TrainingError: the weights are not those that the run recorded, or its files are damaged.
+    """
+    facts, weights = run.read_done(), run.staged_weights()
+    found = hashlib.sha256(weights).hexdigest()
+    if found != facts.setdefault("weights_sha256", found):  # run folders of before have no hash
+        raise TrainingError(
+            f"the weights in {run.staged_dir} are not those that this run trained (sha256):\n"
+            f"  trained  {facts['weights_sha256']}\n  found    {found}\n"
+            f"Remove {run.done_path}: then --resume goes on from the last whole checkpoint, if there is one."
+        )
     peft_model = add_lora(recipe, base)
-    set_peft_model_state_dict(peft_model, load_file(run.staged_dir / "adapter_model.safetensors"))
-    facts = json.loads(run.done_path.read_text(encoding="utf-8"))
+    set_peft_model_state_dict(peft_model, load(weights))
     return TrainedAdapter(peft_model=peft_model, staged_dir=run.staged_dir, **facts)
 
 
@@ -301,7 +314,12 @@ def _summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.T
 
 def _stage(trainer: LoraTrainer, run: Run, seconds: float) -> TrainedAdapter:
     """Write the best weights as a plain PEFT folder, then say that training is done."""
-    state = trainer.state
+    state, weights_sha256 = trainer.state, ""
+    if trainer.is_world_process_zero():
+        shutil.rmtree(run.staged_dir, ignore_errors=True)
+        trainer.model.save_pretrained(run.staged_dir, save_embedding_layers=False)
+        (run.staged_dir / "README.md").unlink(missing_ok=True)  # PEFT's empty template; the card replaces it
+        weights_sha256 = hashlib.sha256(run.staged_weights()).hexdigest()
     trained = TrainedAdapter(
         peft_model=trainer.model,
         staged_dir=run.staged_dir,
@@ -311,18 +329,11 @@ def _stage(trainer: LoraTrainer, run: Run, seconds: float) -> TrainedAdapter:
         seconds=seconds,
         precision="bf16" if trainer.args.bf16 else "fp32",
         num_trainable=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        weights_sha256=weights_sha256,
     )
     if trainer.is_world_process_zero():
-        shutil.rmtree(run.staged_dir, ignore_errors=True)
-        trainer.model.save_pretrained(run.staged_dir, save_embedding_layers=False)
-        (run.staged_dir / "README.md").unlink(missing_ok=True)  # PEFT's empty template; the card replaces it
-        run.done_path.write_text(json.dumps(_facts(trained), indent=2) + "\n", encoding="utf-8")
+        run.write_done({name: getattr(trained, name) for name in DONE_FIELDS})
     return trained
-
-
-def _facts(trained: TrainedAdapter) -> dict[str, Any]:
-    names = ("num_steps", "best_step", "best_score", "seconds", "precision", "num_trainable")
-    return {name: getattr(trained, name) for name in names}
 
 
 @contextmanager

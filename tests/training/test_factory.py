@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import shutil
+import signal
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from flan_lora.adapters.manifest import load_metrics
 from flan_lora.adapters.store import Store
@@ -14,11 +17,20 @@ from flan_lora.adapters.training_log import curve, read_training_log
 from flan_lora.base.load import open_base
 from flan_lora.data.sources import open_source
 from flan_lora.data.splits import load_split
-from flan_lora.errors import AdapterError, AdapterMismatchError, DataError, RecipeError
+from flan_lora.errors import (
+    AdapterCorruptError,
+    AdapterError,
+    AdapterMismatchError,
+    DataError,
+    DiskError,
+    RecipeError,
+    TrainingError,
+)
 from flan_lora.evaluation.calibration import calibration_of, tempered
 from flan_lora.recipe import Recipe, parse_recipe
 from flan_lora.serving.router import Router
 from flan_lora.tasks import TASKS
+from flan_lora.training.checks import check_places
 from flan_lora.training.factory import build_adapter, plan, reading_recipe, reevaluate
 from flan_lora.training.run_dir import Run
 from tests.checkpoint import edit_config, save_checkpoint
@@ -235,6 +247,80 @@ def tiny_lora_parameters(folder):
 
     recipe = recipe_for(folder)
     return [p for p in add_lora(recipe, open_base(recipe.base, device="cpu")).parameters() if p.requires_grad]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="limits on the size of files are POSIX")
+@pytest.mark.parametrize("max_bytes", [0, 4_000, 30_000, 130_000])
+def test_a_disk_that_fills_up_at_any_file_is_one_error_and_resume_goes_on_with_room(
+    folder, tmp_path, max_bytes, monkeypatch
+):
+    """A limit on the size of a file stands in for a full disk: Python, safetensors and torch each meet it."""
+    import resource
+
+    recipe, source = recipe_for(folder, max_steps=4), open_source(str(folder / "mine.csv"))
+    monkeypatch.setenv("FLAN_LORA_CACHE", "off")
+
+    def build(resume: bool = False) -> Path:
+        return build_adapter(
+            recipe,
+            source,
+            adapters_dir=tmp_path / "adapters",
+            run_dir=tmp_path / "run",
+            resume=resume,
+            echo=lambda line: None,
+        )
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard))
+    try:
+        with pytest.raises((DiskError, AdapterError)) as caught:
+            build()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    text = str(caught.value)
+    assert "cannot " in text and str(tmp_path) in text and "Make room" in text and len(text) < 1000
+    can_go_on = (tmp_path / "run" / "recipe.json").is_file()
+    assert ("--resume" in text) == can_go_on
+    assert Store(tmp_path / "adapters" / "tiny-base").verify(build(resume=can_go_on).name) == []
+
+
+def test_places_where_nothing_can_be_written_are_refused_before_the_work(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("flan_lora.training.factory.prepare_rows", lambda *_: pytest.fail("work was done"))
+    source, file = open_source(str(folder / "mine.csv")), tmp_path / "file"
+    file.touch()
+    good = {"adapters_dir": tmp_path / "adapters", "run_dir": tmp_path / "run"}
+    for name in good:
+        for place in (tmp_path / ("x" * 5000), file / "below"):
+            with pytest.raises(DiskError, match=r"Name another place"):
+                build_adapter(recipe_for(folder), source, **{**good, name: place})
+        with monkeypatch.context() as patch:
+            patch.setattr("os.access", lambda path, mode: False)
+            with pytest.raises(DiskError, match="no write permission, or a read-only disk"):
+                build_adapter(recipe_for(folder), source, **good)
+    usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(DiskError, match=r"about 400 MB are needed, and 0 MB are free there"):
+        check_places(recipe_for(folder), tmp_path / "adapters", tmp_path / "run", num_trainable=10_000_000)
+
+
+def test_weights_of_another_run_are_not_published_under_this_ones_scores(published, folder, tmp_path):
+    run = Run(shutil.copytree(folder / "run", tmp_path / "run"))
+    shutil.copy(published / "adapter_model.safetensors", run.staged_dir)
+    other = load_file(run.staged_dir / "adapter_model.safetensors")
+    save_file({key: tensor * 2 for key, tensor in other.items()}, run.staged_dir / "adapter_model.safetensors")
+    with pytest.raises(TrainingError, match="are not those that this run trained"):
+        build_adapter(
+            recipe_for(folder),
+            open_source(str(folder / "mine.csv")),
+            adapters_dir=tmp_path / "adapters",
+            run_dir=run.path,
+            resume=True,
+            echo=lambda line: None,
+        )
+    manifest = Store(published.parent).open("moods").manifest.model_copy(update={"files": {}})
+    with pytest.raises(AdapterCorruptError, match="not those of this run: expected sha256 aaaa"):
+        Store(tmp_path / "adapters").publish(run.staged_dir, manifest, weights_sha256="a" * 64)
+    assert not (tmp_path / "adapters" / "moods").exists()
 
 
 def test_every_task_has_a_baseline_to_stand_beside_its_scores():

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from flan_lora.errors import TrainingError
+from flan_lora.errors import BusyError, DiskError, TrainingError
 from flan_lora.recipe import parse_recipe
-from flan_lora.training.run_dir import CHECKPOINT_FILES, Origin, Run, can_resume, resume_run, start_run
+from flan_lora.training.run_dir import (
+    CHECKPOINT_FILES,
+    DONE_FIELDS,
+    Origin,
+    Run,
+    can_resume,
+    resume_run,
+    sole_use,
+    start_run,
+)
 
 RECIPE = parse_recipe({"name": "mine", "task": "emotion", "data": {"dataset": "owner/name"}}, where="test")
 ORIGIN = Origin(base="b" * 64, rows="r" * 64)
@@ -119,3 +134,92 @@ def test_log_is_rewound_to_the_checkpoint_and_a_torn_line_is_left_out(tmp_path):
     assert [entry["step"] for entry in run.read_log()] == [10, 20, 30]
     run.rewind_log(20)
     assert [entry["step"] for entry in run.read_log()] == [10, 20]
+
+
+def test_what_is_no_log_entry_ends_the_log(tmp_path):
+    run = start_run(tmp_path / "run", RECIPE, ORIGIN)
+    for line in (b"[1]", b'{"loss": 1}', b'{"step": "x"}', b"\xff", b"[" * 100_000):
+        run.log_path.write_bytes(b'{"step": 10, "grad_norm": NaN}\n' + line + b'\n{"step": 20}\n')
+        assert [entry["step"] for entry in run.read_log()] == [10]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "\x00"])
+def test_a_damaged_run_folder_says_so_and_is_not_resumed(tmp_path, content):
+    run = start_run(tmp_path / "run", RECIPE, ORIGIN)
+    run.recipe_path.write_text(content)
+    with pytest.raises(TrainingError, match=r"recipe\.json is damaged"):
+        resume_run(run.path, RECIPE, ORIGIN)
+    assert not can_resume(run.path, RECIPE)
+
+
+DONE = {
+    "num_steps": 10,
+    "best_step": 5,
+    "best_score": 0.5,
+    "seconds": 1.0,
+    "precision": "fp32",
+    "num_trainable": 7,
+    "weights_sha256": "ab" * 32,
+}
+
+
+def test_the_end_of_a_training_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    run = start_run(tmp_path / "run", RECIPE, ORIGIN)
+    with monkeypatch.context() as patch, pytest.raises(DiskError, match=r"done\.json: No space"):
+        patch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        run.write_done(DONE)
+    assert not run.done_path.exists() and {path.name for path in run.path.iterdir()} == {
+        "checkpoints",
+        "origin.json",
+        "recipe.json",
+    }
+    run.write_done(DONE)
+    assert run.read_done() == DONE and DONE.keys() == DONE_FIELDS.keys()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"num_steps": "ten"}, {"best_score": None}, {"more": 1}, {"weights_sha256": 0}]
+)
+def test_a_damaged_end_of_a_training_names_the_way_on(tmp_path, changes):
+    run = start_run(tmp_path / "run", RECIPE, ORIGIN)
+    run.done_path.write_text(json.dumps({**DONE, **changes}))
+    with pytest.raises(TrainingError, match=r"done\.json is damaged(.|\n)*Remove it: then --resume"):
+        run.read_done()
+    run.done_path.write_text(json.dumps({name: DONE[name] for name in DONE if name != "weights_sha256"}))
+    assert run.read_done()["num_steps"] == 10, "as run folders were before"
+
+
+HOLD = (
+    "import sys, time; from pathlib import Path; from flan_lora.training.run_dir import sole_use\n"
+    "with sole_use(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)\n"
+)
+
+
+def test_a_run_folder_belongs_to_one_process_and_is_free_when_that_is_killed(tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "run"], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    for name in ("run", "x/../run", "link"):
+        with pytest.raises(BusyError) as error, sole_use(tmp_path / name):
+            pytest.fail("two processes in one run folder")
+        text = str(error.value)
+        assert (
+            f"process {other.pid} on {platform.node()}, since 20" in text
+            and f"{tmp_path / name} is in use" in text
+        )
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    other.stdout.close()
+    with sole_use(tmp_path / "run"):
+        start_run(tmp_path / "run", RECIPE, ORIGIN)
+        start_run(tmp_path / "run", RECIPE, ORIGIN)  # the folder moves away, its lock does not
+        with pytest.raises(BusyError), sole_use(tmp_path / "run"):
+            pytest.fail("two threads of one process in one run folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "run", "run.1"]
+
+
+def test_a_place_that_cannot_be_is_one_error(tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / ("x" * 5000), tmp_path / "file" / "run"):
+        with pytest.raises(DiskError, match="cannot write the run folder"), sole_use(Path(place)):
+            pytest.fail("held a lock nowhere")
