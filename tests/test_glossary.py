@@ -43,6 +43,6 @@ def test_what_we_call_by_the_fields_word_is_not_called_otherwise() -> None:
         "Cohort",
         "Seats",
         "Signature",
-        "log_text",
+        "Outcome",
     }
     assert former & names_in_the_code() == set()

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from flan_lora.adapters.validation import StoredAdapter, check_fits, indented
+from flan_lora.adapters.validation import MAX_PROBLEM_LINES, StoredAdapter, check_fits
 from flan_lora.adapters.weights import read_published
 from flan_lora.errors import AdapterError, AdapterMismatchError
+from flan_lora.system.schema import indented
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -77,5 +78,5 @@ def _check_shapes(name: str, peft_model: PeftModel, tensors: Mapping[str, Tensor
     if problems:
         raise AdapterMismatchError(
             f"the weights of adapter {name!r} do not land on this base ({len(problems)} differ):\n"
-            f"{indented(problems)}\nServe the base it was trained on, or publish it again."
+            f"{indented(problems, MAX_PROBLEM_LINES)}\nServe the base it was trained on, or publish it again."
         )

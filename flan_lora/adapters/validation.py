@@ -22,7 +22,7 @@ from flan_lora.adapters.manifest import FileRecord, Manifest, load
 from flan_lora.errors import AdapterCorruptError, AdapterError, AdapterMismatchError
 from flan_lora.recipe import NAME_PATTERN, Recipe, parse_recipe
 from flan_lora.system.files import read_regular
-from flan_lora.system.schema import problem_lines
+from flan_lora.system.schema import indented, problem_lines
 from flan_lora.system.text import shown
 from flan_lora.tasks import TASKS
 
@@ -44,9 +44,10 @@ MAX_WEIGHT_BYTES = 16 << 30
 """Rank 256 on every linear of flan-t5-xxl, in fp32, has 11 GB."""
 MAX_FILE_BYTES = 64 << 20
 """Of every other file."""
+MAX_PROBLEM_LINES = 8
+"""Of one message: a damaged file has one for every tensor."""
 MAX_ENTRIES, MAX_DEPTH = 10_000, 16
 """Of a folder that is looked through; an adapter's has eight, a run's a few hundred."""
-_MAX_LINES = 8
 
 
 @dataclass(frozen=True)
@@ -294,12 +295,4 @@ def corrupt(headline: str, problems: Iterable[str], next_step: str) -> AdapterCo
     """The error that carries all problems of one folder."""
     lines = list(problems)
     count = f"{len(lines)} problem{'s' if len(lines) != 1 else ''}"
-    return AdapterCorruptError(f"{headline} ({count}):\n{indented(lines)}\n{next_step}")
-
-
-def indented(problems: list[str]) -> str:
-    """One line per problem, the first eight of them and a count."""
-    left = len(problems) - _MAX_LINES
-    return "\n".join(
-        [*(f"  {line}" for line in problems[:_MAX_LINES]), *([f"  and {left} more"] if left > 0 else [])]
-    )
+    return AdapterCorruptError(f"{headline} ({count}):\n{indented(lines, MAX_PROBLEM_LINES)}\n{next_step}")

@@ -21,16 +21,17 @@ from flan_lora.adapters.lora_config import (
 from flan_lora.adapters.manifest import FileRecord
 from flan_lora.adapters.validation import (
     LORA_KEY,
+    MAX_PROBLEM_LINES,
     REQUIRED,
     WEIGHTS,
     StoredAdapter,
     corrupt,
     file_problems,
-    indented,
     pickles,
     read_contents,
 )
 from flan_lora.errors import AdapterError, AdapterMismatchError
+from flan_lora.system.schema import indented
 from flan_lora.system.text import shown
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def check_plain(name: str, config: Mapping[str, Any]) -> None:
     reasons += [f"{key} is missing" for key in missing if config.get("peft_type") == "LORA"]
     if reasons:
         raise AdapterError(
-            f"adapter {name!r} cannot be served ({CONFIG}):\n{indented(reasons)}\n"
+            f"adapter {name!r} cannot be served ({CONFIG}):\n{indented(reasons, MAX_PROBLEM_LINES)}\n"
             "Serve LoRA or rsLoRA adapters; merge or convert this one with PEFT first."
         )
 
@@ -277,7 +278,7 @@ def _check_shapes(
     if problems:
         raise AdapterMismatchError(
             f"the weights of adapter {name!r} do not land on this base ({len(problems)} differ):\n"
-            f"{indented(problems)}\nServe the base it was trained on, or publish it again."
+            f"{indented(problems, MAX_PROBLEM_LINES)}\nServe the base it was trained on, or publish it again."
         )
 
 

@@ -25,7 +25,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Reader:
+class WindowedPrompt:
     """How inputs become prompts, and which of them may be read in windows."""
 
     render: Callable[[Inputs], Prompt]
@@ -33,14 +33,14 @@ class Reader:
     """The input that is divided; empty: a prompt that does not fit is cut."""
 
     @staticmethod
-    def of(task: Task) -> Reader:
+    def of(task: Task) -> WindowedPrompt:
         """The task's own prompt."""
-        return Reader(task.prompt, task.windowed)
+        return WindowedPrompt(task.prompt, task.windowed)
 
 
 def encode_windows(
     tokenizer: PreTrainedTokenizerBase,
-    reader: Reader,
+    windowed: WindowedPrompt,
     prompts: Sequence[Prompt],
     rows: Sequence[Inputs],
     max_tokens: int,
@@ -48,7 +48,7 @@ def encode_windows(
     """The windows of each row, in the order of the text; one for a row that fits, or that is cut.
 
     Args:
-        prompts, rows: the whole prompt of each row, and the inputs that ``reader`` makes narrower ones of.
+        prompts, rows: the whole prompt of each row, and the inputs that ``windowed`` makes narrower ones of.
 
     Raises:
         DataError: a prompt does not fit even with an empty body.
@@ -57,9 +57,9 @@ def encode_windows(
     sources = encode_sources(tokenizer, prompts, max_tokens)
     for inputs, source in zip(rows, sources, strict=True):
         windows = [source]
-        if reader.column and source.num_dropped_tokens:
-            spans = _spans(tokenizer, reader, inputs, max_tokens)
-            parts = [reader.render(_part(inputs, reader.column, span)) for span in spans]
+        if windowed.column and source.num_dropped_tokens:
+            spans = _spans(tokenizer, windowed, inputs, max_tokens)
+            parts = [windowed.render(_part(inputs, windowed.column, span)) for span in spans]
             windows = encode_sources(tokenizer, parts, max_tokens)
         encoded.append(windows)
     return encoded
@@ -75,10 +75,10 @@ def encode_for_training(
     encoded = encode_sources(tokenizer, [example.prompt for example in examples], max_tokens)
     if not task.windowed:
         return encoded
-    reader = Reader.of(task)
+    windowed = WindowedPrompt.of(task)
     for place, (example, source) in enumerate(zip(examples, encoded, strict=True)):
         if source.num_dropped_tokens:
-            spans = _spans(tokenizer, reader, example.inputs, max_tokens)
+            spans = _spans(tokenizer, windowed, example.inputs, max_tokens)
             span = _with_answer(spans, _answer(example, task.windowed))
             [window] = encode_sources(
                 tokenizer, [task.prompt(_part(example.inputs, task.windowed, span))], max_tokens
@@ -93,16 +93,21 @@ def best(mean_log_probs: Sequence[float]) -> int:
     return max(range(len(mean_log_probs)), key=lambda place: (mean_log_probs[place], -place))
 
 
-def _spans(tokenizer: PreTrainedTokenizerBase, reader: Reader, inputs: Inputs, max_tokens: int) -> list[Span]:
+def _spans(
+    tokenizer: PreTrainedTokenizerBase, windowed: WindowedPrompt, inputs: Inputs, max_tokens: int
+) -> list[Span]:
     """Whole words, as many as fit; each window begins half-way through the one before."""
-    text = inputs[reader.column]
-    if count_tokens(tokenizer, reader.render(_part(inputs, reader.column, (0, 0)))) > MAX_FIXED_SHARE * max_tokens:
+    text = inputs[windowed.column]
+    if (
+        count_tokens(tokenizer, windowed.render(_part(inputs, windowed.column, (0, 0))))
+        > MAX_FIXED_SHARE * max_tokens
+    ):
         return [(0, len(text))]
     pieces = [match.span() for match in CUT_PIECE.finditer(text)]
 
     def fits(first: int, end: int) -> bool:
-        part = _part(inputs, reader.column, (pieces[first][0], pieces[end - 1][1]))
-        return count_tokens(tokenizer, reader.render(part)) <= max_tokens
+        part = _part(inputs, windowed.column, (pieces[first][0], pieces[end - 1][1]))
+        return count_tokens(tokenizer, windowed.render(part)) <= max_tokens
 
     spans: list[Span] = []
     first = end = 0

@@ -1,4 +1,4 @@
-"""CSV text -> rows, as spreadsheets and pandas write it. Knows one format; never an encoding or a task.
+"""CSV text -> rows, as spreadsheets and pandas write it.
 
 Read besides plain CSV: Excel's first line ``sep=;``, columns without a name or a value (spreadsheets keep empty
 ones), rows of empty cells, cells of any length. Values stay strings.

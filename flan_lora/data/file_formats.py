@@ -1,4 +1,4 @@
-"""Files -> plain rows (dicts). Knows which format a file has; never a task, a role or a token.
+"""Files -> plain rows (dicts).
 
 Every failure is a DataError that names the place (file:line), what was there, and what to do.
 """

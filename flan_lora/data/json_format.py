@@ -1,4 +1,4 @@
-"""JSON text -> rows, in the shapes that programs write tables in. Knows one format; never an encoding or a task.
+"""JSON text -> rows, in the shapes that programs write tables in.
 
     {"a": 1}\\n{"a": 2}                           JSON lines
     [{"a": 1}, {"a": 2}]                         a list of objects, whatever the file is called

@@ -1,4 +1,4 @@
-"""How a file writes its labels: by name or by place, and never both. Knows rows and a task's labels."""
+"""How a file writes its labels: by name or by place, and never both."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Auxiliary sources: more training rows, and none that gives validation or test away.
 
-MLQA's configs are the same articles in several languages: ids and texts are shared, titles are translated. So what
-is held out is known by id (within one dataset), by text and by group (title), and grows along rows that share one
-of them: an id leads to an English title, the title to every row of that article, whatever source it stands in.
-Knows rows and columns; never divides or renders rows.
+MLQA's configs are the same articles in several languages: ids and texts are shared, titles are translated. So
+what is held out is known by id (within one dataset), by text and by group (title), and grows along rows that
+share one of them: an id leads to an English title, the title to every row of that article, whatever source it
+stands in.
 """
 
 from __future__ import annotations

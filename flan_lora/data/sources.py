@@ -1,7 +1,4 @@
-"""Which rows play a role: the Hub's, a local root's, a file's or the sample's; under the task's column names.
-
-Knows recipes and column names; never divides, samples or renders rows.
-"""
+"""Which rows play a role: the Hub's, a local root's, a file's or the sample's; under the task's column names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes of a text file -> text. Knows encodings; never a format."""
+"""Bytes of a text file -> text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Lists of token ids in a safetensors file, checked when read. Knows arrays and files; never a text or a task.
+"""Lists of token ids in a safetensors file, checked when read.
 
-A ragged list is kept flat (int32) beside its offsets (int64). safetensors, not pickle: a cache file that somebody
-else wrote can hold wrong numbers, but can never run code.
+A ragged list is kept flat (int32) beside its offsets (int64). safetensors, not pickle: a cache file that
+somebody else wrote can hold wrong numbers, but can never run code.
 """
 
 from __future__ import annotations

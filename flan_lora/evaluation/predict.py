@@ -12,7 +12,7 @@ import torch
 
 from flan_lora.base.decode import LabelConstraint, decode, generation_config, label_constraint
 from flan_lora.base.encode import IGNORED_LABEL, Collator, encode_sources
-from flan_lora.base.sliding_window import Reader, best, encode_windows
+from flan_lora.base.sliding_window import WindowedPrompt, best, encode_windows
 from flan_lora.errors import BaseModelError
 from flan_lora.evaluation.calibration import averaged
 from flan_lora.tasks.task import swapped
@@ -99,7 +99,7 @@ def generate(
     constraint = label_constraint(tokenizer, task.labels) if task.labels and evaluation.constrained else None
     windows = encode_windows(
         tokenizer,
-        Reader.of(task),
+        WindowedPrompt.of(task),
         [example.prompt for example in examples],
         [example.inputs for example in examples],
         max_source_tokens,

@@ -34,7 +34,10 @@ class AutoRouter:
         """`Router.routes`: bodies that tasks read alike pass the base once, in batches."""
         candidates = [self._candidates(text) for text in texts]
         bodies = [
-            {name: config.reader().render(inputs_of(config, text)).body for name, config in configs.items()}
+            {
+                name: config.windowed_prompt().render(inputs_of(config, text)).body
+                for name, config in configs.items()
+            }
             for text, configs in zip(texts, candidates, strict=True)
         ]
         states = self._pooled([body for row in bodies for body in row.values()])

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from flan_lora.adapters.weights import PlainFolder, Source
 from flan_lora.base.decode import LabelConstraint, decode, label_constraint
-from flan_lora.base.sliding_window import Reader, best, encode_windows
+from flan_lora.base.sliding_window import WindowedPrompt, best, encode_windows
 from flan_lora.engine.generation_params import GenerationParams, Sampling
 from flan_lora.engine.request import GenerationOutput, Mix, Request, SequenceOutput
 from flan_lora.errors import AdapterError, RequestError
@@ -83,11 +83,11 @@ class ServingConfig:
             return ()
         return tuple(self.spellings.get(label, label) for label in self.task.labels)
 
-    def reader(self) -> Reader:
+    def windowed_prompt(self) -> WindowedPrompt:
         """Inputs -> prompt, in windows where the task says so."""
         if self.task is None:
-            return Reader(lambda inputs: Prompt("", inputs["text"]))
-        return Reader(self.prompt or self.task.prompt, self.task.windowed)
+            return WindowedPrompt(lambda inputs: Prompt("", inputs["text"]))
+        return WindowedPrompt(self.prompt or self.task.prompt, self.task.windowed)
 
     def label_of(self, word: str) -> str | None:
         """The label that a word of ``spellings`` stands for."""
@@ -186,9 +186,9 @@ class PromptEncoder:
         orders = [inputs]
         if task is not None and task.swap is not None and constraint and config.averages_orders:
             orders.append(task.swap(inputs))
-        reader = config.reader()
-        prompts = [reader.render(order) for order in orders]
-        windows, *swapped = encode_windows(self._tokenizer, reader, prompts, orders, config.max_source_tokens)
+        windowed = config.windowed_prompt()
+        prompts = [windowed.render(order) for order in orders]
+        windows, *swapped = encode_windows(self._tokenizer, windowed, prompts, orders, config.max_source_tokens)
         request = Request(
             input_ids=windows[0].input_ids,
             mix=mix,

@@ -9,4 +9,5 @@ a schema whose mistakes become one line each                schema
 what malloc keeps, and giving it back                       malloc
 one OpenMP thread pool at a time                            openmp
 rows and files from the Hub                                 hub
+words of messages: the name that was meant, a text cut      text
 """

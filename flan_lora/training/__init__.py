@@ -3,6 +3,8 @@
 the main job in one function                      factory
 the Hugging Face Trainer, with the loss T5 needs  trainer
 what the Trainer is told                          arguments
+what can be refused before the first step         checks
+the learning rate of each step                    schedule
 LoRA layers of a recipe                           lora
 run folder, resume                                run_dir
 what it will cost                                 estimate

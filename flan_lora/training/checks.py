@@ -1,7 +1,4 @@
-"""What would fail only after the last step is checked before the first: places, dials, every text with a prompt.
-
-Knows a recipe, a config and a tokenizer; loads no weights.
-"""
+"""What would fail only after the last step is checked before the first: places, dials, texts with a prompt."""
 
 from __future__ import annotations
 

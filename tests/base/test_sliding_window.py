@@ -17,7 +17,7 @@ from flan_lora.adapters.peft_loader import load_adapter
 from flan_lora.adapters.store import Store
 from flan_lora.base.encode import Collator, encode_source, encode_sources
 from flan_lora.base.load import open_base
-from flan_lora.base.sliding_window import Reader, best, encode_for_training, encode_windows
+from flan_lora.base.sliding_window import WindowedPrompt, best, encode_for_training, encode_windows
 from flan_lora.compare.answers import AnswerCollector
 from flan_lora.data.encoding import encode_split
 from flan_lora.data.sources import DataSource
@@ -49,7 +49,7 @@ def row_of(context: str, question: str = "what", answer: str = "x", start: int |
 
 def windows_of(example: Example, limit: int = LIMIT) -> list[str]:
     """The context of each window, as the base reads it."""
-    [encoded] = encode_windows(TOKENIZER, Reader.of(QA), [example.prompt], [example.inputs], limit)
+    [encoded] = encode_windows(TOKENIZER, WindowedPrompt.of(QA), [example.prompt], [example.inputs], limit)
     assert all(len(source.input_ids) <= limit and not source.num_dropped_tokens for source in encoded)
     texts = [TOKENIZER.decode(source.input_ids, skip_special_tokens=True) for source in encoded]
     assert all(
@@ -92,25 +92,25 @@ def test_no_character_is_in_no_window(context: str) -> None:
 def test_a_row_that_fits_and_a_task_without_windows_are_encoded_as_ever() -> None:
     fits, long = row_of("w1 w2"), row_of(" ".join(words(120)))
     prompts, rows = [fits.prompt, long.prompt], [fits.inputs, long.inputs]
-    encoded = encode_windows(TOKENIZER, Reader.of(QA), prompts, rows, LIMIT)
+    encoded = encode_windows(TOKENIZER, WindowedPrompt.of(QA), prompts, rows, LIMIT)
     assert encoded[0] == encode_sources(TOKENIZER, [fits.prompt], LIMIT) and len(encoded[1]) > 1
-    plain = encode_windows(TOKENIZER, Reader(QA.prompt), prompts, rows, LIMIT)
+    plain = encode_windows(TOKENIZER, WindowedPrompt(QA.prompt), prompts, rows, LIMIT)
     assert plain == [[source] for source in encode_sources(TOKENIZER, prompts, LIMIT)]
 
 
 def test_the_prompt_given_counts_not_the_one_that_the_reader_would_make() -> None:
     example = replace(row_of("w1"), prompt=Prompt("Another ", "text"))
-    [[source]] = encode_windows(TOKENIZER, Reader.of(QA), [example.prompt], [example.inputs], LIMIT)
+    [[source]] = encode_windows(TOKENIZER, WindowedPrompt.of(QA), [example.prompt], [example.inputs], LIMIT)
     assert source == encode_source(TOKENIZER, Prompt("Another ", "text"), LIMIT)
 
 
 def test_a_question_that_takes_the_room_cuts_the_context_or_is_an_error() -> None:
     """A window of a word or two would be asked a thousand times."""
     long = row_of(" ".join(words(300)), question="y" * 70)
-    [encoded] = encode_windows(TOKENIZER, Reader.of(QA), [long.prompt], [long.inputs], 140)
+    [encoded] = encode_windows(TOKENIZER, WindowedPrompt.of(QA), [long.prompt], [long.inputs], 140)
     assert encoded == encode_sources(TOKENIZER, [long.prompt], 140)
     with pytest.raises(DataError, match="a prompt does not fit"):
-        encode_windows(TOKENIZER, Reader.of(QA), [long.prompt], [long.inputs], 60)
+        encode_windows(TOKENIZER, WindowedPrompt.of(QA), [long.prompt], [long.inputs], 60)
 
 
 def test_the_work_grows_with_the_text_not_with_its_square(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def mixed_rows() -> list[Example]:
 
 def by_hand(model: Any, example: Example) -> str:
     """Each window by plain generate; the mean log-probability from the scores that generate itself reports."""
-    [encoded] = encode_windows(TOKENIZER, Reader.of(QA), [example.prompt], [example.inputs], LIMIT)
+    [encoded] = encode_windows(TOKENIZER, WindowedPrompt.of(QA), [example.prompt], [example.inputs], LIMIT)
     found = []
     for source in encoded:
         out = model.generate(
