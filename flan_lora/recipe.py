@@ -264,11 +264,6 @@ class Recipe(Section):
         """The same recipe on another base; None: as it is."""
         return self if model is None else self.model_copy(update={"base": self.base.at(model)})
 
-    def with_columns(self, columns: Mapping[str, str]) -> Recipe:
-        """The same recipe for rows whose columns have other names (task column -> the file's)."""
-        data = self.data.model_copy(update={"columns": {**self.data.columns, **columns}})
-        return self.model_copy(update={"data": data})
-
     @property
     def select_on(self) -> str:
         """The score that picks the best checkpoint."""

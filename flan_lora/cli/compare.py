@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flan_lora.cli.options import adapters_dir_option, data_option, find_store, json_option, stores
+from flan_lora.cli.options import (
+    adapters_dir_option,
+    data_option,
+    find_store,
+    json_option,
+    role_of,
+    split_option,
+    stores,
+)
 from flan_lora.cli.output import print_json, print_table
+from flan_lora.cli.serving import columns_of, columns_option
 
 if TYPE_CHECKING:
     from flan_lora.adapters.store import Store
     from flan_lora.compare.comparison import Comparison
     from flan_lora.compare.results import Results
-    from flan_lora.recipe import Role
+    from flan_lora.data.sources import DataSource
 
 
 @click.command()
@@ -30,7 +39,8 @@ if TYPE_CHECKING:
 )
 @click.option("--base", metavar="BASE", help="The base to load; the adapter must fit it. [default: the adapter's]")
 @data_option
-@click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
+@columns_option
+@split_option
 @click.option("--rows", "max_rows", type=click.IntRange(min=2), help="A seeded sample of the rows. [default: all]")
 @click.option("--table-only", is_flag=True, help="Draw no pictures and write no page; needs no matplotlib.")
 @click.option(
@@ -48,7 +58,8 @@ def compare(
     others: tuple[str, ...],
     base: str | None,
     data_spec: str | None,
-    split: Role,
+    overrides: tuple[str, ...],
+    split: str | None,
     max_rows: int | None,
     table_only: bool,
     reports_dir: Path,
@@ -57,18 +68,30 @@ def compare(
 ) -> None:
     """Compare the bare base with ADAPTER on the same rows.
 
-    Without ADAPTER: emotion. The base is asked in the wording that does best on validation rows. The report holds
+    Without ADAPTER: emotion. The base is asked in the wording that does best on validation rows; of a file of
+    yours, all other rows are scored. --set names your columns, e.g. --set data.columns.text=body. The report holds
     confusion matrices, calibration, latency, and the rows that fine-tuning fixed and broke.
     """
+    from flan_lora.data.sources import open_source
+
     if not table_only:
         from flan_lora.adapters.figures import check_matplotlib
 
         check_matplotlib()  # before the work, not after it
+    columns_of(overrides)
+    source = open_source(data_spec)
+    role = role_of(split, source)
     chosen = _published(adapters_dir, base) if every else [find_store(adapter_name, adapters_dir, base)]
     summaries = []
     for store, name in chosen:
-        options: dict[str, Any] = {"base": base, "role": split, "max_rows": max_rows, "reuse": bool(others)}
-        results, folder = _compare_one(store, name, data_spec, reports_dir, others, options, quiet=as_json)
+        options: dict[str, Any] = {
+            "base": base,
+            "role": role,
+            "max_rows": max_rows,
+            "reuse": bool(others),
+            "overrides": overrides,
+        }
+        results, folder = _compare_one(store, name, source, reports_dir, others, options, quiet=as_json)
         if not as_json:
             _print_comparison(results)
         if not table_only:
@@ -84,7 +107,7 @@ def compare(
 def _compare_one(
     store: Store,
     name: str,
-    data_spec: str | None,
+    source: DataSource,
     reports_dir: Path,
     others: tuple[str, ...],
     options: dict[str, Any],
@@ -94,16 +117,13 @@ def _compare_one(
     """Answer where needed, then read everything back from the report's folder."""
     from flan_lora.compare.results import find_answers, read_results
     from flan_lora.compare.run import report_folder, run_comparison
-    from flan_lora.data.sources import open_source
     from flan_lora.tasks import get_task
 
     stored = store.open(name)
     folder = report_folder(reports_dir, stored)
     task = get_task(stored.manifest.task)
     found = [find_answers(spec, task, runs_dir=Path("runs"), base_slug=store.root.name) for spec in others]
-    run_comparison(
-        stored, open_source(data_spec), folder, echo=lambda line: click.echo(line, err=quiet), **options
-    )
+    run_comparison(stored, source, folder, echo=lambda line: click.echo(line, err=quiet), **options)
     return read_results(folder, found), folder
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,13 +13,14 @@ from flan_lora.cli.options import (
     data_option,
     find_store,
     json_option,
+    role_of,
     set_option,
+    split_option,
 )
 from flan_lora.cli.output import duration, print_json, print_table
 
 if TYPE_CHECKING:
-    from flan_lora.data.sources import DataSource
-    from flan_lora.recipe import Role
+    pass
 
 
 @click.command("eval")
@@ -27,11 +28,7 @@ if TYPE_CHECKING:
 @click.option("--base", metavar="BASE", help="The base to load; the adapter must fit it. [default: the adapter's]")
 @data_option
 @set_option
-@click.option(
-    "--split",
-    type=click.Choice(["test", "validation", "all"]),
-    help="Rows to score. [default: all of a file of yours, else test]",
-)
+@split_option
 @click.option("--base-only", is_flag=True, help="Score the bare base, without the adapter.")
 @click.option(
     "--predictions",
@@ -51,7 +48,7 @@ def evaluate(
     adapters_dir: Path,
     as_json: bool,
 ) -> None:
-    """Score ADAPTER on its recipe's data, or on a file of yours, with 95 % intervals.
+    """Score ADAPTER on its own rows or a file of yours, with 95 % intervals.
 
     Every row of your file is scored; test and validation are those of its division for training. --set names your
     columns as for training, e.g. --set data.columns.text=body.
@@ -62,7 +59,7 @@ def evaluate(
 
     store, name = find_store(adapter_name, adapters_dir, base)
     stored, source = store.open(name), open_source(data_spec)
-    role = _role(split, source)
+    role = role_of(split, source)
     evaluation = reevaluate(stored, source, role=role, base=base, base_only=base_only, overrides=overrides)
     if predictions is not None:
         write_predictions(predictions, evaluation.predictions)
@@ -77,14 +74,3 @@ def evaluate(
     )
     for note in vars(evaluation).get("notes", ()):
         click.echo(note)
-
-
-def _role(split: str | None, source: DataSource) -> Role | None:
-    """None: every row of the user's file."""
-    if split is None:
-        return None if source.kind == "file" else "test"
-    if split == "all" and source.kind != "file":
-        raise click.UsageError(
-            "--split all is for a file of yours (--data FILE); a data set has test and validation."
-        )
-    return None if split == "all" else cast("Role", split)

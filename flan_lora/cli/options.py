@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 
 if TYPE_CHECKING:
     from flan_lora.adapters.store import Store
-    from flan_lora.recipe import Recipe
+    from flan_lora.data.sources import DataSource
+    from flan_lora.recipe import Recipe, Role
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -35,6 +36,11 @@ set_option = click.option(
     metavar="KEY=VALUE",
     multiple=True,
     help="Override a field of the recipe, e.g. --set lora.rank=8. Repeatable.",
+)
+split_option = click.option(
+    "--split",
+    type=click.Choice(["test", "validation", "all"]),
+    help="Rows to score. [default: all of a file of yours, else test]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 adapters_dir_option = click.option(
@@ -111,3 +117,14 @@ def find_store(name: str, adapters_dir: Path, base: str | None = None) -> tuple[
         f"  published  {', '.join(known) or 'none'}\n"
         "Train one (flan-lora train RECIPE), or say where it lies (--adapters-dir)."
     )
+
+
+def role_of(split: str | None, source: DataSource) -> Role | None:
+    """None: every row of the user's file."""
+    if split is None:
+        return None if source.kind == "file" else "test"
+    if split == "all" and source.kind != "file":
+        raise click.UsageError(
+            "--split all is for a file of yours (--data FILE); a data set has test and validation."
+        )
+    return None if split == "all" else cast("Role", split)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,10 +54,10 @@ def route(
     """
     if (text is None) != with_report:
         raise click.UsageError("give one TEXT to route (or - for standard input), or --report, and not both.")
-    columns = columns_of(overrides)
+    columns_of(overrides)
     router = open_router(adapters_dir, base)
     if text is None:
-        _print_report(router, data_spec, max_rows, foreign, columns, as_json)
+        _print_report(router, data_spec, max_rows, foreign, overrides, as_json)
         return
     found = router.route(read_text(text))
     if as_json:
@@ -71,7 +71,7 @@ def _print_report(
     data_spec: str | None,
     max_rows: int,
     foreign: Path | None,
-    columns: Mapping[str, str],
+    overrides: Sequence[str],
     as_json: bool,
 ) -> None:
     from flan_lora.errors import RequestError
@@ -81,7 +81,7 @@ def _print_report(
         raise RequestError(
             "no adapter has a routing profile: fit them first (flan-lora adapter fit-routing ADAPTER)."
         )
-    texts = {name: _test_texts(router, name, data_spec, max_rows, columns) for name in router.routable()}
+    texts = {name: _test_texts(router, name, data_spec, max_rows, overrides) for name in router.routable()}
     lines = FOREIGN if foreign is None else [line for line in foreign.read_text("utf-8").splitlines() if line]
     found = report(router, texts, lines)
     if as_json:
@@ -109,13 +109,14 @@ def _print_report(
 
 
 def _test_texts(
-    router: Router, name: str, data_spec: str | None, max_rows: int, columns: Mapping[str, str]
+    router: Router, name: str, data_spec: str | None, max_rows: int, overrides: Sequence[str]
 ) -> list[Text]:
     """Inputs of an adapter's test examples, as a user would give them."""
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split
+    from flan_lora.training.factory import reading_recipe
 
-    recipe = router.store.open(name).recipe.with_columns(columns)
+    recipe = reading_recipe(router.store.open(name), overrides)
     split = load_split(recipe, "test", open_source(data_spec), max_rows=max_rows)
     wanted = router.inputs(name)  # rows may know more, such as where an answer starts
     inputs = [{column: example.inputs[column] for column in wanted} for example in split.examples]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from flan_lora.adapters.manifest import installed_versions, utc_now
@@ -20,13 +21,14 @@ from flan_lora.compare.results import (
     write_results,
 )
 from flan_lora.data.sources import DataSource
-from flan_lora.data.splits import Split, load_split, max_rows_of
+from flan_lora.data.splits import Split, load_split, load_whole_file, max_rows_of
 from flan_lora.errors import DataError
 from flan_lora.evaluation.predictions import Prediction
 from flan_lora.recipe import Role
 from flan_lora.system.devices import device_name
 from flan_lora.tasks import get_task
 from flan_lora.tasks.task import OutOfDomain, Task
+from flan_lora.training.factory import reading_recipe
 from flan_lora.training.run_dir import training_log
 
 BASE_NAME = "bare base"
@@ -45,8 +47,9 @@ def run_comparison(
     folder: Path,
     *,
     base: str | None = None,
-    role: Role = "test",
+    role: Role | None = "test",
     max_rows: int | None = None,
+    overrides: Sequence[str] = (),
     runs_dir: Path = Path("runs"),
     reuse: bool = False,
     echo: Echo = print,
@@ -57,20 +60,25 @@ def run_comparison(
 
     Args:
         base: another name or place of the adapter's base; the fingerprint still decides.
+        role: None is every row of a user's file but those that choose the wording.
         max_rows: a seeded sample of the rows, for a quick look.
+        overrides: ``data.columns.text=body``, as training takes it.
         runs_dir: where the training log is looked for if it was not published with the adapter.
         reuse: keep what ``folder`` has if it is of this very adapter, base and rows.
 
     Raises:
         FlanLoraError: rows or base are not to be had, or the adapter does not fit the base.
     """
-    recipe = stored.recipe
-    split = load_split(recipe, role, source, max_rows=max_rows or max_rows_of(recipe, role))
-    identity = _identity(stored, split, role)
+    recipe = reading_recipe(stored, overrides)
+    prompt_rows = load_split(recipe, "validation", source, max_rows=NUM_PROMPT_ROWS)
+    if role is None:
+        split = _others(load_whole_file(recipe, source, max_rows=max_rows), prompt_rows)
+    else:
+        split = load_split(recipe, role, source, max_rows=max_rows or max_rows_of(recipe, role))
+    identity = _identity(stored, split)
     if reuse and is_current(folder, identity):
         echo(f"saved answers of {stored.name} and its base: {folder}")
         return
-    prompt_rows = load_split(recipe, "validation", source, max_rows=NUM_PROMPT_ROWS)
     loaded = stored.open_base(base)
     collector = AnswerCollector(loaded, stored)
     task = get_task(recipe.task)
@@ -100,7 +108,7 @@ def run_comparison(
         prompt_scores=_prompt_score_records(prompt_scores),
         num_prompt_rows=len(prompt_rows.examples),
         training_log=training_log(stored, runs_dir),
-        baselines=_baselines(stored, split, role),
+        baselines=_baselines(stored, split),
         out_of_domain=[other for other, _ in others],
         device=device_name(loaded.device),
         quantization=recipe.base.quantization,
@@ -115,12 +123,19 @@ def report_folder(reports_dir: Path, stored: StoredAdapter) -> Path:
     return reports_dir / f"{stored.path.parent.name}-{stored.name}"
 
 
-def _identity(stored: StoredAdapter, split: Split, role: str) -> dict[str, str]:
+def _others(split: Split, chosen: Split) -> Split:
+    """The rows of ``split`` that are not among the chosen ones."""
+    keys = {example.key for example in chosen.examples}
+    examples = tuple(example for example in split.examples if example.key not in keys)
+    return replace(split, examples=examples, num_rows=len(examples))
+
+
+def _identity(stored: StoredAdapter, split: Split) -> dict[str, str]:
     """What saved answers must be of, to be taken again."""
     return {
         "base_fingerprint": stored.manifest.base.fingerprint,
         "adapter_sha256": stored.manifest.files[WEIGHTS].sha256,
-        "role": role,
+        "role": split.role,
         "content_hash": split.content_hash,
     }
 
@@ -143,10 +158,10 @@ def _prompt_score_records(prompt_scores: Sequence[PromptScore]) -> list[PromptSc
     return [PromptScoreRecord(prompt=t.variant.name, example=t.example, score=t.score) for t in prompt_scores]
 
 
-def _baselines(stored: StoredAdapter, split: Split, role: str) -> dict[str, dict[str, float]]:
+def _baselines(stored: StoredAdapter, split: Split) -> dict[str, dict[str, float]]:
     """The manifest's trivial baselines, if they were scored on as many test rows."""
     manifest = stored.manifest
-    if role != "test" or manifest.data.num_test_rows != len(split.examples):
+    if split.role != "test" or manifest.data.num_test_rows != len(split.examples):
         return {}
     return {
         name: {score: record.value for score, record in scores.items()}

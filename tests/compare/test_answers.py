@@ -13,7 +13,7 @@ from flan_lora.compare.answers import AnswerCollector, Query
 from flan_lora.compare.results import read_results
 from flan_lora.compare.run import NUM_TIMED_ROWS, report_folder, run_comparison
 from flan_lora.data.sources import open_source
-from flan_lora.errors import AdapterMismatchError
+from flan_lora.errors import AdapterMismatchError, DataError
 from flan_lora.serving.router import Router
 from flan_lora.tasks import TASKS, Example, Prompt
 from flan_lora.tasks.task import PromptVariant, all_prompts
@@ -162,6 +162,27 @@ def test_a_contest_is_saved_whole_and_taken_again_only_when_asked(folder: Path, 
     assert "saved answers" in said[-1]
     run_comparison(stored, open_source("sample"), report, reuse=True, **{**options, "max_rows": 30})  # type: ignore[arg-type]
     assert read_results(report).comparison.num_rows == 30, "other rows are answered anew"
+
+
+def test_of_a_file_of_ones_own_all_rows_are_scored_but_those_that_choose_the_wording(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Under the user's own column names, as training reads them."""
+    file = tmp_path / "mine.jsonl"
+    labels = TASK.labels
+    lines = [f'{{"body": "i am {k} and {labels[k % 6]}", "feeling": "{labels[k % 6]}"}}\n' for k in range(60)]
+    file.write_text("".join(lines))
+    stored = Store(folder / "adapters" / "mini").open("emotion")
+    columns = ["data.columns.text=body", "data.columns.label=feeling"]
+    options = {"base": str(folder / "base"), "echo": lambda line: None, "overrides": columns}
+    run_comparison(stored, open_source(str(file)), tmp_path / "all", role=None, **options)  # type: ignore[arg-type]
+    results = read_results(tmp_path / "all")
+    assert results.record.role == "all" and results.record.num_prompt_rows == 6
+    assert results.comparison.num_rows == 60 - 6
+    run_comparison(stored, open_source(str(file)), tmp_path / "test", role="test", **options)  # type: ignore[arg-type]
+    assert read_results(tmp_path / "test").comparison.num_rows == 6
+    with pytest.raises(DataError):
+        run_comparison(stored, open_source(str(file)), tmp_path / "x", **{**options, "overrides": ()})  # type: ignore[arg-type]
 
 
 def test_film_reviews_are_compared_where_they_are_at_hand(folder: Path, tmp_path: Path, repo: Path) -> None:
