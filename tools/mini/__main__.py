@@ -204,12 +204,13 @@ def load_state_command(state: Path, run: Path, packed: Path, batch_tokens: int |
 @main.command("panel")
 @click.option("--run", type=FOLDER, help="Folder of a trunk: its latest state is measured, and noted there.")
 @click.option("--model", "folder", type=FOLDER, help="Or a checkpoint folder of transformers.")
+@click.option("--state-file", default="state.safetensors", show_default=True, help="Of the trunk.")
 @click.option("--packed", type=FOLDER, required=True, help="What `pack` wrote: the held-out passages.")
 @click.option("--data", type=FOLDER, required=True, help="Local data root: the tasks' validation rows.")
 @click.option("--tasks/--no-tasks", default=True, show_default=True, help="Also let the base write answers.")
 @click.option("--threads", default=1, show_default=True)
 def panel_command(
-    run: Path | None, folder: Path | None, packed: Path, data: Path, tasks: bool, threads: int
+    run: Path | None, folder: Path | None, state_file: str, packed: Path, data: Path, tasks: bool, threads: int
 ) -> None:
     """What a base can do: losses on unread text, last words, gaps, copying, our tasks; as JSON and as curves."""
     import torch
@@ -220,12 +221,31 @@ def panel_command(
         raise click.UsageError("Give one of --run and --model.")
     torch.set_num_threads(threads)
     if run is not None:
-        figures = measure_trunk(run, packed, data, tasks=tasks)
+        figures = measure_trunk(run, packed, data, state_file=state_file, tasks=tasks)
     else:
         assert folder is not None
         figures = measure_checkpoint(folder, packed, data, tasks=tasks)
     for name, value in figures.items():
         click.echo(f"{value:9.4f}  {name}")
+
+
+@main.command("forecast")
+@click.option("--run", type=FOLDER, required=True, help="Folder of the trunk, or a state with its log.")
+@click.option("--tokens", "millions", type=float, multiple=True, default=(250.0, 500.0), show_default=True)
+def forecast_command(run: Path, millions: tuple[float, ...]) -> None:
+    """The trunk's loss after so many million source tokens, by a power law through its log."""
+    import json
+
+    from tools.mini.forecast import backtest, fit
+
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [record for record in map(json.loads, lines) if record["stage"] == "denoising"]
+    law = fit(records)
+    click.echo(f"loss = {law.floor:.2f} + {law.scale:.3f} * (million tokens) ** -{law.exponent:.3f}")
+    forecast, measured = backtest(records)
+    click.echo(f"fitted on the first half, asked about the end: {forecast:.3f}; measured {measured:.3f}")
+    for number in (records[-1]["source_tokens"] / 1e6, *millions):
+        click.echo(f"{number:8.1f} M tokens: {law.loss(number * 1e6):.3f}")
 
 
 main()

@@ -20,6 +20,7 @@ from flan_lora.base.encode import Collator, encode_sources, encode_targets
 from flan_lora.errors import FlanLoraError
 from flan_lora.tasks import get_task
 from flan_lora.tasks.scorers import score
+from tools.mini.pretrain import STATE_FILE
 from tools.mini.probes import GAP, TASK_FILES, Probe, all_probes, load_passages, task_examples
 from tools.mini.state import PANEL_FILE, open_trunk
 
@@ -113,13 +114,17 @@ def _batches(model: Any, rows: Sequence[Mapping[str, list[int]]]) -> Iterator[di
         yield {name: tensor.to(model.device) for name, tensor in batch.items()}
 
 
-def measure_trunk(run: Path, packed: Path, root: Path, *, tasks: bool = True) -> dict[str, float]:
-    """Measure the latest state of the trunk in `run`, add a record to ``panel.jsonl`` and draw ``panel.png``."""
+def measure_trunk(
+    run: Path, packed: Path, root: Path, *, state_file: str = STATE_FILE, tasks: bool = True
+) -> dict[str, float]:
+    """Measure a state of the trunk in `run`, add a record to ``panel.jsonl`` and draw ``panel.png``."""
     from transformers import AutoTokenizer
 
     trainer, _ = open_trunk(run)
-    if not trainer.load():
-        raise FlanLoraError(f"{run} holds no state to measure.\nStart the trunk with `python -m tools.mini read`.")
+    if not trainer.load(state_file):
+        raise FlanLoraError(
+            f"{run} holds no {state_file} to measure.\nStart the trunk with `python -m tools.mini read`."
+        )
     tokenizer = AutoTokenizer.from_pretrained(str(packed / "tokenizer"))
     passages = load_passages(root, packed / "passages.json")
     figures = measure(trainer.model, tokenizer, root, passages, tasks=tasks)

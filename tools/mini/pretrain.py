@@ -178,11 +178,11 @@ class Trainer:
             self._cut_log()
         return found
 
-    def load(self) -> bool:
-        """Stand where ``state.safetensors`` stands, if it exists; nothing in the folder is touched."""
+    def load(self, name: str = STATE_FILE) -> bool:
+        """Stand where a state of the folder stands, if it exists; nothing in the folder is touched."""
         from safetensors import safe_open
 
-        path = self.work / STATE_FILE
+        path = self.work / name
         if not path.exists():
             return False
         with safe_open(path, "pt") as file, torch.no_grad():
