@@ -3,7 +3,7 @@
     loss(tokens) = floor + scale * tokens ** -exponent
 
 The rate of a trunk never falls, so its curve is one law from some point on; an annealing ends below it. How far
-the law carries is shown by the errors of older forecasts: fitted on the first half of the log, asked about its end.
+the law carries is shown by a forecast whose end is known: fitted on the first half of the log, asked for its end.
 """
 
 from __future__ import annotations
