@@ -5,13 +5,21 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from transformers import T5ForConditionalGeneration
+from transformers import (
+    LogitsProcessorList,
+    StoppingCriteria,
+    T5ForConditionalGeneration,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from flan_lora.adapters.weights import base_linears, open_folder
 from flan_lora.base.decode import generation_config, label_constraint
@@ -19,8 +27,11 @@ from flan_lora.base.encode import Collator
 from flan_lora.engine import linear as dense
 from flan_lora.engine.adapter_cache import AdapterCache
 from flan_lora.engine.decode_group import RunningRequest
+from flan_lora.engine.generation_params import GenerationParams
 from flan_lora.engine.model_runner import ModelRunner
 from flan_lora.engine.request import Request, SequenceOutput
+from flan_lora.engine.sampling import draw as draw_tokens
+from flan_lora.engine.sampling import filtered_probs
 from tests.engine.running import ask, generate
 from tests.tiny import tiny_t5, tiny_tokenizer
 
@@ -31,6 +42,10 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "all": {"r": 2, "lora_alpha": 3, "target_modules": ALL},
     "rs": {"r": 7, "lora_alpha": 5, "target_modules": ["k", "o", "wo"], "use_rslora": True},
 }
+GENERATE_TAKES = (
+    "num_return_sequences", "min_new_tokens", "length_penalty", "early_stopping", "repetition_penalty",
+    "no_repeat_ngram_size",
+)  # fmt: skip
 GPU = pytest.mark.gpu
 LARGE = "products as of a large base"
 BASES: dict[str, dict[str, Any]] = {
@@ -81,7 +96,7 @@ class Served:
         with self.cache.lease([name for request in requests for name in request.mix]) as lease:
             return generate(self.engine, requests, lease)
 
-    def theirs(self, request: Request) -> list[list[int]]:
+    def theirs(self, request: Request, **settings: Any) -> list[list[int]]:
         """``generate`` for one request, alone: the ids of each returned sequence up to eos."""
         params = request.params
         config = generation_config(
@@ -90,12 +105,14 @@ class Served:
             max_new_tokens=params.max_new_tokens,
             num_beams=params.num_beams,
         )
-        config.num_return_sequences = params.num_return_sequences
+        config.min_length = None  # transformers warns of two least lengths
+        for name in GENERATE_TAKES:
+            setattr(config, name, getattr(params, name))
         batch = self.inputs(request)
         processors = [request.constraint] if request.constraint else None
         model = self.peft[next(iter(request.mix), None)]
         with torch.inference_mode():
-            ids = model.generate(**batch, generation_config=config, logits_processor=processors)
+            ids = model.generate(**batch, generation_config=config, logits_processor=processors, **settings)
         return [until_eos(row[1:]) for row in ids.tolist()]
 
     def inputs(self, request: Request) -> dict[str, torch.Tensor]:
@@ -173,6 +190,108 @@ def test_labels_are_generates_labels(served: Served, num_beams: int) -> None:
     requests = random_requests(11, 8, [None, *ADAPTERS], **fields)
     assert_equal_tokens(served, requests)
     assert {answer.ids for row in served.ours(requests) for answer in row} <= labels.labels.keys()
+
+
+PENALTIES: list[dict[str, Any]] = [
+    {"min_new_tokens": 6},
+    {"repetition_penalty": 1.4},
+    {"repetition_penalty": 0.7},
+    {"no_repeat_ngram_size": 1},
+    {"no_repeat_ngram_size": 2},
+    {"no_repeat_ngram_size": 3, "repetition_penalty": 1.2, "min_new_tokens": 4},
+]
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_penalties_are_generates(served: Served, num_beams: int) -> None:
+    """Requests with unlike parameters share a batch, and each is answered as it is alone."""
+    requests = [
+        ask(plain.input_ids, plain.mix, 12, num_beams=num_beams, **PENALTIES[place % len(PENALTIES)])
+        for place, plain in enumerate(random_requests(21, 12, [None, *ADAPTERS]))
+    ]
+    assert_equal_tokens(served, requests)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True, "never"])
+def test_beams_end_and_are_ranked_as_in_generate(served: Served, early_stopping: bool | str) -> None:
+    requests = [
+        ask(
+            plain.input_ids, plain.mix, 12, num_beams=3, num_return_sequences=3,
+            length_penalty=(-1.0, 0.0, 0.5, 1.0, 2.0)[place % 5], early_stopping=early_stopping,
+        )
+        for place, plain in enumerate(random_requests(31, 15, [None, *ADAPTERS]))
+    ]  # fmt: skip
+    assert_equal_tokens(served, requests)
+
+
+def test_each_parameter_matters(tmp_path: Path) -> None:
+    """If one did not, the tests above could not fail."""
+    model, plain = ModelRunner(make_base(0)), random_requests(31, 40, [None], max_new_tokens=12)
+    ranks: list[dict[str, Any]] = [
+        {"length_penalty": -1.0}, {"length_penalty": 2.0}, {"early_stopping": True},
+        {"early_stopping": "never", "length_penalty": 2.0},
+    ]  # fmt: skip
+    beams = {"num_beams": 3, "num_return_sequences": 3}
+    ways = [{}, *PENALTIES, beams, *(beams | way for way in (*PENALTIES, *ranks))]
+    found = [generate(model, [ask(each.input_ids, {}, 12, **way) for each in plain]) for way in ways]
+    texts = [tuple(tuple(each.ids for each in row) for row in answers) for answers in found]
+    assert len(set(texts)) == len(ways), [ways[place] for place, each in enumerate(texts) if texts.count(each) > 1]
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_stopping_criterion_ends_where_generates_does(served: Served, num_beams: int) -> None:
+    def stops(ids: Sequence[int]) -> bool:
+        return ids[-1] % 5 == 0
+
+    class Stops(StoppingCriteria):
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            return torch.tensor([stops(row) for row in input_ids.tolist()], device=input_ids.device)
+
+    requests = [
+        replace(ask(plain.input_ids, plain.mix, 12, num_beams=num_beams), stopping=stops)
+        for plain in random_requests(41, 12, [None, *ADAPTERS])
+    ]
+    answers = served.ours(requests)
+    assert any(found[0].ids[-1] != 1 and len(found[0].ids) < 12 for found in answers), "some must stop early"
+    for request, found in zip(requests, answers, strict=True):
+        (right,) = served.theirs(request, stopping_criteria=[Stops()])
+        right = right[: len(found[0].ids)] + [each for each in right[len(found[0].ids) :] if each]
+        assert list(found[0].ids) == right, "all but padding"
+
+
+def test_sampled_tokens_come_from_transformers_distribution() -> None:
+    """Temperature, top_k and top_p against transformers' own processors, row by row."""
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.randn(40, 97, generator=draw) * 3
+    scores[5:9, ::3] = -float("inf")
+    values = random.Random(1)
+    params = [
+        GenerationParams(
+            do_sample=True,
+            temperature=values.choice((0.3, 1.0, 1.7)),
+            top_k=values.choice((0, 1, 5, 40, 200)),
+            top_p=values.choice((1e-6, 0.3, 0.9, 1.0)),
+        )
+        for _ in scores
+    ]
+    found = filtered_probs(scores, params)
+    for row, own, probs in zip(scores[:, None], params, found, strict=True):
+        warpers = LogitsProcessorList([TemperatureLogitsWarper(own.temperature)])
+        if own.top_k:
+            warpers.append(TopKLogitsWarper(own.top_k))
+        if own.top_p < 1:
+            warpers.append(TopPLogitsWarper(own.top_p))
+        torch.testing.assert_close(probs, warpers(None, row)[0].softmax(0))
+
+
+def test_a_draw_is_torchs_own() -> None:
+    probs = torch.rand(50, 97, generator=torch.Generator().manual_seed(0))
+    probs[:, ::2] = 0.0
+    found = draw_tokens(probs, [torch.Generator().manual_seed(seed) for seed in range(50)])
+    right = [
+        torch.multinomial(row, 1, generator=torch.Generator().manual_seed(seed)) for seed, row in enumerate(probs)
+    ]
+    assert found.tolist() == torch.cat(right).tolist()
 
 
 def test_adapters_matter(served: Served) -> None:
