@@ -97,7 +97,7 @@ def run_variant(variant: str, base_dir: str, options: dict[str, Any]) -> dict[st
     from flan_lora.data.encoding import encode_split
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split
-    from flan_lora.recipe import load_recipe
+    from flan_lora.recipe_file import load_recipe
 
     quiet_bitsandbytes()
     overrides = [

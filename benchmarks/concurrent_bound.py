@@ -33,7 +33,7 @@ def main(shape: str, rows: int, adapters: int, rounds: int, source_tokens: int, 
     from bench_train import prepare_base
 
     from flan_lora.base.load import open_base, quiet_bitsandbytes
-    from flan_lora.recipe import load_recipe
+    from flan_lora.recipe_file import load_recipe
     from flan_lora.training.lora import add_lora
 
     quiet_bitsandbytes()

@@ -53,7 +53,7 @@ def run(
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split
     from flan_lora.evaluation.evaluate import evaluate
-    from flan_lora.recipe import load_recipe
+    from flan_lora.recipe_file import load_recipe
     from flan_lora.tasks import TASKS
     from flan_lora.training.lora import add_lora
 

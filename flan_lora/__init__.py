@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from flan_lora.engine.generation_params import GenerationParams, Sampling
     from flan_lora.errors import FlanLoraError
     from flan_lora.evaluation.predict import predict
-    from flan_lora.recipe import Recipe, load_recipe
+    from flan_lora.recipe import Recipe
+    from flan_lora.recipe_file import load_recipe
     from flan_lora.serving.completion import Completion, Route
     from flan_lora.serving.router import Router
     from flan_lora.tasks import TASKS, Example, Prompt, Task, get_task
@@ -39,7 +40,7 @@ _HOMES = {
     "build_adapter": "training.factory",
     "Manifest": "adapters.manifest",
     "Recipe": "recipe",
-    "load_recipe": "recipe",
+    "load_recipe": "recipe_file",
     "Completion": "serving.completion",
     "Route": "serving.completion",
     "Router": "serving.router",

@@ -18,6 +18,7 @@ PACKAGES = (
     ("system",),
     ("tasks",),
     ("recipe",),
+    ("recipe_file",),
     ("base",),
     ("data",),
     ("evaluation",),

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from flan_lora.errors import RecipeError
-from flan_lora.recipe import Recipe, apply_overrides, load_recipe, parse_recipe
+from flan_lora.recipe import Recipe, parse_recipe
+from flan_lora.recipe_file import apply_overrides, load_recipe
 from flan_lora.system.schema import sections_in
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import score_names

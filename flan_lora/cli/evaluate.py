@@ -55,7 +55,7 @@ def evaluate(
     """
     from flan_lora.data.sources import open_source
     from flan_lora.evaluation.predictions import write_predictions
-    from flan_lora.training.factory import reevaluate
+    from flan_lora.training.reevaluate import reevaluate
 
     store, name = find_store(adapter_name, adapters_dir, base)
     stored, source = store.open(name), open_source(data_spec)

@@ -65,7 +65,7 @@ def open_recipe(name: str, base: str | None = None, overrides: Sequence[str] = (
     The revision that the recipe pins belongs to the recipe's own base, so another base drops it (``--set
     base.revision=...`` pins the new one).
     """
-    from flan_lora.recipe import load_recipe
+    from flan_lora.recipe_file import load_recipe
 
     recipe = load_recipe(name, overrides)
     if base is None or base == recipe.base.model:

@@ -19,7 +19,7 @@ def recipe() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the recipes that ship, and those in ./recipes."""
-    from flan_lora.recipe import known_recipes, load_recipe
+    from flan_lora.recipe_file import known_recipes, load_recipe
 
     recipes = {name: load_recipe(file) for name, file in known_recipes().items()}
     if as_json:
@@ -52,7 +52,7 @@ def list_(as_json: bool) -> None:
 @json_option
 def show(recipe_name: str, base: str | None, overrides: tuple[str, ...], resolved: bool, as_json: bool) -> None:
     """Print a recipe as it is written, or resolved."""
-    from flan_lora.recipe import find_recipe
+    from flan_lora.recipe_file import find_recipe
 
     chosen = open_recipe(recipe_name, base, overrides)
     if as_json:
@@ -73,7 +73,7 @@ def validate(recipe_names: tuple[str, ...]) -> None:
     Without arguments, those that ship and those in ./recipes.
     """
     from flan_lora.errors import RecipeError
-    from flan_lora.recipe import known_recipes, load_recipe
+    from flan_lora.recipe_file import known_recipes, load_recipe
 
     problems = []
     for name in recipe_names or sorted(known_recipes()):

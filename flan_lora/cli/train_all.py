@@ -58,7 +58,7 @@ def train_all(
     goes on from its last checkpoint. One that fails does not stop the others.
     """
     from flan_lora.data.sources import open_source
-    from flan_lora.recipe import known_recipes
+    from flan_lora.recipe_file import known_recipes
 
     names = recipe_names or tuple(sorted(known_recipes()))
     recipes = [open_recipe(name, base, overrides) for name in names]  # every mistake before the first hour

@@ -113,18 +113,20 @@ def generate(
     config = generation_config(
         model.config, tokenizer, max_new_tokens=max_new_tokens, num_beams=evaluation.num_beams
     )
-    found: list[list[_Found]] = [[] for _ in examples]
+    found: list[list[WindowAnswer]] = [[] for _ in examples]
     with _eval_mode(model), torch.inference_mode(), _bar(len(order), task.name, progress) as bar:
         for start in range(0, len(order), evaluation.batch_size):
             places = order[start : start + evaluation.batch_size]
             generated = _generate_batch(model, collate([sources[place] for place in places]), config, constraint)
             rivals = [n for n, place in enumerate(places) if len(windows[owners[place]]) > 1]
             items = [{**sources[places[n]], "labels": _ended(generated[n], tokenizer)} for n in rivals]
-            scores = dict(zip(rivals, _mean_log_probs(model, collate, items), strict=True))
+            scores = dict(zip(rivals, mean_log_probs(model, collate, items), strict=True))
             for n, (place, ids) in enumerate(zip(places, generated, strict=True)):
-                found[owners[place]].append(_Found(place, decode(tokenizer, ids, constraint), scores.get(n, 0.0)))
+                found[owners[place]].append(
+                    WindowAnswer(place, decode(tokenizer, ids, constraint), scores.get(n, 0.0))
+                )
             bar.update(len(places))
-    return [_surest(own) for own in found]
+    return [surest_answer(own) for own in found]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -137,7 +139,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class WindowAnswer:
     """What the model writes for one window."""
 
     place: int
@@ -147,7 +149,7 @@ class _Found:
     """0 for a row of one window, which has no rivals."""
 
 
-def _surest(found: Sequence[_Found]) -> str:
+def surest_answer(found: Sequence[WindowAnswer]) -> str:
     ordered = sorted(found, key=lambda item: item.place)
     return ordered[best([item.mean_log_prob for item in ordered])].text
 
@@ -158,7 +160,7 @@ def _ended(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(ids[: ids.index(eos) + 1]) if eos in ids else list(ids)
 
 
-def _mean_log_probs(
+def mean_log_probs(
     model: PeftModel | T5ForConditionalGeneration, collate: Collator, items: Sequence[Mapping[str, list[int]]]
 ) -> list[float]:
     """Per token of each answer ("labels"), eos included: one more pass, for sources that are windows of a text."""

@@ -11,6 +11,8 @@ what it will cost                                 estimate
 what this machine can do                          doctor
 how fast it trains, measured                      speed
 several processes                                 distributed
+adapter, base and baselines on test               evaluations
+a published adapter scored again                  reevaluate
 what a run writes into the manifest               record
 logging, interruption, TensorBoard, W&B, MLflow   callbacks
 batches of near-equal length                      sampler

@@ -6,37 +6,28 @@ Composes the modules above it; every step is theirs. Only the command line stand
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from flan_lora.adapters.card import card
 from flan_lora.adapters.figures import LIGHT, has_matplotlib, training_curve
-from flan_lora.adapters.manifest import CalibrationRecord, ExampleRecord, dump, portable_recipe
-from flan_lora.adapters.peft_loader import load_adapter
+from flan_lora.adapters.manifest import dump, portable_recipe
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.training_log import log_text
-from flan_lora.adapters.validation import CARD, LOG, METRICS, PICTURE, StoredAdapter, check_name
+from flan_lora.adapters.validation import CARD, LOG, METRICS, PICTURE, check_name
 from flan_lora.base.load import Base, base_slug, open_base, open_config, open_tokenizer
 from flan_lora.data.encoding import encode_split
 from flan_lora.data.lint import lint_splits
 from flan_lora.data.sources import DataSource
-from flan_lora.data.splits import ROLES, Split, load_split, load_whole_file, max_rows_of
-from flan_lora.errors import AdapterError, DataError, RecipeError
-from flan_lora.evaluation.calibration import calibration_of, fit_temperature, tempered
-from flan_lora.evaluation.evaluate import Evaluation, evaluate, evaluate_baselines
-from flan_lora.evaluation.predict import label_probabilities, predict
-from flan_lora.evaluation.predictions import write_predictions
-from flan_lora.recipe import Recipe, Role, apply_overrides, parse_recipe
+from flan_lora.data.splits import ROLES, load_split, max_rows_of
+from flan_lora.errors import AdapterError, RecipeError
+from flan_lora.recipe import Recipe
 from flan_lora.system.files import disk_errors
-from flan_lora.tasks import TASKS
-from flan_lora.tasks.task import Task, card_examples
 from flan_lora.training.checks import check_lora, check_places, check_prompts
 from flan_lora.training.distributed import is_main_process
 from flan_lora.training.estimate import Estimate, Shape, estimate, trainable_parameters
+from flan_lora.training.evaluations import evaluate_all
 from flan_lora.training.record import Evaluations, FinishedRun, Rows
 from flan_lora.training.run_dir import Origin, Run, can_resume, resume_run, sole_use, start_run
 from flan_lora.training.trainer import TrainedAdapter, restore, train
@@ -165,86 +156,6 @@ def plan(recipe: Recipe, source: DataSource) -> Estimate:
     return estimate(recipe, config, rows.train)
 
 
-def reevaluate(
-    stored: StoredAdapter,
-    source: DataSource,
-    *,
-    role: Role | None = "test",
-    base: str | None = None,
-    base_only: bool = False,
-    overrides: Sequence[str] = (),
-) -> Evaluation:
-    """Score a published adapter, or the bare base under its prompt and limits, on the rows of its own recipe.
-
-    Args:
-        role: None scores every row of a user's file, which is then not divided.
-        base: another name or place of the same base (a local copy, say); the fingerprint still decides.
-        overrides: ``data.columns.text=body`` and other fields of data and evaluation, as training takes them.
-
-    Raises:
-        FlanLoraError: rows or base are not to be had, or the adapter does not fit the base.
-    """
-    recipe = reading_recipe(stored, overrides)
-    split, notes = _split_to_score(stored, recipe, source, role, overrides)
-    loaded = stored.open_base(base)
-    model = load_adapter(loaded.model, stored, fingerprint=loaded.fingerprint)
-    if not base_only:
-        evaluation = _evaluate(recipe, loaded, model, split, stored.name)
-    else:
-        with model.disable_adapter():
-            evaluation = _evaluate(recipe, loaded, model, split, "base")
-    return replace(evaluation, notes=(*evaluation.notes, *notes, _limits(recipe, base_only=base_only)))
-
-
-def reading_recipe(stored: StoredAdapter, overrides: Sequence[str]) -> Recipe:
-    """An adapter's recipe with other columns, limits or rows; what its weights stand on cannot be set.
-
-    Raises:
-        RecipeError: an override is not valid, or not of data or evaluation.
-    """
-    for override in overrides:
-        if not override.strip().startswith(("data.", "evaluation.")):
-            raise RecipeError(
-                f"--set {override}: only fields of data and evaluation can be set for an adapter that is trained, "
-                "e.g. data.columns.text=body."
-            )
-    return parse_recipe(apply_overrides(stored.manifest.recipe, overrides), where=f"{stored.name} with --set")
-
-
-def _split_to_score(
-    stored: StoredAdapter, recipe: Recipe, source: DataSource, role: Role | None, overrides: Sequence[str]
-) -> tuple[Split, list[str]]:
-    """The rows, and what should be known of them."""
-    if role is not None or source.kind != "file":
-        role = role or "test"
-        return load_split(recipe, role, source, max_rows=max_rows_of(recipe, role)), []
-    is_limited = any(override.strip().startswith("evaluation.max_test_rows=") for override in overrides)
-    split = load_whole_file(recipe, source, max_rows=recipe.evaluation.max_test_rows if is_limited else None)
-    if not _learnt_from(stored, source):
-        return split, []
-    return split, ["the adapter was trained on rows of this very file; --split test scores those it has not seen"]
-
-
-def _learnt_from(stored: StoredAdapter, source: DataSource) -> bool:
-    """Whether the adapter's own division of the file gives its training rows."""
-    if stored.manifest.data.kind != "file":
-        return False
-    try:
-        train = load_split(stored.recipe, "train", source, max_rows=max_rows_of(stored.recipe, "train"))
-    except DataError:  # other columns, or too few rows to divide: another file
-        return False
-    return train.content_hash == stored.manifest.data.content_hash
-
-
-def _limits(recipe: Recipe, *, base_only: bool) -> str:
-    """How the model was asked."""
-    task, beams = TASKS[recipe.task], recipe.evaluation.num_beams
-    who = "the bare base, asked as the adapter is" if base_only else "asked"
-    search = f"{beams} beams" if beams > 1 else "greedy"
-    labels = ", labels only" if task.labels and recipe.evaluation.constrained else ""
-    return f"{who}: {recipe.data.max_source_tokens} source and {task.max_new_tokens} new tokens, {search}{labels}"
-
-
 def prepare_rows(recipe: Recipe, source: DataSource) -> Rows:
     """Load, encode (cached) and lint the three roles."""
     tokenizer = open_tokenizer(recipe.base)
@@ -284,20 +195,6 @@ def train_or_restore(
     )
 
 
-def evaluate_all(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows, run: Run) -> Evaluations:
-    """Score adapter, bare base and baselines on test, once; predictions are saved in the run's folder."""
-    task, test = TASKS[recipe.task], rows.splits["test"]
-    adapter = _evaluate(recipe, base, trained.peft_model, test, recipe.name)
-    with trained.peft_model.disable_adapter():
-        bare = _evaluate(recipe, base, trained.peft_model, test, "base")
-        bare_answers = _answer_card_examples(recipe, base, trained.peft_model)
-    examples = _examples(task, _answer_card_examples(recipe, base, trained.peft_model), bare_answers)
-    baselines = evaluate_baselines(task, rows.splits["train"], test)
-    for evaluation in (adapter, bare, *baselines.values()):
-        write_predictions(run.path / "predictions" / f"{evaluation.name}.jsonl", evaluation.predictions)
-    return Evaluations(adapter, bare, baselines, examples, _calibration(recipe, base, trained, rows))
-
-
 def publish(finished: FinishedRun, adapters_dir: Path, run: Run) -> Path:
     """Write log, metrics, picture and card beside the staged weights, then hand the folder to the store."""
     manifest, metrics, staged_dir = finished.manifest(), finished.metrics(), finished.trained.staged_dir
@@ -311,71 +208,6 @@ def publish(finished: FinishedRun, adapters_dir: Path, run: Run) -> Path:
     (staged_dir / CARD).write_text(text, encoding="utf-8")
     store = Store(adapters_dir / finished.base.slug)
     return store.publish(staged_dir, manifest, weights_sha256=finished.trained.weights_sha256)
-
-
-def _evaluate(recipe: Recipe, base: Base, model: torch.nn.Module, split: Split, name: str) -> Evaluation:
-    return evaluate(
-        model,
-        base.tokenizer,
-        TASKS[recipe.task],
-        split,
-        evaluation=recipe.evaluation,
-        max_source_tokens=recipe.data.max_source_tokens,
-        name=name,
-        progress=True,
-    )
-
-
-def _calibration(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows) -> CalibrationRecord | None:
-    """A temperature for the adapter's labels, fitted on validation and tried on test."""
-    if not TASKS[recipe.task].labels or not recipe.evaluation.constrained:
-        return None  # nobody is ever given probabilities of labels
-    (known, wanted), (found, truths) = (
-        _label_probabilities(recipe, base, trained, rows.splits[role]) for role in ("validation", "test")
-    )
-    if not known:
-        return None
-    temperature = fit_temperature(known, wanted)
-    return CalibrationRecord(
-        temperature=temperature,
-        num_rows=len(known),
-        ece_before=calibration_of(found, truths).error,
-        ece_after=calibration_of([tempered(row, temperature) for row in found], truths).error,
-    )
-
-
-def _label_probabilities(
-    recipe: Recipe, base: Base, trained: TrainedAdapter, split: Split
-) -> tuple[list[dict[str, float]], list[str]]:
-    """Of each row, and its true label."""
-    found = label_probabilities(
-        trained.peft_model,
-        base.tokenizer,
-        TASKS[recipe.task],
-        split.examples,
-        batch_size=recipe.evaluation.batch_size,
-        max_source_tokens=recipe.data.max_source_tokens,
-    )
-    return found, [example.references[0] for example in split.examples]
-
-
-def _answer_card_examples(recipe: Recipe, base: Base, model: torch.nn.Module) -> list[str]:
-    """The examples of the task's card, answered as test rows are."""
-    return predict(
-        model,
-        base.tokenizer,
-        TASKS[recipe.task],
-        card_examples(TASKS[recipe.task]),
-        evaluation=recipe.evaluation,
-        max_source_tokens=recipe.data.max_source_tokens,
-    )
-
-
-def _examples(task: Task, adapter: Sequence[str], bare: Sequence[str]) -> tuple[ExampleRecord, ...]:
-    return tuple(
-        ExampleRecord(inputs=dict(item.inputs), expected=item.expected, adapter=own, base=other)
-        for item, own, other in zip(task.card.examples, adapter, bare, strict=True)
-    )
 
 
 def _introduction(recipe: Recipe, base: Base, rows: Rows) -> str:

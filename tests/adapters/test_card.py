@@ -17,7 +17,8 @@ from flan_lora.adapters.manifest import AdditionRecord
 from flan_lora.adapters.store import Store
 from flan_lora.data.mixing import Addition
 from flan_lora.mini import MINI_PATH
-from flan_lora.recipe import BaseSection, load_recipe
+from flan_lora.recipe import BaseSection
+from flan_lora.recipe_file import load_recipe
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import CardInfo
 from tests.published import make_manifest, make_metrics, manifest_values, stage

@@ -24,9 +24,10 @@ from flan_lora.data.sources import DataSource
 from flan_lora.data.splits import Split, load_split
 from flan_lora.engine.request import SequenceOutput
 from flan_lora.errors import DataError
-from flan_lora.evaluation import evaluate as evaluation_module
+from flan_lora.evaluation import predict as predict_module
 from flan_lora.evaluation.predict import predict
-from flan_lora.recipe import EvaluationSection, load_recipe
+from flan_lora.recipe import EvaluationSection
+from flan_lora.recipe_file import load_recipe
 from flan_lora.serving.router import Router
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.romanise import restore
@@ -230,10 +231,8 @@ def test_beams_work_too(model: Any) -> None:
 def test_rows_that_fit_cost_no_pass_more(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "forward", model.forward)
     scored = []
-    own = evaluation_module._mean_log_probs
-    monkeypatch.setattr(
-        evaluation_module, "_mean_log_probs", lambda *args: scored.append(len(args[2])) or own(*args)
-    )
+    own = predict_module.mean_log_probs
+    monkeypatch.setattr(predict_module, "mean_log_probs", lambda *args: scored.append(len(args[2])) or own(*args))
     answer(model, [row_of("w1 w2"), row_of("w3")])
     assert scored == [0]
 
@@ -248,13 +247,13 @@ def test_answers_of_unlike_length_are_compared_per_token(model: Any) -> None:
         with torch.inference_mode():
             expected.append(-float(model(input_ids=ids, labels=labels).loss))  # the mean over tokens, negated
     with torch.inference_mode():
-        assert evaluation_module._mean_log_probs(model, collate, items) == pytest.approx(expected, abs=1e-4)
+        assert predict_module.mean_log_probs(model, collate, items) == pytest.approx(expected, abs=1e-4)
     assert SequenceOutput((7, 8, 1), log_prob=-6.0).mean_log_prob == -2.0
 
 
 def test_of_windows_in_any_order_and_alike_the_earlier_answers() -> None:
-    found = [evaluation_module._Found(place, f"window {place}", -1.0) for place in (2, 1, 3)]
-    assert evaluation_module._surest(found) == "window 1"
+    found = [predict_module.WindowAnswer(place, f"window {place}", -1.0) for place in (2, 1, 3)]
+    assert predict_module.surest_answer(found) == "window 1"
 
 
 # The router and the comparison

@@ -16,7 +16,8 @@ from flan_lora.data.lint import LintProblem, LintReport, lint, lint_splits
 from flan_lora.data.sources import DataSource
 from flan_lora.data.splits import ROLES, Split, load_split, max_rows_of
 from flan_lora.errors import DataError
-from flan_lora.recipe import Recipe, load_recipe, parse_recipe
+from flan_lora.recipe import Recipe, parse_recipe
+from flan_lora.recipe_file import load_recipe
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import Example, Prompt
 from tests.tiny import tiny_tokenizer

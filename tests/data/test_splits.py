@@ -23,7 +23,8 @@ from flan_lora.data.sources import DataSource, open_source
 from flan_lora.data.splits import ROLES, Split, divide, load_split, max_rows_of
 from flan_lora.data.token_cache import BrokenCacheError, default_cache_dir, read_cache, write_cache
 from flan_lora.errors import DataError, RecipeError
-from flan_lora.recipe import Recipe, load_recipe, parse_recipe
+from flan_lora.recipe import Recipe, parse_recipe
+from flan_lora.recipe_file import load_recipe
 from tests.tiny import tiny_tokenizer
 
 REPO = Path(__file__).resolve().parents[2]

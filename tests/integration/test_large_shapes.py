@@ -19,7 +19,8 @@ from flan_lora.base.load import open_base
 from flan_lora.data.sources import DataSource, open_source
 from flan_lora.data.splits import load_split
 from flan_lora.mini import MINI_PATH
-from flan_lora.recipe import BaseSection, known_recipes, load_recipe
+from flan_lora.recipe import BaseSection
+from flan_lora.recipe_file import known_recipes, load_recipe
 from flan_lora.serving.router import Router
 from flan_lora.tasks import TASKS
 from flan_lora.training.factory import build_adapter

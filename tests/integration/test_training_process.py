@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from flan_lora.adapters.store import Store
 from flan_lora.data.sources import open_source
 from flan_lora.mini import MINI_PATH
-from flan_lora.recipe import load_recipe
+from flan_lora.recipe_file import load_recipe
 from flan_lora.training.factory import build_adapter
 
 pytestmark = pytest.mark.slow

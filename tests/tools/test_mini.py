@@ -19,7 +19,7 @@ from flan_lora.data.splits import load_split
 from flan_lora.errors import FlanLoraError
 from flan_lora.evaluation.predict import predict
 from flan_lora.mini import MINI_PATH
-from flan_lora.recipe import load_recipe
+from flan_lora.recipe_file import load_recipe
 from flan_lora.tasks import TASKS, Prompt
 
 torch = pytest.importorskip("torch")

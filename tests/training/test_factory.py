@@ -31,7 +31,8 @@ from flan_lora.recipe import Recipe, parse_recipe
 from flan_lora.serving.router import Router
 from flan_lora.tasks import TASKS
 from flan_lora.training.checks import check_places
-from flan_lora.training.factory import build_adapter, plan, reading_recipe, reevaluate
+from flan_lora.training.factory import build_adapter, plan
+from flan_lora.training.reevaluate import reading_recipe, reevaluate
 from flan_lora.training.run_dir import Run
 from tests.checkpoint import edit_config, save_checkpoint
 from tests.tiny import tiny_t5
