@@ -114,7 +114,7 @@ def _test_texts(
     """Inputs of an adapter's test examples, as a user would give them."""
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split
-    from flan_lora.training.factory import reading_recipe
+    from flan_lora.training.reevaluate import reading_recipe
 
     recipe = reading_recipe(router.store.open(name), overrides)
     split = load_split(recipe, "test", open_source(data_spec), max_rows=max_rows)

@@ -28,7 +28,7 @@ from flan_lora.recipe import Role
 from flan_lora.system.devices import device_name
 from flan_lora.tasks import get_task
 from flan_lora.tasks.task import OutOfDomain, Task
-from flan_lora.training.factory import reading_recipe
+from flan_lora.training.reevaluate import reading_recipe
 from flan_lora.training.run_dir import training_log
 
 BASE_NAME = "bare base"
