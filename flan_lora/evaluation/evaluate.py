@@ -60,7 +60,7 @@ def evaluate(
     start = time.perf_counter()
     outputs = generate(model, tokenizer, task, split.examples, evaluation, max_source_tokens, progress)
     seconds = time.perf_counter() - start
-    answers = [task.parse(output) for output in outputs]
+    answers = [task.answer(output, item.inputs) for output, item in zip(outputs, split.examples, strict=True)]
     scored = _scored(name, task, split, answers, outputs, seconds)
     if task.swap is None:
         return scored

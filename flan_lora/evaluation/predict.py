@@ -48,7 +48,7 @@ def predict(
         BaseModelError: out of memory; the text names the dial.
     """
     outputs = generate(model, tokenizer, task, examples, evaluation, max_source_tokens, progress)
-    return [task.parse(output) for output in outputs]
+    return [task.answer(output, example.inputs) for output, example in zip(outputs, examples, strict=True)]
 
 
 def label_probabilities(

@@ -93,12 +93,12 @@ class ServingConfig:
         """The label that a word of ``spellings`` stands for."""
         return next((label for label, spelling in self.spellings.items() if spelling == word), None)
 
-    def parse(self, output: str) -> str:
-        """The task's answer in what the base wrote."""
+    def parse(self, output: str, inputs: Inputs) -> str:
+        """The task's answer to these inputs, in what the base wrote."""
         if self.task is None:
             return output.strip()
         label = self.label_of(output.strip())
-        return self.task.parse(output) if label is None else label
+        return self.task.answer(output, inputs) if label is None else label
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,8 @@ class PreparedRequest:
     route: Route | None = None
     asked_as: str | None = None
     """The adapter whose ``config`` this is."""
+    inputs: Inputs = field(default_factory=dict)
+    """What was asked, in the caller's words: an answer is read in them."""
 
     @property
     def mix(self) -> Mix:
@@ -203,6 +205,7 @@ class PromptEncoder:
             config.label_temperature if is_alone else 1.0,
             route,
             asked_as,
+            inputs,
         )
 
     def complete(
@@ -215,7 +218,7 @@ class PromptEncoder:
         """
         config, mix = prepared.config, prepared.mix
         raw = [decode(self._tokenizer, answer.ids, chosen.request.constraint) for answer in chosen.answers]
-        texts = [config.parse(each) for each in raw]
+        texts = [config.parse(each, prepared.inputs) for each in raw]
         if math.isnan(chosen.answers[0].log_prob):
             who = " + ".join(mix) or "the base"
             raise AdapterError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flan_lora.tasks.scorers import rouge
+from flan_lora.tasks.speakers import read_dialogue
 from flan_lora.tasks.task import (
     Baseline,
     CardExample,
@@ -28,10 +29,16 @@ def turns(dialogue: str) -> list[str]:
     return [line.strip() for line in dialogue.splitlines() if line.strip()]
 
 
+def _spoken(inputs: Inputs) -> list[str]:
+    """The turns as the base reads them."""
+    return [plain(turn) for turn in read_dialogue(inputs["dialogue"]).turns]
+
+
 def _prompt(inputs: Inputs) -> Prompt:
-    """FLAN's SAMSum template, the turns on one line."""
-    body = TURN_SEPARATOR.join(plain(turn) for turn in turns(inputs["dialogue"]))
-    return Prompt("Here is a dialogue: ", body, " Write a short summary of this dialogue.")
+    """FLAN's SAMSum template, the turns on one line, each under a name that the base knows."""
+    return Prompt(
+        "Here is a dialogue: ", TURN_SEPARATOR.join(_spoken(inputs)), " Write a short summary of this dialogue."
+    )
 
 
 def _examples(row: Row) -> list[Example]:
@@ -44,7 +51,13 @@ def _examples(row: Row) -> list[Example]:
     check_text(row, "dialogue", "summarization", dialogue)
     inputs = {"dialogue": dialogue}
     summary = text_field(row, "summary", "summarization").strip()
-    return [Example(row_key(row), _prompt(inputs), plain(summary), (summary,), inputs)]
+    target = read_dialogue(dialogue).stand_in(summary)
+    return [Example(row_key(row), _prompt(inputs), plain(target), (summary,), inputs)]
+
+
+def _restore(answer: str, inputs: Inputs) -> str:
+    """The speakers by the marks that the dialogue has."""
+    return read_dialogue(inputs["dialogue"]).restore(answer)
 
 
 def _lead_3(train: Sequence[Example], examples: Sequence[Example]) -> list[str]:
@@ -54,7 +67,7 @@ def _lead_3(train: Sequence[Example], examples: Sequence[Example]) -> list[str]:
 
 def _around(head: str, separator: str, tail: str) -> Callable[[Inputs], Prompt]:
     """The turns on one line, between two texts."""
-    return lambda inputs: Prompt(head, separator.join(plain(turn) for turn in turns(inputs["dialogue"])), tail)
+    return lambda inputs: Prompt(head, separator.join(_spoken(inputs)), tail)
 
 
 _CARD = CardInfo(
@@ -89,6 +102,7 @@ TASK = Task(
     columns=("dialogue", "summary"),
     prompt=_prompt,
     examples=_examples,
+    restore=_restore,
     scorers=(rouge(),),
     select_on="rouge_l",
     max_new_tokens=96,

@@ -30,7 +30,7 @@ class Prompt:
 class Example:
     """One training or evaluation item.
 
-    ``target`` is what the base is trained to emit; ``references`` are the answers that ``Task.parse(output)``
+    ``target`` is what the base is trained to emit; ``references`` are the answers that ``Task.answer(output)``
     is scored against. They differ where the model's spelling is not the user's (romanised Hindi, say).
     """
 
@@ -143,6 +143,9 @@ class Task:
     """A row -> zero or more examples (paraphrase: positives only, both directions). Raises DataError."""
     parse: Callable[[str], str] = str.strip
     """Decoded output -> answer, total: never raises."""
+    restore: Callable[[str, Inputs], str] | None = None
+    """A parsed answer in the inputs' own words, where the prompt has others (summarization: speakers' names). A
+    function of the inputs alone, as the prompt is; total."""
     scorers: tuple[Scorer, ...]
     """What the answers are scored by; no two give a score of one name."""
     select_on: str
@@ -173,6 +176,11 @@ class Task:
     """Other ways to ask the bare base, so that it is compared at its best (`all_prompts`)."""
     out_of_domain: tuple[OutOfDomain, ...] = field(default=(), hash=False)
     """Further comparisons of base and adapter, where their rows are at hand."""
+
+    def answer(self, output: str, inputs: Inputs) -> str:
+        """What the model wrote, as the answer to these inputs: parsed, then in their own words."""
+        answer = self.parse(output)
+        return answer if self.restore is None else self.restore(answer, inputs)
 
     def __post_init__(self) -> None:
         """Raises FlanLoraError for labels that no row could tell apart."""
