@@ -268,6 +268,9 @@ class Engine:
         admitted = admit(self._queue.items, len(self._running), self._limits, self._try_lease)
         if not admitted:
             return
+        now = time.perf_counter()
+        for work in admitted:
+            work.admitted_s = now
         with self._changed:
             self._queue.remove(admitted)
             generations = [work for work in admitted if isinstance(work, Generation)]

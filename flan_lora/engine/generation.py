@@ -28,6 +28,8 @@ class Work(Generic[Result]):
         """
         self.request, self.reservation, self.lease = request, reservation, BARE_LEASE
         self.queued_s = time.perf_counter()
+        self.admitted_s: float | None = None
+        """When it was let into the batch; None before that."""
         self.num_overtaken = 0
         self.is_cancelled = False
         self.error: BaseException | None = None
