@@ -117,7 +117,8 @@ def serve(
         from flan_lora.cli.serving import open_router
         from flan_lora.serving.openai.router_model import RouterModel
 
-        return RouterModel(open_router(adapters_dir, base))
+        limits = {"num_slots": max_loras + 1, "batch_size": max_running, "max_waiting": max_waiting}
+        return RouterModel(open_router(adapters_dir, base, device=device, **limits), max_loras)
 
     app = App(settings, __version__, None if no_access_log else json_lines())
     server.serve(app, open_model, _say_ready)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -85,8 +85,11 @@ def open_adapter(name: str, adapters_dir: Path, base: str | None) -> tuple[Route
     return router, found
 
 
-def open_router(adapters_dir: Path, base: str | None) -> Router:
+def open_router(adapters_dir: Path, base: str | None, *, device: str | None = None, **limits: Any) -> Router:
     """A router over the adapters of one base, loaded as they were trained.
+
+    Args:
+        limits: num_slots, batch_size and max_waiting of `Router`.
 
     Raises:
         AdapterError: no base has adapters, or several have and ``base`` does not say which.
@@ -107,11 +110,13 @@ def open_router(adapters_dir: Path, base: str | None) -> Router:
         names = ", ".join(store.root.name for store in found)
         raise AdapterError(f"{len(found)} bases have adapters: {names}.\nSay which with --base.")
     ((store, item),) = found.items()
-    return _open(store, item, base)
+    return _open(store, item, base, device, **limits)
 
 
-def _open(store: Store, stored: StoredAdapter, base: str | None) -> Router:
+def _open(
+    store: Store, stored: StoredAdapter, base: str | None, device: str | None = None, **limits: Any
+) -> Router:
     """The base as this adapter was trained on it, or another name or place of it."""
     from flan_lora.serving.router import Router
 
-    return Router.open(store.root, stored.open_base(base))
+    return Router.open(store.root, stored.open_base(base, device=device), **limits)

@@ -11,7 +11,7 @@ from flan_lora.base.decode import decode
 from flan_lora.base.load import Base
 from flan_lora.engine.adapter_cache import AdapterCache
 from flan_lora.engine.engine import Engine
-from flan_lora.engine.generation import results
+from flan_lora.engine.generation import Generation, results
 from flan_lora.engine.request import GenerationOutput, Request
 from flan_lora.engine.scheduler import EngineLimits
 from flan_lora.errors import UnknownAdapterError
@@ -25,13 +25,15 @@ Submitted = TypeVar("Submitted")
 class Pipeline:
     """One engine and the adapters that it serves. Any number of threads may use it."""
 
-    def __init__(self, base: Base, store: Store, *, num_slots: int, batch_size: int) -> None:
+    def __init__(
+        self, base: Base, store: Store, *, num_slots: int, batch_size: int, max_waiting: int | None = None
+    ) -> None:
         self.prompts = PromptEncoder(base.tokenizer)
         cache = AdapterCache(
             base_linears(base.model), fingerprint=base.fingerprint, num_slots=num_slots, device=base.device
         )
         self.registry = AdapterRegistry(base, store, cache)
-        limits = EngineLimits(max_running=batch_size, max_waiting=None)
+        limits = EngineLimits(max_running=batch_size, max_waiting=max_waiting)
         self.engine = Engine(base.model, cache, limits=limits)
         self._tokenizer = base.tokenizer
 
@@ -46,6 +48,32 @@ class Pipeline:
         """
         outputs = iter(self._run([request for item in prepared for request in item.windows]))
         chosen = [choose_window(item, [next(outputs) for _ in item.windows]) for item in prepared]
+        return self.complete(prepared, chosen, start=start, label_probabilities=label_probabilities)
+
+    def submit(
+        self, prepared: PreparedRequest, *, on_token: Callable[[int], None] | None = None
+    ) -> list[Generation]:
+        """One handle for each window, for callers that wait in a way of their own; `complete` is for the outputs.
+
+        Args:
+            on_token: as of `Engine.submit`; for a text of one window.
+
+        Raises what `Engine.submit` raises.
+        """
+        if on_token is None:
+            return self._known(prepared.windows, lambda: self.engine.submit_many(prepared.windows))
+        (window,) = prepared.windows
+        return [self._known([window], lambda: self.engine.submit(window, on_token=on_token))]
+
+    def complete(
+        self,
+        prepared: Sequence[PreparedRequest],
+        chosen: Sequence[ChosenWindow],
+        *,
+        start: float,
+        label_probabilities: bool = False,
+    ) -> list[Completion]:
+        """The completions of texts whose windows have been answered; arguments as of `generate`."""
         labels = self._labels(prepared, chosen) if label_probabilities else [[] for _ in prepared]
         return [
             self.prompts.complete(item, window, window.finished_s - start, scores)

@@ -40,14 +40,23 @@ from flan_lora.serving.routing_profile import RoutingProfile
 class Router:
     """The adapters of one base, served. Open it with `Router.open`."""
 
-    def __init__(self, base: Base, store: Store, *, num_slots: int = 9, batch_size: int = 32) -> None:
+    def __init__(
+        self,
+        base: Base,
+        store: Store,
+        *,
+        num_slots: int = 9,
+        batch_size: int = 32,
+        max_waiting: int | None = None,
+    ) -> None:
         """
         Args:
             num_slots: adapters that stay ready at once, plus one for the bare base.
             batch_size: texts in one pass of the base, of all threads together.
+            max_waiting: texts that may wait beside those; more are refused with QueueFullError. None: any number.
         """
         self.base, self.store = base, store
-        self._pipeline = Pipeline(base, store, num_slots=num_slots, batch_size=batch_size)
+        self._pipeline = Pipeline(base, store, num_slots=num_slots, batch_size=batch_size, max_waiting=max_waiting)
         self._registry = self._pipeline.registry
         self._auto = AutoRouter(base, self._registry, self._pipeline.engine)
 
@@ -60,6 +69,7 @@ class Router:
         device: str | None = None,
         num_slots: int = 9,
         batch_size: int = 32,
+        max_waiting: int | None = None,
     ) -> Router:
         """A router over adapters/<base>; loads nothing but the base.
 
@@ -68,7 +78,9 @@ class Router:
         """
         if isinstance(base, str):
             base = open_base(BaseSection(model=base, quantization=quantization), device=device)
-        return Router(base, Store(adapters_dir), num_slots=num_slots, batch_size=batch_size)
+        return Router(
+            base, Store(adapters_dir), num_slots=num_slots, batch_size=batch_size, max_waiting=max_waiting
+        )
 
     # Answers
 

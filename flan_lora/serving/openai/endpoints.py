@@ -15,6 +15,7 @@ import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from flan_lora.serving.completion import Choice, Text
 from flan_lora.serving.openai.bodies import Head, Kind, choice, delta, extras, usage
@@ -84,7 +85,7 @@ class Endpoints:
         exchange = Exchange(self, kind, body, await self._start(queries))
         _log(request, exchange, queries if self.settings.logs_texts else ())
         if body.stream:
-            return EventSourceResponse(exchange.events(request), ping=_PING_S, sep=_SEPARATOR)
+            return _EventStream(exchange, request)
         try:
             answers = await self._while_listening(request, exchange.answers())
         finally:
@@ -234,25 +235,39 @@ class Exchange:
         return answered
 
 
+class _EventStream(EventSourceResponse):
+    """A stream that frees its rows however it ends, also where the client is gone before the first event."""
+
+    def __init__(self, exchange: Exchange, request: Request) -> None:
+        super().__init__(exchange.events(request), ping=_PING_S, sep=_SEPARATOR)
+        self._exchange = exchange
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._exchange.end()
+
+
 def _query(body: GenerationBody, text: Text, choice_: Choice, max_tokens: int | None) -> Query:
     sampling = body.sampling()
     num_candidates = body.num_candidates
     num_beams = body.num_beams
     if sampling is None and num_candidates > 1:  # without drawing, several answers are the best beams
         num_beams = max(num_candidates, num_beams or 1)
-    stop = body.stop_strings
     return Query(
         text=text,
         choice=choice_,
         max_new_tokens=max_tokens,
         num_beams=num_beams,
         num_candidates=num_candidates,
+        ranks_candidates=num_candidates > body.num_answers,
         sampling=sampling,
-        stop=stop,
+        stop=body.stop_strings,
         task=body.task,
         abstain=body.abstain or "error",
         label_probabilities=bool(body.label_probabilities),
-        is_streamed=bool(body.stream) or bool(stop),
+        is_streamed=bool(body.stream),
     )
 
 

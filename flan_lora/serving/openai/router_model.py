@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timezone
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,19 +18,12 @@ from flan_lora.adapters.training_log import curve, read_training_log
 from flan_lora.adapters.validation import CARD, METRICS, WEIGHTS, StoredAdapter
 from flan_lora.base.encode import encode_sources
 from flan_lora.base.load import base_slug
-from flan_lora.serving.completion import Route, heaviest
+from flan_lora.engine.lease import AdapterState
+from flan_lora.errors import UnknownAdapterError
+from flan_lora.serving.openai.answering import EngineAnswering
 from flan_lora.serving.openai.published import PublishedAdapters
-from flan_lora.serving.openai.served import (
-    Answered,
-    Candidate,
-    Embedded,
-    ModelInfo,
-    ModelStats,
-    Query,
-)
-from flan_lora.serving.openai.text_stream import first_stop
-from flan_lora.serving.pipeline import Pipeline
-from flan_lora.serving.prompts import DecodingOptions, PreparedRequest
+from flan_lora.serving.openai.served import Answering, Embedded, ModelInfo, ModelStats, Query
+from flan_lora.serving.prompts import DecodingOptions
 from flan_lora.serving.router import Router
 from flan_lora.tasks import Prompt
 
@@ -36,16 +31,24 @@ _MAX_EMBEDDED_TOKENS = 512
 """T5's own length; a longer text is cut."""
 
 
+_MAX_PREPARING = 32
+"""Texts whose prompts are made at once; those of `auto` wait here for the engine to encode them."""
+
+
 class RouterModel:
     """`ServedModel` on a `Router`."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, max_loras: int) -> None:
         self._router = router
         spec = router.base.spec
         self.slug = base_slug(spec)
         self.base = ModelInfo(self.slug, int(time.time()), router.base.fingerprint)
         self.aliases = frozenset({spec.model} - {self.slug})
-        self._published = PublishedAdapters(router._registry.store, router.base)
+        self._engine = router.pipeline.engine
+        self._max_loras = max_loras
+        self._threads = ThreadPoolExecutor(_MAX_PREPARING, "flan-lora-prepare")
+        self._live: weakref.WeakSet[EngineAnswering] = weakref.WeakSet()
+        self._published = PublishedAdapters(router.store, router.base)
 
     # Models
 
@@ -75,7 +78,8 @@ class RouterModel:
 
     def load(self, name: str) -> ModelInfo:
         self._published.get(name)
-        self._router.unload(name)  # weights of before stay with who is being answered with them
+        with suppress(UnknownAdapterError):  # not loaded yet
+            self._router.unload(name)
         self._router.load(name)
         return self.adapter(name)
 
@@ -85,14 +89,19 @@ class RouterModel:
 
     # Texts
 
-    async def start(self, query: Query) -> Running:
+    async def start(self, query: Query) -> Answering:
+        loop = asyncio.get_running_loop()
+        answering = await loop.run_in_executor(self._threads, self._submitted, query, loop)
+        self._live.add(answering)
+        return answering
+
+    def _submitted(self, query: Query, loop: asyncio.AbstractEventLoop) -> EngineAnswering:
+        """In a thread: prompts are tokenized, and an adapter that is new here is read from disk."""
         options = DecodingOptions(query.num_beams, query.max_new_tokens, query.num_candidates, query.sampling)
-        prepared = await asyncio.to_thread(
-            partial(
-                self._router.prepare, query.text, query.choice, options, task=query.task, abstain=query.abstain
-            )
-        )
-        return Running(self._router.pipeline, prepared, query)
+        prepared = self._router.prepare(query.text, query.choice, options, task=query.task, abstain=query.abstain)
+        answering = EngineAnswering(self._router.pipeline, self._router.base, prepared, query, loop)
+        answering.submit()
+        return answering
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         return await asyncio.to_thread(self._embed, texts)
@@ -100,61 +109,34 @@ class RouterModel:
     def _embed(self, texts: Sequence[str]) -> Embedded:
         base = self._router.base
         sources = encode_sources(base.tokenizer, [Prompt("", text) for text in texts], _MAX_EMBEDDED_TOKENS)
-        states = self._router.pipeline.engine.encode([source.input_ids for source in sources])
-        vectors = torch.nn.functional.normalize(states.float(), dim=-1).tolist()
+        states = self._engine.encode([source.input_ids for source in sources])
+        vectors = torch.nn.functional.normalize(states, dim=-1).tolist()
         return Embedded(vectors, sum(len(source.input_ids) for source in sources))
 
     # The server
 
     def stats(self) -> ModelStats:
-        traffic = self._router.traffic
-        return ModelStats(num_steps=traffic.num_steps)
-
-    def describe(self) -> str:
-        return ""
-
-    def close(self, timeout_s: float) -> None:
-        pass
-
-
-class Running:
-    """`Answering` of a prepared request."""
-
-    digest = ""
-
-    def __init__(self, pipeline: Pipeline, prepared: PreparedRequest, query: Query) -> None:
-        self._start, self._stop = time.perf_counter(), query.stop
-        self.adapter: str | None = heaviest(prepared.mix) if prepared.mix else None
-        self.route: Mapping[str, Any] | None = None if prepared.route is None else _route(prepared.route)
-        self.num_prompt_tokens = sum(len(window.input_ids) for window in prepared.windows)
-        self._task = asyncio.ensure_future(
-            asyncio.to_thread(
-                partial(
-                    pipeline.generate,
-                    [prepared],
-                    start=self._start,
-                    label_probabilities=query.label_probabilities,
-                )
-            )
+        stats, live = self._engine.stats, [each for each in self._live if each.is_open]
+        return ModelStats(
+            num_running=stats.num_running,
+            num_waiting=stats.num_waiting,
+            num_steps=stats.num_steps,
+            num_loads=stats.cache.num_loads,
+            num_evictions=stats.cache.num_evictions,
+            num_cache_hits=stats.cache.num_hits,
+            max_loras=self._max_loras,
+            num_resident=sum(each.state is AdapterState.RESIDENT for each in self._router.status()),
+            running_adapters=frozenset(each.adapter for each in live if each.adapter and each.has_begun),
+            waiting_adapters=frozenset(each.adapter for each in live if each.adapter and not each.has_begun),
         )
 
-    async def pieces(self) -> AsyncIterator[str]:
-        yield (await self.answered()).candidates[0].text
+    def describe(self) -> str:
+        size = sum(parameter.nbytes for parameter in self._router.base.model.parameters())
+        return f"base {size / 1e6:,.0f} MB on {self._router.base.device}, {self._max_loras} adapters in memory"
 
-    async def answered(self) -> Answered:
-        (done,) = await self._task
-        texts = [done.text, *done.alternatives]
-        candidates = [
-            Candidate(text[: first_stop(text, self._stop)], "stop", done.mean_log_prob) for text in texts
-        ]
-        return Answered(candidates, done.num_tokens, done.label_probabilities, total_s=done.latency_s)
-
-    def cancel(self) -> None:
-        pass
-
-
-def _route(route: Route) -> dict[str, Any]:
-    return {"adapter": route.adapter, "score": route.score, "threshold": route.threshold, "reason": route.reason}
+    def close(self, timeout_s: float) -> None:
+        self._engine.close(timeout_s)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _info(stored: StoredAdapter, routable: set[str]) -> ModelInfo:

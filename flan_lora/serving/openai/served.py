@@ -26,6 +26,8 @@ class Query:
     """None: what the adapter was evaluated with."""
     num_candidates: int = 1
     """Answers to be generated."""
+    ranks_candidates: bool = False
+    """Whether the best of them come first, where they were drawn."""
     sampling: Sampling | None = None
     stop: tuple[str, ...] = ()
     """The answer ends before the first of these."""

@@ -22,6 +22,7 @@ from flan_lora.serving.openai.app import App
 from flan_lora.serving.openai.served import Answered, Candidate, Embedded, ModelInfo, ModelStats, Query
 from flan_lora.serving.openai.settings import ServerSettings
 from flan_lora.serving.openai.text_stream import first_stop
+from tests.published import manifest_values
 
 ADAPTERS = {
     "emotion": ModelInfo(
@@ -57,7 +58,7 @@ class FakeModel:
         return ADAPTERS[name]
 
     def card(self, name: str) -> dict[str, Any]:
-        return {"manifest": {"name": name}, "metrics": None, "curves": {}, "readme": ""}
+        return {"manifest": manifest_values(name), "metrics": None, "curves": {}, "readme": ""}
 
     async def start(self, query: Query) -> FakeAnswering:
         if len(self.running) >= self.max_running:

@@ -1,0 +1,195 @@
+"""A text under way in the engine: tokens from its worker to the event loop, and the answer at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from flan_lora.base.decode import decode
+from flan_lora.base.load import Base
+from flan_lora.engine.generation import Generation
+from flan_lora.engine.request import Request, SequenceOutput
+from flan_lora.serving.completion import Route, heaviest
+from flan_lora.serving.openai.errors import unavailable
+from flan_lora.serving.openai.served import Answered, Candidate, Query
+from flan_lora.serving.openai.text_stream import TextStream, first_stop
+from flan_lora.serving.pipeline import Pipeline
+from flan_lora.serving.prompts import ChosenWindow, PreparedRequest, choose_window
+
+
+class EngineAnswering:
+    """`Answering` of a prepared text. Made and submitted in any thread, read in the event loop's."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        base: Base,
+        prepared: PreparedRequest,
+        query: Query,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._pipeline, self._base, self._query, self._loop = pipeline, base, query, loop
+        self._prepared = _with_stop(prepared, query.stop, self._text)
+        self.adapter: str | None = heaviest(prepared.mix) if prepared.mix else None
+        self.digest = ""
+        self.num_prompt_tokens = sum(len(window.input_ids) for window in prepared.windows)
+        self.route: Mapping[str, Any] | None = None if prepared.route is None else _route(prepared.route)
+        self.has_begun = False
+        """Whether its first token has come."""
+        self._start = time.perf_counter()
+        self._generations: Sequence[Generation] = ()
+        self._tokens: deque[int] = deque()  # from the worker's thread
+        self._num_open = len(prepared.windows)
+        self._is_woken = False
+        self._news = asyncio.Event()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it waits or runs."""
+        return self._num_open > 0
+
+    def submit(self) -> None:
+        """Into the engine's queue. Raises what `Engine.submit` raises."""
+        on_token = self._on_token if self._comes_in_pieces else None
+        self._generations = self._pipeline.submit(self._prepared, on_token=on_token)
+        for generation in self._generations:
+            generation.add_done_callback(self._on_done)
+
+    @property
+    def _comes_in_pieces(self) -> bool:
+        """One sequence of one window, which is not a label: all else is known at the end."""
+        window = self._prepared.windows[0]
+        is_single = len(self._prepared.windows) == window.params.width == 1
+        return self._query.is_streamed and is_single and window.constraint is None
+
+    # The worker's thread
+
+    def _on_token(self, token: int) -> None:
+        self._tokens.append(token)
+        self._wake()
+
+    def _on_done(self, generation: Generation) -> None:
+        with suppress(RuntimeError):  # the server's loop has ended before the engine
+            self._loop.call_soon_threadsafe(self._close_one)
+
+    def _wake(self) -> None:
+        """Once for all tokens that the loop has not seen: a loop that is busy is not called for each."""
+        if not self._is_woken:
+            self._is_woken = True
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._look)
+
+    # The event loop's
+
+    def _look(self) -> None:
+        self._is_woken = False
+        self.has_begun = True
+        self._news.set()
+
+    def _close_one(self) -> None:
+        self._num_open -= 1
+        self._news.set()
+
+    async def pieces(self) -> AsyncIterator[str]:
+        if not self._comes_in_pieces:
+            answered = await self.answered()
+            if answered.candidates[0].text:
+                yield answered.candidates[0].text
+            return
+        stream = TextStream(self._raw, self._prepared.config.parse, self._query.stop)
+        while True:
+            is_last = not self._num_open  # before the tokens are read: none can come after
+            piece = "".join([stream.push(self._tokens.popleft()) for _ in range(len(self._tokens))])
+            if piece:
+                yield piece
+            if is_last:
+                break
+            await self._wait()
+        self._result()  # what went wrong comes before the rest of the text
+        if rest := stream.finish():
+            yield rest
+
+    async def answered(self) -> Answered:
+        while self._num_open:
+            await self._wait()
+        chosen = self._result()
+        first_s = min(each.first_token_s or each.finished_s or self._start for each in self._generations)
+        admitted_s = min(each.admitted_s or first_s for each in self._generations)
+        labels = await self._label_probabilities(chosen)
+        candidates = [self._candidate(sequence) for sequence in chosen.answers]
+        if self._query.ranks_candidates:
+            candidates.sort(key=lambda each: -each.mean_log_prob)
+        return Answered(
+            candidates=candidates,
+            num_completion_tokens=sum(
+                len(sequence.ids) for each in self._generations for sequence in each.result().sequences
+            ),
+            label_probabilities=labels,
+            queued_s=admitted_s - self._start,
+            first_token_s=first_s - self._start,
+            total_s=chosen.finished_s - self._start,
+        )
+
+    def cancel(self) -> None:
+        for generation in self._generations:
+            if not generation.done:
+                generation.cancel()
+
+    async def _wait(self) -> None:
+        await self._news.wait()
+        self._news.clear()
+
+    def _result(self) -> ChosenWindow:
+        """Of generations that are done. Raises what became of them."""
+        try:
+            return choose_window(self._prepared, [generation.result() for generation in self._generations])
+        except CancelledError as error:  # not by who reads this: they have stopped reading
+            raise unavailable("the server stopped before the answer was whole.", "draining") from error
+
+    async def _label_probabilities(self, chosen: ChosenWindow) -> Mapping[str, float] | None:
+        """A further pass of the engine, so in a thread; and what is wrong with the numbers is found there."""
+        if not self._query.label_probabilities:
+            self._pipeline.complete([self._prepared], [chosen], start=self._start)
+            return None
+        (completion,) = await asyncio.to_thread(
+            self._pipeline.complete, [self._prepared], [chosen], start=self._start, label_probabilities=True
+        )
+        return completion.label_probabilities
+
+    def _candidate(self, sequence: SequenceOutput) -> Candidate:
+        whole = self._text(sequence.ids)
+        end = first_stop(whole, self._query.stop)
+        is_stopped = end is not None or sequence.ids[-1] == self._base.tokenizer.eos_token_id
+        return Candidate(whole[:end], "stop" if is_stopped else "length", sequence.mean_log_prob)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self._prepared.config.parse(self._raw(ids))
+
+    def _raw(self, ids: Sequence[int]) -> str:
+        return decode(self._base.tokenizer, ids, self._prepared.windows[0].constraint)
+
+
+def _with_stop(
+    prepared: PreparedRequest, stop: tuple[str, ...], text_of: Callable[[Sequence[int]], str]
+) -> PreparedRequest:
+    """The same, but no further than the first stop string; labels end where they end."""
+    if not stop or prepared.windows[0].constraint is not None:
+        return prepared
+
+    def stopping(ids: Sequence[int]) -> bool:
+        return first_stop(text_of(ids), stop) is not None
+
+    def stopped(request: Request) -> Request:
+        return replace(request, stopping=stopping)
+
+    return replace(prepared, windows=tuple(stopped(window) for window in prepared.windows))
+
+
+def _route(route: Route) -> dict[str, Any]:
+    return {"adapter": route.adapter, "score": route.score, "threshold": route.threshold, "reason": route.reason}
