@@ -369,7 +369,7 @@ def test_models_are_the_base_and_its_adapters(server: Served) -> None:
     assert server.client.get("/v1/models/mini:qa").json() == qa
     assert server.client.get("/v1/models/mini").json() == base
     assert error_of(server.client.get("/v1/models/nothing"), 404)["code"] == "model_not_found"
-    assert server.client.get("/v1/models/qa/card").json()["manifest"] == {"name": "qa"}
+    assert server.client.get("/v1/models/qa/card").json()["manifest"]["name"] == "qa"
 
 
 def test_a_full_queue_error_has_a_kind_of_its_own() -> None:

@@ -44,6 +44,7 @@ def test_sigterm_under_load_loses_no_request_and_exits_with_0(tmp_path: Path) ->
             httpx.get(f"{server.url}/health")
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_a_graceful_end_too(tmp_path: Path) -> None:
     with serving(tmp_path, "--no-access-log") as server:
         assert httpx.post(f"{server.url}/v1/completions", json=BODY, timeout=60).status_code == 200
