@@ -68,7 +68,7 @@ class FileRecord(Section):
 
 
 class ScoreRecord(Section):
-    """A score and its 95 % interval. Reads `metrics.Score` too: ``ScoreRecord.model_validate(score)``."""
+    """A score and its 95 % interval. Reads `tasks.scorers.Score` too: ``ScoreRecord.model_validate(score)``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, from_attributes=True)
 
@@ -91,13 +91,13 @@ class BaseRecord(Section):
     revision: str | None = None
     """Commit or tag on the Hub, as in the recipe."""
     fingerprint: str = Field(min_length=8)
-    """`base.fingerprint` of the weights; the same for int8, bf16 and fp32 loads."""
+    """`base.fingerprint.fingerprint` of the weights; the same for int8, bf16 and fp32 loads."""
     quantization: Literal["int8", "bf16", "fp32"]
     """How the base was loaded for training."""
 
 
 class AdditionRecord(Section):
-    """What an auxiliary source added to the training rows. Reads `auxiliary.Addition`."""
+    """What an auxiliary source added to the training rows. Reads `data.mixing.Addition`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, from_attributes=True)
 
@@ -125,7 +125,7 @@ class DataRecord(Section):
     origin: str
     """In words, without a local path, e.g. ``dair-ai/emotion split@train``."""
     content_hash: str
-    """sha256 over the training rows (`data.Split.content_hash`)."""
+    """sha256 over the training rows (`data.splits.Split.content_hash`)."""
     also: tuple[AdditionRecord, ...] = ()
     """What auxiliary sources added; their rows count among the training rows."""
     num_train_rows: int = Field(ge=0)

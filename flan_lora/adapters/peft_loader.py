@@ -25,14 +25,14 @@ def load_adapter(
     """Put an adapter onto its base for inference and return the PeftModel: frozen, in evaluation mode.
 
     Gives the logits of plain ``PeftModel.from_pretrained(base_model, stored.path)`` and checks what that does not:
-    the base is the one it was trained on, the files are the published ones, every weight has landed. LoRA layers,
+    the base is the one it was trained on, the files are the published ones, every weight has a layer. LoRA layers,
     fp32, go into ``base_model`` itself, on its devices; ``peft_model.unload()`` takes them out again.
 
     Args:
         fingerprint: of ``base_model`` if known (`Base.fingerprint`), else it is computed (tens of ms).
 
     Raises:
-        AdapterMismatchError: another base, another prompt version, or weights that do not land on this base;
+        AdapterMismatchError: another base, another prompt version, or weights that do not fit this base;
             ``base_model`` is as before.
         AdapterCorruptError: the files changed since the adapter was opened.
         AdapterError: ``base_model`` already carries an adapter.
@@ -77,6 +77,6 @@ def _check_shapes(name: str, peft_model: PeftModel, tensors: Mapping[str, Tensor
     ]
     if problems:
         raise AdapterMismatchError(
-            f"the weights of adapter {name!r} do not land on this base ({len(problems)} differ):\n"
+            f"the weights of adapter {name!r} do not fit this base ({len(problems)} differ):\n"
             f"{indented(problems, MAX_PROBLEM_LINES)}\nServe the base it was trained on, or publish it again."
         )

@@ -277,7 +277,7 @@ def _check_shapes(
             problems.append(f"{module}: the file has {shapes or 'nothing'}, the base takes {takes}")
     if problems:
         raise AdapterMismatchError(
-            f"the weights of adapter {name!r} do not land on this base ({len(problems)} differ):\n"
+            f"the weights of adapter {name!r} do not fit this base ({len(problems)} differ):\n"
             f"{indented(problems, MAX_PROBLEM_LINES)}\nServe the base it was trained on, or publish it again."
         )
 

@@ -87,7 +87,7 @@ class ComparisonRecord(Section):
     origin: str
     """Where they came from, in words."""
     content_hash: str
-    """Of the rows (`data.Split.content_hash`)."""
+    """Of the rows (`data.splits.Split.content_hash`)."""
     predictors: list[PredictorRecord]
     """The reference first."""
     prompt_scores: list[PromptScoreRecord]

@@ -24,7 +24,7 @@ from flan_lora.data.sources import DataSource
 from flan_lora.data.splits import Split, load_split, load_whole_file, max_rows_of
 from flan_lora.errors import DataError
 from flan_lora.evaluation.predictions import Prediction
-from flan_lora.recipe import Role
+from flan_lora.recipe import Recipe, Role
 from flan_lora.system.devices import device_name
 from flan_lora.tasks import get_task
 from flan_lora.tasks.task import OutOfDomain, Task
@@ -69,35 +69,29 @@ def run_comparison(
     Raises:
         FlanLoraError: rows or base are not to be had, or the adapter does not fit the base.
     """
+    # 1. The rows: some choose the base's prompt, the others are compared on.
     recipe = reading_recipe(stored, overrides)
     prompt_rows = load_split(recipe, "validation", source, max_rows=NUM_PROMPT_ROWS)
-    if role is None:
-        split = _others(load_whole_file(recipe, source, max_rows=max_rows), prompt_rows)
-    else:
-        split = load_split(recipe, role, source, max_rows=max_rows or max_rows_of(recipe, role))
+    split = _rows(recipe, source, role, max_rows, prompt_rows)
     identity = _identity(stored, split)
     if reuse and is_current(folder, identity):
         echo(f"saved answers of {stored.name} and its base: {folder}")
         return
+    # 2. The prompt that the base does best under.
     loaded = stored.open_base(base)
     collector = AnswerCollector(loaded, stored)
     task = get_task(recipe.task)
     prompt_scores = collector.score_prompts(task, prompt_rows.examples)
     best = prompt_scores[0]
     echo(f"the base does best under {best.variant.name!r} ({task.select_on} {best.score:.4g})")
-    queries = [_bare(best), collector.own(task)]
-    answered = collector.answer(task, queries, split.examples, progress=True)
-    answered = collector.time(task, queries, split.examples[:NUM_TIMED_ROWS], answered)
-    abouts = [
-        f"{stored.manifest.base.model} without an adapter, asked in its best wording: {best.variant.name}",
-        f"the adapter {stored.name}, rank {recipe.lora.rank}, asked in its own prompt",
-    ]
-    predictors = _named([BASE_NAME, f"{stored.name} adapter"], abouts, answered)
+    # 3. Both answer, here and on rows of another domain.
+    predictors = _answer(collector, task, best, stored, split)
     others = [
         found
         for spec in task.out_of_domain
-        if (found := _out_of_domain(collector, task, spec, prompt_scores[0], stored, source)) is not None
+        if (found := _out_of_domain(collector, task, spec, best, stored, source)) is not None
     ]
+    # 4. Everything on disk; tables and pictures are made from there.
     record = ComparisonRecord(
         adapter=stored.name,
         task=recipe.task,
@@ -121,6 +115,29 @@ def run_comparison(
 def report_folder(reports_dir: Path, stored: StoredAdapter) -> Path:
     """Where a comparison of this adapter lies."""
     return reports_dir / f"{stored.path.parent.name}-{stored.name}"
+
+
+def _rows(
+    recipe: Recipe, source: DataSource, role: Role | None, max_rows: int | None, prompt_rows: Split
+) -> Split:
+    """The rows to compare on; without a role all of a user's file but those that choose the prompt."""
+    if role is None:
+        return _others(load_whole_file(recipe, source, max_rows=max_rows), prompt_rows)
+    return load_split(recipe, role, source, max_rows=max_rows or max_rows_of(recipe, role))
+
+
+def _answer(
+    collector: AnswerCollector, task: Task, best: PromptScore, stored: StoredAdapter, split: Split
+) -> list[Predictor]:
+    """Base and adapter on the same rows, the first of them with their latency."""
+    queries = [_bare(best), collector.own(task)]
+    answered = collector.answer(task, queries, split.examples, progress=True)
+    answered = collector.time(task, queries, split.examples[:NUM_TIMED_ROWS], answered)
+    abouts = [
+        f"{stored.manifest.base.model} without an adapter, asked in its best wording: {best.variant.name}",
+        f"the adapter {stored.name}, rank {stored.recipe.lora.rank}, asked in its own prompt",
+    ]
+    return _named([BASE_NAME, f"{stored.name} adapter"], abouts, answered)
 
 
 def _others(split: Split, chosen: Split) -> Split:

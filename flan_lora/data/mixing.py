@@ -33,7 +33,7 @@ class Addition:
     """What came of one auxiliary source."""
 
     origin: str
-    """As `data.Split.origin`; never a path of this machine."""
+    """As `data.splits.Split.origin`; never a path of this machine."""
     datasets: tuple[str, ...]
     """Hub ids of what its rows are made of: their terms go onto the card."""
     num_rows: int = 0

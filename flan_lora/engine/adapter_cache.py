@@ -87,7 +87,7 @@ class AdapterCache:
 
         Raises:
             AdapterError: the name is taken by another folder, or ``files`` are no plain LoRA update.
-            AdapterMismatchError: trained on another base or prompt version, or ``files`` do not land on this base.
+            AdapterMismatchError: trained on another base or prompt version, or ``files`` do not fit this base.
         """
         version = self._version(source, files)
         with self._changed:

@@ -44,7 +44,7 @@ def paired_bootstrap(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Paired:
-    """Score every predictor on the same resamples of rows; equal seeds give `metrics.bootstrap`'s intervals.
+    """Score every predictor on the same resamples of rows; equal seeds give `tasks.scorers.bootstrap`'s intervals.
 
     The p-value is twice the share of resamples in which the difference is not on its own side of zero, with one
     added to both counts, so that it is never 0.

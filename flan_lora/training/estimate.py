@@ -266,7 +266,7 @@ def training_bytes(shape: Shape, recipe: Recipe, lengths: Lengths, machine: Mach
 
     With D = d_model, I = heads x d_kv, F = d_ff, H heads, S and T tokens, bytes kept in bf16 (fp32 in brackets):
         per sub-layer   8 D: the norm's fp32 square, its input and output, the dropout's mask
-        feed-forward    6 F (12 F): the gated GELU, in torch's one kernel (`base.fuse_gelu`)
+        feed-forward    6 F (12 F): the gated GELU, in torch's one kernel (`base.load.fuse_gelu`)
         attention       4 I each for q, k and v, on their side; CPU also 12 H per pair of positions
         LoRA target     6 (8) bytes per input feature: dropout's output and mask, the cast
         int8            2 bytes per feature of each linear's input, which bitsandbytes keeps outside autograd's

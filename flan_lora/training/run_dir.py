@@ -51,7 +51,7 @@ class Origin:
     base: str
     """Fingerprint of the base."""
     rows: str
-    """sha256 over the training rows (`data.Split.content_hash`)."""
+    """sha256 over the training rows (`data.splits.Split.content_hash`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -819,7 +819,7 @@ def test_weights_that_do_not_land_are_refused_where_plain_peft_answers_as_the_ba
         load_adapter(base, store.open("emotion"))
     first, second, *_, last = str(error.value).splitlines()
     num_weights = len(load_file(path / WEIGHTS))
-    assert first == f"the weights of adapter 'emotion' do not land on this base ({2 * num_weights} differ):"
+    assert first == f"the weights of adapter 'emotion' do not fit this base ({2 * num_weights} differ):"
     assert (
         second.startswith("  base_model.model.decoder.") and ": the file has nothing, the base takes (" in second
     )

@@ -261,7 +261,7 @@ def test_of_windows_in_any_order_and_alike_the_earlier_answers() -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Router, AnswerCollector, Any]:
-    """A qa adapter with short sources, in a router, in a contest, and as PEFT's model."""
+    """A qa adapter with short sources, in a router, in a comparison, and as PEFT's model."""
     folder = tmp_path_factory.mktemp("served")
     base = open_base(spec_of(save_checkpoint(folder / "base")), device="cpu")
     values = manifest_values("reader", base={"fingerprint": tiny_fingerprint()})

@@ -33,7 +33,7 @@ TEXTS = (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint, and a store with an adapter on it."""
-    folder = tmp_path_factory.mktemp("contest")
+    folder = tmp_path_factory.mktemp("comparison")
     save_checkpoint(folder / "base")
     manifest = make_manifest("emotion", base={"fingerprint": tiny_fingerprint()})
     Store(folder / "adapters" / "mini").publish(stage(folder / "staged", seed=3), manifest)
@@ -139,7 +139,7 @@ def test_a_task_of_texts_is_answered_freely(folder: Path, base: Base) -> None:
 # The whole job
 
 
-def test_a_contest_is_saved_whole_and_taken_again_only_when_asked(folder: Path, tmp_path: Path) -> None:
+def test_a_comparison_is_saved_whole_and_taken_again_only_when_asked(folder: Path, tmp_path: Path) -> None:
     stored = Store(folder / "adapters" / "mini").open("emotion")
     report, said = report_folder(tmp_path, stored), list[str]()
     assert report == tmp_path / "mini-emotion"

@@ -227,7 +227,7 @@ def test_what_was_read_leaves_cpu_memory_and_its_folder_is_held_against_it(tmp_p
 def test_files_that_do_not_land_are_not_made_known(tmp_path: Path) -> None:
     opened = open_folder("one", stage(tmp_path / "one"))
     cache = AdapterCache({**LINEARS, Q: (16, 32)}, fingerprint="x" * 64)
-    with pytest.raises(AdapterMismatchError, match="do not land"):
+    with pytest.raises(AdapterMismatchError, match="do not fit this base"):
         cache.add(*opened)
     assert cache.names() == [] == cache.status()
 

@@ -318,7 +318,7 @@ def test_a_folder_that_cannot_be_served_is_not_known_afterwards(router: Router, 
     weights = load_file(folder / "adapter_model.safetensors")
     weights.pop(sorted(weights)[0]), weights.pop(sorted(weights)[0])
     save_file(weights, folder / "adapter_model.safetensors")
-    with pytest.raises(AdapterMismatchError, match="do not land"):
+    with pytest.raises(AdapterMismatchError, match="do not fit this base"):
         router.load("mine", folder)
     with pytest.raises(UnknownAdapterError):
         router.generate("sad", "mine")

@@ -203,7 +203,7 @@ def test_hindi_costs_few_tokens_and_no_unk(t5: Any, contexts: list[str]) -> None
 
 
 def test_every_character_that_is_left_alone_is_in_the_vocabulary(t5: Any) -> None:
-    """The list in `indic` is fixed; this is where it comes from."""
+    """The list in `romanise` is fixed; this is where it comes from."""
     kept = [c for c in map(chr, range(0x2800)) if not c.isspace() and c != "#" and romanise(c) == c]
     rows = t5([f"x{c} {c} {c}1" for c in kept], return_attention_mask=False)["input_ids"]
     assert [decode(t5, ids) for ids in rows] == [f"x{c} {c} {c}1" for c in kept]

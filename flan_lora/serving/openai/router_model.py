@@ -62,10 +62,10 @@ class RouterModel:
     def card(self, name: str) -> dict[str, Any]:
         stored = self._published.get(name)
         manifest = stored.manifest
-        journal = read_training_log(stored)
+        log = read_training_log(stored)
         select_on = manifest.training.select_on
         curves = {"loss": "loss", **({select_on: f"eval_{select_on}"} if select_on else {})}
-        points = {title: curve(journal, field) for title, field in curves.items()}
+        points = {title: curve(log, field) for title, field in curves.items()}
         metrics = load_metrics(stored.path / METRICS) if METRICS in manifest.files else None
         return {
             "manifest": manifest.model_dump(mode="json"),
