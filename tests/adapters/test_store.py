@@ -738,7 +738,7 @@ def test_a_disk_that_refuses_is_an_error_with_a_next_step(staged: Path, tmp_path
     assert text.startswith(f"cannot publish adapter 'emotion' in {tmp_path / 'file' / 'mini'}: [Errno ")
     assert text.endswith(
         f".\nThe staged files are still in {staged}, and an adapter published before is still whole. "
-        "Make room or give write permission, then publish again."
+        "Make room or give write permission, then publish again; a training does so with --resume."
     )
 
 
