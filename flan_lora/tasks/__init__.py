@@ -10,6 +10,7 @@ answers to scores                                    scorers
 words and sentences as scorers compare them          normalise
 trivial predictors                                   baselines
 Devanagari in Latin letters and back                 romanise
+speaker marks that T5's vocabulary breaks            speakers
 what could be asked for in a passage                 answer_candidates
 """
 
