@@ -26,9 +26,10 @@ COPY recipes /build/recipes
 COPY flan_lora /build/flan_lora
 RUN pip install --no-cache-dir -c /build/.ci/constraints.txt "/build[server]" && rm -rf /build
 
-RUN useradd --create-home --uid 10001 flan && mkdir -p /adapters /cache && chown flan /cache
+RUN useradd --create-home --home-dir /var/lib/flan-lora --uid 10001 flan \
+    && mkdir -p /adapters /cache && chown flan /cache
 USER flan
-WORKDIR /home/flan
+WORKDIR /var/lib/flan-lora
 EXPOSE 8000
 # SIGTERM drains: give it longer than --drain-timeout (docker stop -t 40)
 STOPSIGNAL SIGTERM

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from flan_lora.base.decode import decode
@@ -21,6 +22,7 @@ from flan_lora.serving.openai.served import Answered, Candidate, Query
 from flan_lora.serving.openai.text_stream import TextStream, first_stop
 from flan_lora.serving.pipeline import Pipeline
 from flan_lora.serving.prompts import ChosenWindow, PreparedRequest, choose_window
+from flan_lora.tasks.task import Inputs
 
 
 class EngineAnswering:
@@ -102,7 +104,9 @@ class EngineAnswering:
             if answered.candidates[0].text:
                 yield answered.candidates[0].text
             return
-        stream = TextStream(self._raw, self._prepared.config.parse, self._query.stop)
+        task, inputs = self._prepared.config.task, self._prepared.inputs
+        restore = None if task is None or task.restore is None else partial(_restored, task.restore, inputs)
+        stream = TextStream(self._raw, str.strip if task is None else task.parse, restore, self._query.stop)
         while True:
             is_last = not self._num_open  # before the tokens are read: none can come after
             piece = "".join([stream.push(self._tokens.popleft()) for _ in range(len(self._tokens))])
@@ -169,10 +173,14 @@ class EngineAnswering:
         return Candidate(whole[:end], "stop" if is_stopped else "length", sequence.mean_log_prob)
 
     def _text(self, ids: Sequence[int]) -> str:
-        return self._prepared.config.parse(self._raw(ids))
+        return self._prepared.config.parse(self._raw(ids), self._prepared.inputs)
 
     def _raw(self, ids: Sequence[int]) -> str:
         return decode(self._base.tokenizer, ids, self._prepared.windows[0].constraint)
+
+
+def _restored(restore: Callable[[str, Inputs], str], inputs: Inputs, text: str) -> str:
+    return restore(text, inputs)
 
 
 def _with_stop(

@@ -12,14 +12,20 @@ class TextStream:
     """The text of one sequence. Joined, the pieces are the parsed text of all ids, cut before the first stop."""
 
     def __init__(
-        self, decode: Callable[[Sequence[int]], str], parse: Callable[[str], str], stop: Sequence[str] = ()
+        self,
+        decode: Callable[[Sequence[int]], str],
+        parse: Callable[[str], str],
+        restore: Callable[[str], str] | None = None,
+        stop: Sequence[str] = (),
     ) -> None:
         """
         Args:
             decode: all ids so far -> their text.
             parse: the task's parser: that text -> the answer.
+            restore: the answer, word by word -> in the words of what was asked (`Task.restore`).
         """
         self._decode, self._parse, self._stop = decode, parse, tuple(stop)
+        self._restore = restore or _as_it_is
         self._ids: list[int] = []
         self._sent = ""
         self.is_stopped = False
@@ -41,23 +47,24 @@ class TextStream:
             return ""
         self._ids.append(token)
         raw = self._decode(self._ids)
-        text = self._parse(raw)
+        parsed = self._parse(raw)
+        text = self._restore(parsed)
         end = first_stop(text, self._stop)
         if end is not None:
             self.is_stopped = True
             return self._send(text[:end])
         # 1. a parser that changes more than the margins may change its mind about all of it
-        if text != raw.strip():
+        if parsed != raw.strip():
             return ""
         # 2. the last word may go on; 3. and so may a stop string that has begun
-        certain = text[: max(text.rfind(" "), 0)]
+        certain = self._restore(parsed[: max(parsed.rfind(" "), 0)])
         return self._send(certain[: len(certain) - _begun_stop(certain, self._stop)])
 
     def finish(self) -> str:
         """The rest, when no more tokens come."""
         if self.is_stopped:
             return ""
-        text = self._parse(self._decode(self._ids))
+        text = self._restore(self._parse(self._decode(self._ids)))
         return self._send(text[: first_stop(text, self._stop)])
 
     def _send(self, text: str) -> str:
@@ -65,6 +72,10 @@ class TextStream:
             return ""
         piece, self._sent = text[len(self._sent) :], text
         return piece
+
+
+def _as_it_is(text: str) -> str:
+    return text
 
 
 def first_stop(text: str, stop: Sequence[str]) -> int | None:

@@ -20,7 +20,7 @@ def decode(ids: Sequence[int]) -> str:
 
 
 def run(ids: Sequence[int], stop: Sequence[str] = (), parse=str.strip) -> list[str]:
-    stream = TextStream(decode, parse, stop)
+    stream = TextStream(decode, parse, stop=stop)
     pieces = [stream.push(each) for each in ids]
     return [*pieces, stream.finish()]
 
@@ -55,7 +55,27 @@ def test_words_come_when_they_are_whole() -> None:
 
 
 def test_a_stop_string_that_began_is_held_back_until_it_is_none() -> None:
-    stream = TextStream(decode, str.strip, ["ab end"])
+    stream = TextStream(decode, str.strip, stop=["ab end"])
     assert [stream.push(each) for each in (0, 1, 3)] == ["", "", "a "]
     assert stream.is_stopped and stream.text == "a "
     assert stream.push(0) == "" and stream.finish() == "" and stream.num_tokens == 3
+
+
+@given(
+    st.lists(st.sampled_from(["Sam", "Alex", "Samson", "met", "at 8.", "Customer"]), max_size=7),
+    st.integers(1, 4),
+)
+def test_speakers_come_out_under_their_own_names(words: list[str], size: int) -> None:
+    inputs = {"dialogue": "Customer 12: hi\nAgent 1: hello\nCustomer 12: ok"}
+    task = TASKS["summarization"]
+    answer = " ".join(words)
+    pieces = [answer[start : start + size] for start in range(0, len(answer), size)]
+
+    def restore(text: str) -> str:
+        assert task.restore is not None
+        return task.restore(text, inputs)
+
+    stream = TextStream(lambda ids: "".join(pieces[each] for each in ids), task.parse, restore)
+    sent = [stream.push(place) for place in range(len(pieces))]
+    assert "".join([*sent, stream.finish()]) == task.answer(answer, inputs)
+    assert "Sam" not in words or "Customer 12" in task.answer(answer, inputs)
