@@ -93,7 +93,8 @@ def test_a_trunk_and_a_checkpoint_get_the_same_figures_and_the_trunk_remembers(d
     from tools.mini import corpus, probes
     from tools.mini.export import save_weights
     from tools.mini.network import Shape
-    from tools.mini.panel import load, measure_checkpoint, measure_trunk
+    from tools.mini.panel import measure_checkpoint, measure_run, unmeasured
+    from tools.mini.panel_file import load
     from tools.mini.read import TrunkPlan, pack, read
 
     monkeypatch.setattr(corpus, "HELD_OUT_SHARE", 2)
@@ -103,13 +104,14 @@ def test_a_trunk_and_a_checkpoint_get_the_same_figures_and_the_trunk_remembers(d
     run = tmp_path / "run"
     trainer = read(packed, run, plan=plan, until_step=2)
     log = (run / "log.jsonl").read_text()
-    figures = measure_trunk(run, packed, data_root)
+    figures = measure_run(run, packed, data_root)
     assert (run / "log.jsonl").read_text() == log, "measuring must not touch the log of a trunk that reads on"
     expected = {f"nats: continuation, {kind}" for kind in (*corpus.HELD_OUT, *corpus.UNREAD)}
     expected |= {f"score: {name}" for name in probes.TASK_FILES} | {"exact: copying", "repeated: summarization"}
     assert expected <= set(figures)
-    trainer = read(packed, run, until_step=4)
-    measure_trunk(run, packed, data_root, tasks=False)
+    trainer = read(packed, run, until_step=4, keep_every=3)
+    measure_run(run, packed, data_root, tasks=False)
+    assert unmeasured(run) == ["state-000003.safetensors"]
     assert [record["step"] for record in load(run / "panel.jsonl")] == [2, 4]
     assert (run / "panel.png").stat().st_size > 10_000
     save_weights(trainer.model, tmp_path / "checkpoint")

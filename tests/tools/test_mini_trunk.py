@@ -241,6 +241,8 @@ def test_later_stages_branch_off_a_copy_and_leave_the_trunk_as_it_is(data_root, 
 
     run = tmp_path / "run"
     read(packed, run, plan=plan, until_step=4, keep_every=3)
+    record = {"step": 3, "source_tokens": 900, "nats: cloze": 3.0}
+    (run / "panel.jsonl").write_text(json.dumps(record) + "\n")
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     options = {"instruct_steps": 3, "decay_steps": 2}
     latest = branch(run, packed, data_root, tmp_path / "latest", **options)
@@ -250,6 +252,7 @@ def test_later_stages_branch_off_a_copy_and_leave_the_trunk_as_it_is(data_root, 
     assert weights_digest(latest) == weights_digest(again) != weights_digest(early)
     stages = [json.loads(line)["stage"] for line in (latest / "loss.jsonl").read_text().splitlines()]
     assert stages == ["denoising", "instruction", "annealing"]
+    assert "](panel.png)" in (latest / "README.md").read_text() and (latest / "panel.png").stat().st_size > 5_000
     assert branch(run, packed, data_root, tmp_path / "latest", resume=True, **options) == latest
     with pytest.raises(FlanLoraError, match=r"state-000009.safetensors does not exist"):
         branch(run, packed, data_root, tmp_path / "none", state_file="state-000009.safetensors", **options)

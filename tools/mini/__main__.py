@@ -202,29 +202,41 @@ def load_state_command(state: Path, run: Path, packed: Path, batch_tokens: int |
 
 
 @main.command("panel")
-@click.option("--run", type=FOLDER, help="Folder of a trunk: its latest state is measured, and noted there.")
+@click.option("--run", type=FOLDER, help="Folder of a trunk, or a branch's work/: measured, and noted there.")
 @click.option("--model", "folder", type=FOLDER, help="Or a checkpoint folder of transformers.")
 @click.option("--state-file", default="state.safetensors", show_default=True, help="Of the trunk.")
+@click.option("--kept", is_flag=True, help="Instead every state kept for branches that the panel lacks.")
 @click.option("--packed", type=FOLDER, required=True, help="What `pack` wrote: the held-out passages.")
 @click.option("--data", type=FOLDER, required=True, help="Local data root: the tasks' validation rows.")
 @click.option("--tasks/--no-tasks", default=True, show_default=True, help="Also let the base write answers.")
 @click.option("--threads", default=1, show_default=True)
 def panel_command(
-    run: Path | None, folder: Path | None, state_file: str, packed: Path, data: Path, tasks: bool, threads: int
+    run: Path | None,
+    folder: Path | None,
+    state_file: str,
+    kept: bool,
+    packed: Path,
+    data: Path,
+    tasks: bool,
+    threads: int,
 ) -> None:
     """What a base can do: losses on unread text, last words, gaps, copying, our tasks; as JSON and as curves."""
     import torch
 
-    from tools.mini.panel import measure_checkpoint, measure_trunk
+    from tools.mini.panel import measure_checkpoint, measure_run, unmeasured
 
     if (run is None) == (folder is None):
         raise click.UsageError("Give one of --run and --model.")
     torch.set_num_threads(threads)
     if run is not None:
-        figures = measure_trunk(run, packed, data, state_file=state_file, tasks=tasks)
-    else:
-        assert folder is not None
-        figures = measure_checkpoint(folder, packed, data, tasks=tasks)
+        for name in unmeasured(run) if kept else [state_file]:
+            click.echo(name)
+            _echo_figures(measure_run(run, packed, data, state_file=name, tasks=tasks))
+    elif folder is not None:
+        _echo_figures(measure_checkpoint(folder, packed, data, tasks=tasks))
+
+
+def _echo_figures(figures: dict[str, float]) -> None:
     for name, value in figures.items():
         click.echo(f"{value:9.4f}  {name}")
 

@@ -140,6 +140,7 @@ def branch(
     """
     from safetensors import safe_open
 
+    from tools.mini.panel_file import PANEL_FILE
     from tools.mini.read import PLAN_FILE, TrunkPlan
 
     source = run / state_file
@@ -165,7 +166,9 @@ def branch(
         _open_work(work, plan, trunk.shape, resume=False)
         shutil.copy(source, work / BRANCH_FILE)
         shutil.copy(source, kept)
-        shutil.copy(run / "log.jsonl", work / "log.jsonl")
+        for name in ("log.jsonl", PANEL_FILE):
+            if (run / name).exists():
+                shutil.copy(run / name, work / name)
         shutil.copytree(packed / "tokenizer", work / "tokenizer")
         shutil.copy(packed / "tokens.npy", work / "tokens.npy")
     return build(data, out, plan=plan, shape=trunk.shape, resume=True, echo=echo)

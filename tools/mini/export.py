@@ -14,8 +14,18 @@ from typing import Any
 
 from tools.mini import corpus
 from tools.mini.instruct import DIALOGUE_CHARS, MAX_OWN_ROWS
+from tools.mini.panel_file import PANEL_FILE, draw, load
 
 MAX_CURVE_RECORDS = 400
+_PANEL_LINES = (
+    "## What it could do on the way",
+    "",
+    "![curves over source tokens](panel.png)",
+    "",
+    "Nats per character on passages that no stage read, blanked words, copies, and our tasks' validation rows",
+    "without an adapter; `panel.jsonl` has the figures, `tools/mini/panel.py` says what each is.",
+    "",
+)
 PACKAGES = ("torch", "transformers", "sentencepiece", "numpy")
 
 
@@ -33,7 +43,11 @@ def export(
     shutil.copy(work / "tokenizer" / "spiece.model", partial / "spiece.model")
     records = [json.loads(line) for line in (work / "log.jsonl").read_text().splitlines()]
     write_curve(records, partial / "loss.jsonl")
-    card = render_card(records, plan, model, data_digests(data), note)
+    panel = load(work / PANEL_FILE)
+    if panel:
+        shutil.copy(work / PANEL_FILE, partial / PANEL_FILE)
+        draw(panel, partial / "panel.png")
+    card = render_card(records, plan, model, data_digests(data), note, has_panel=bool(panel))
     (partial / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     os.replace(partial, out)
@@ -94,7 +108,12 @@ def _stage_rows(records: list[dict[str, Any]]) -> list[str]:
 
 
 def render_card(
-    records: list[dict[str, Any]], plan: dict[str, Any], model: Any, digests: dict[str, str], note: str
+    records: list[dict[str, Any]],
+    plan: dict[str, Any],
+    model: Any,
+    digests: dict[str, str],
+    note: str,
+    has_panel: bool,
 ) -> str:
     """The README of the checkpoint: what it is, what it saw, how it was made."""
     c = model.config
@@ -146,6 +165,7 @@ def render_card(
             f"--instruct-steps {plan['instruct_steps']} --decay-steps {plan['decay_steps']} "
             f"--seed {plan['seed']} --threads {threads}",
             "",
+            *(_PANEL_LINES if has_panel else ()),
             "## Data",
             "",
             "Plain text, train splits and public instruction sets; no row of our validation or test splits.",

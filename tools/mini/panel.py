@@ -8,8 +8,6 @@ repeated    share of those texts in which a run of four words stands twice
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,10 @@ from flan_lora.base.encode import Collator, encode_sources, encode_targets
 from flan_lora.errors import FlanLoraError
 from flan_lora.tasks import get_task
 from flan_lora.tasks.scorers import score
+from tools.mini.panel_file import PANEL_FILE, append, draw, load
 from tools.mini.pretrain import STATE_FILE
 from tools.mini.probes import GAP, TASK_FILES, Probe, all_probes, load_passages, task_examples
-from tools.mini.state import PANEL_FILE, open_trunk
+from tools.mini.state import open_run
 
 MAX_SOURCE_TOKENS = 448
 MAX_TARGET_TOKENS = 128
@@ -114,16 +113,19 @@ def _batches(model: Any, rows: Sequence[Mapping[str, list[int]]]) -> Iterator[di
         yield {name: tensor.to(model.device) for name, tensor in batch.items()}
 
 
-def measure_trunk(
+def measure_run(
     run: Path, packed: Path, root: Path, *, state_file: str = STATE_FILE, tasks: bool = True
 ) -> dict[str, float]:
-    """Measure a state of the trunk in `run`, add a record to ``panel.jsonl`` and draw ``panel.png``."""
+    """Measure a state of a trunk, or of a branch's work folder; add it to ``panel.jsonl``, draw ``panel.png``.
+
+    The run may go on meanwhile: nothing else of its folder is touched.
+    """
     from transformers import AutoTokenizer
 
-    trainer, _ = open_trunk(run)
+    trainer = open_run(run)
     if not trainer.load(state_file):
         raise FlanLoraError(
-            f"{run} holds no {state_file} to measure.\nStart the trunk with `python -m tools.mini read`."
+            f"{run} holds no {state_file} to measure.\nStart a trunk with `python -m tools.mini read`."
         )
     tokenizer = AutoTokenizer.from_pretrained(str(packed / "tokenizer"))
     passages = load_passages(root, packed / "passages.json")
@@ -133,6 +135,12 @@ def measure_trunk(
     return figures
 
 
+def unmeasured(run: Path) -> list[str]:
+    """The states that a trunk keeps for branches (`pretrain.Trainer.keep_every`) and that the panel lacks."""
+    measured = {record["step"] for record in load(run / PANEL_FILE)}
+    return [path.name for path in sorted(run.glob("state-*.safetensors")) if int(path.stem[6:]) not in measured]
+
+
 def measure_checkpoint(folder: Path, packed: Path, root: Path, *, tasks: bool = True) -> dict[str, float]:
     """Measure a checkpoint folder of transformers, with its own tokenizer."""
     from transformers import AutoTokenizer, T5ForConditionalGeneration
@@ -140,46 +148,3 @@ def measure_checkpoint(folder: Path, packed: Path, root: Path, *, tasks: bool = 
     model = T5ForConditionalGeneration.from_pretrained(str(folder), dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     return measure(model, tokenizer, root, load_passages(root, packed / "passages.json"), tasks=tasks)
-
-
-def append(path: Path, step: int, source_tokens: int, figures: Mapping[str, float]) -> None:
-    """Add one record; an older one of the same step is replaced."""
-    records = [record for record in load(path) if record["step"] != step]
-    records.append({"step": step, "source_tokens": source_tokens, **figures})
-    records.sort(key=lambda record: record["step"])
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    partial.replace(path)
-
-
-def load(path: Path) -> list[dict[str, float]]:
-    """The panel's records so far, by step."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def draw(records: Sequence[Mapping[str, float]], path: Path) -> None:
-    """One PNG: a plot for each group of figures, over source tokens."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in dict.fromkeys(name for record in records for name in record if ":" in name):
-        measure_name, _, what = name.partition(": ")
-        groups[f"{measure_name}, {what.partition(',')[0]}" if "," in what else measure_name].append(name)
-    figure, axes = plt.subplots(-(-len(groups) // 2), 2, figsize=(12, 3.6 * -(-len(groups) // 2)), squeeze=False)
-    for axis, (title, names) in zip(axes.flat, groups.items(), strict=False):
-        for name in names:
-            points = [(r["source_tokens"] / 1e6, r[name]) for r in records if name in r]
-            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.rpartition(", ")[2])
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel("source tokens, millions")
-        axis.legend(fontsize=7)
-    for axis in axes.flat[len(groups) :]:
-        axis.axis("off")
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
-    plt.close(figure)

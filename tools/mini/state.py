@@ -23,13 +23,13 @@ from torch import Tensor
 
 from flan_lora.errors import FlanLoraError
 from tools.mini.export import write_curve
-from tools.mini.network import new_model
+from tools.mini.network import Shape, new_model
+from tools.mini.panel_file import PANEL_FILE
 from tools.mini.pretrain import STATE_FILE, Schedule, Trainer
 from tools.mini.read import NEVER, PLAN_FILE, TrunkPlan
 from tools.mini.tokenizer import SPIECE_FILE, save_tokenizer
 
 MAX_SHARD_BYTES = 4_500_000
-PANEL_FILE = "panel.jsonl"
 FORMAT_VERSION = 1
 """Of the manifest."""
 
@@ -40,7 +40,7 @@ def save_state(run: Path, packed: Path, state: Path) -> Path:
     Raises:
         FlanLoraError: there is no trunk in `run`.
     """
-    trainer, plan = open_trunk(run)
+    trainer = open_run(run)
     if not trainer.load():
         raise FlanLoraError(f"{run} holds no {STATE_FILE}.\nStart the trunk with `python -m tools.mini read`.")
     partial = state.with_name(state.name + ".partial")
@@ -59,7 +59,7 @@ def save_state(run: Path, packed: Path, state: Path) -> Path:
     shutil.copy(packed / "tokenizer" / SPIECE_FILE, partial / SPIECE_FILE)
     manifest = {
         "format_version": FORMAT_VERSION,
-        "plan": plan.dump(),
+        "plan": json.loads((run / PLAN_FILE).read_text()),
         "counters": trainer.counters(),
         "tokens_sha256": _digest(packed / "tokens.npy"),
         "shards": shards,
@@ -92,7 +92,7 @@ def load_state(state: Path, run: Path, packed: Path, *, batch_tokens: int | None
     for name in ("log.jsonl", PANEL_FILE):
         if (state / name).exists():
             shutil.copy(state / name, run / name)
-    trainer, _ = open_trunk(run)
+    trainer = open_run(run)
     _fill(trainer.model, torch.frombuffer(bytearray(flat), dtype=torch.bfloat16), state)
     trainer.restart(manifest["counters"])
     trainer.save()
@@ -104,13 +104,12 @@ def load_state(state: Path, run: Path, packed: Path, *, batch_tokens: int | None
     return tokens.exists() and _digest(tokens) == manifest["tokens_sha256"]
 
 
-def open_trunk(run: Path) -> tuple[Trainer, TrunkPlan]:
-    """A trainer of the run's plan, not yet resumed."""
+def open_run(run: Path) -> Trainer:
+    """A trainer of the run's shape, a trunk's or a branch's, with nothing loaded yet."""
     if not (run / PLAN_FILE).exists():
         raise FlanLoraError(f"{run} holds no {PLAN_FILE}.\nPoint --run at a trunk that `read` has begun.")
-    plan = TrunkPlan.parse(json.loads((run / PLAN_FILE).read_text()))
-    schedule = Schedule(NEVER, NEVER, plan.num_warmup_steps)
-    return Trainer(new_model(plan.shape, plan.seed), schedule, run), plan
+    shape = Shape(**json.loads((run / PLAN_FILE).read_text())["shape"])
+    return Trainer(new_model(shape, seed=0), Schedule(NEVER, NEVER), run)
 
 
 def _weights(model: Any) -> list[Tensor]:
