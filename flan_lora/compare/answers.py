@@ -16,8 +16,8 @@ from flan_lora.base.load import Base
 from flan_lora.engine.request import Mix
 from flan_lora.evaluation.predictions import Prediction
 from flan_lora.serving.completion import Completion
-from flan_lora.serving.pipeline import Pipeline
-from flan_lora.serving.prompts import DecodingOptions, PreparedRequest, ServingConfig
+from flan_lora.serving.pipeline import Pipeline, wait
+from flan_lora.serving.prompts import PreparedRequest, ServingConfig
 from flan_lora.tasks.scorers import score
 from flan_lora.tasks.task import Example, Inputs, Prompt, PromptVariant, Task, all_prompts
 
@@ -53,10 +53,11 @@ class AnswerCollector:
     def __init__(self, base: Base, stored: StoredAdapter) -> None:
         """Raises what loading an adapter raises: another base, damaged files."""
         self.adapter = stored.name
-        self._batch_size = stored.recipe.evaluation.batch_size
         # the model's own probabilities, of the order given: what is compared, not what is served calibrated
         self._config = replace(ServingConfig.of(stored), label_temperature=1.0, averages_orders=False)
-        self._pipeline = Pipeline(base, Store(stored.path.parent), num_slots=2, batch_size=self._batch_size)
+        self._pipeline = Pipeline(
+            base, Store(stored.path.parent), num_slots=2, batch_size=stored.recipe.evaluation.batch_size
+        )
         self._pipeline.registry.load(stored.name)
 
     def own(self, task: Task) -> Query:
@@ -136,25 +137,17 @@ class AnswerCollector:
     def _prepare(self, task: Task, query: Query, example: Example) -> PreparedRequest:
         """The base is held to labels as the adapter is: free answers would only make it look worse."""
         config = replace(self._config, task=task, prompt=query.prompt, spellings=query.spellings)
-        return self._pipeline.prompts.prepare(example.inputs, query.mix, config, DecodingOptions())
+        return self._pipeline.prompts.prepare(example.inputs, query.mix, config)
 
     def _run(self, prepared: Sequence[PreparedRequest], probabilities: bool, progress: bool) -> list[Completion]:
-        """Batches of like length, so that the bar moves."""
         from tqdm import tqdm
 
-        found: dict[int, Completion] = {}
-        order = sorted(range(len(prepared)), key=lambda place: (-len(prepared[place].windows[0].input_ids), place))
         visible = progress and sys.stderr.isatty()
-        with tqdm(total=len(order), desc="compare", unit="row", disable=not visible, leave=False) as bar:
-            for start in range(0, len(order), self._batch_size):
-                places = order[start : start + self._batch_size]
-                batch = [prepared[place] for place in places]
-                completions = self._pipeline.generate(
-                    batch, start=time.perf_counter(), label_probabilities=probabilities
-                )
-                found.update(zip(places, completions, strict=True))
-                bar.update(len(places))
-        return [found[place] for place in range(len(prepared))]
+        with tqdm(total=len(prepared), desc="compare", unit="row", disable=not visible, leave=False) as bar:
+            pending = self._pipeline.submit_texts(lambda: prepared, label_probabilities=probabilities)
+            for each in pending:
+                each.add_done_callback(lambda _: bar.update())
+            return wait(pending)
 
 
 def _prediction(task: Task, example: Example, completion: Completion) -> Prediction:

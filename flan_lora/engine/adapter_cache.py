@@ -119,6 +119,24 @@ class AdapterCache:
                 self._changed.notify_all()
         self._tell()
 
+    def read_in(self, name: str) -> None:
+        """Have an adapter's weights in memory before a request for it waits: its files may be replaced meanwhile.
+
+        Raises:
+            UnknownAdapterError: not known.
+            AdapterCorruptError, AdapterMismatchError: the weights cannot be used.
+        """
+        with self._changed:
+            self._check_known([name])
+            version = self._latest[name]
+            if version.weights is not None or version.resident is not None:
+                return
+        weights = bind_to_base(name, read_adapter(version.source), self._linears)
+        with self._changed:
+            if version.is_latest and version.weights is None:
+                version.weights = weights
+                self._keep(version)
+
     def source(self, name: str) -> Source | None:
         """What a name stands for; None if it is not known."""
         with self._changed:

@@ -128,13 +128,17 @@ class Engine:
         """`submit` for several: all of them enter the queue, or none."""
         return self._enqueue(requests, partial(Generation, wake=self._wake))
 
+    def submit_scores(self, requests: Sequence[Request]) -> list[LabelScores]:
+        """`score_labels` without waiting."""
+        return self._enqueue(requests, partial(LabelScores, wake=self._wake))
+
     def score_labels(self, requests: Sequence[Request]) -> list[dict[str, float]]:
         """The model's probabilities of each request's labels (`Request.constraint`); they add up to 1.
 
         Every label is read to its eos, so this can rank another label first than greedy decoding, which decides
         token by token. Raises what `submit` raises.
         """
-        return results(self._enqueue(requests, partial(LabelScores, wake=self._wake)))
+        return results(self.submit_scores(requests))
 
     def encode(self, sources: Sequence[Sequence[int]]) -> Tensor:
         """Mean of the bare base's encoder states over each source's tokens, (N, d_model) fp32 on the CPU."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Generic, TypeVar
 
+from flan_lora.adapters.weights import Source
 from flan_lora.engine.decode_group import RunningRequest
 from flan_lora.engine.lease import BARE_LEASE, Lease, Reservation
 from flan_lora.engine.request import GenerationOutput, Request, SequenceOutput
@@ -27,6 +28,9 @@ class Work(Generic[Result]):
             wake: tells the engine that it has been cancelled.
         """
         self.request, self.reservation, self.lease = request, reservation, BARE_LEASE
+        versions = () if reservation is None else reservation.versions
+        self.sources: Mapping[str, Source] = {version.name: version.source for version in versions}
+        """Adapter -> what its name stood for when this was submitted."""
         self.queued_s = time.perf_counter()
         self.admitted_s: float | None = None
         """When it was let into the batch; None before that."""

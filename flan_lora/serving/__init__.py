@@ -2,7 +2,9 @@
 
 texts and adapters in, completions out, any number of threads  router
 a text to requests of the engine, outputs to a completion      prompts
-requests through the engine, the surest window, labels         pipeline
+requests through the engine                                    pipeline
+a handle on an answer that is on its way                       pending
+generation parameters of a caller over those of an adapter     params
 which adapters there are: load, unload, pin, names             registry
 the adapter that a text without one belongs to                 auto_route, routing_profile
 OpenAI's HTTP API, and a page to try the adapters              openai/, playground/

@@ -14,7 +14,7 @@ from flan_lora.engine.engine import Engine
 from flan_lora.errors import RequestError
 from flan_lora.serving.completion import Route, Text
 from flan_lora.serving.prompts import ServingConfig, inputs_of, takes
-from flan_lora.serving.registry import AdapterRegistry
+from flan_lora.serving.registry import AdapterRegistry, Stamp
 from flan_lora.serving.routing_profile import RoutingProfile, fit, read_profile, write_profile
 from flan_lora.tasks import Prompt
 
@@ -29,6 +29,7 @@ class AutoRouter:
         self._base, self._registry, self._engine = base, registry, engine
         self._lock = threading.Lock()
         self._profiles: Mapping[str, RoutingProfile] | None = None
+        self._listing: Stamp = None
 
     def routes(self, texts: Sequence[Text]) -> list[Route]:
         """`Router.routes`: bodies that tasks read alike pass the base once, in batches."""
@@ -66,7 +67,7 @@ class AutoRouter:
 
     def _candidates(self, text: Text) -> dict[str, ServingConfig]:
         """Adapters with a profile whose task takes these inputs."""
-        configs = {name: self._registry.config(name) for name in self._known_profiles()}
+        configs = {name: self._registry.find(name).config for name in self._known_profiles()}
         candidates = {
             name: config
             for name, config in configs.items()
@@ -83,13 +84,13 @@ class AutoRouter:
     def _known_profiles(self) -> Mapping[str, RoutingProfile]:
         """Of every published adapter that fits this base and has one."""
         with self._lock:
-            profiles = self._profiles
+            profiles = self._profiles if self._listing == (listing := self._registry.listing()) else None
         if profiles is None:
             read = {item.name: read_profile(item.path) for item in self._registry.published()}
             fingerprint = self._base.fingerprint
             profiles = {n: p for n, p in read.items() if p is not None and p.fingerprint == fingerprint}
             with self._lock:
-                self._profiles = profiles
+                self._profiles, self._listing = profiles, listing
         return profiles
 
     def _pooled(self, bodies: Sequence[str]) -> dict[str, Tensor]:

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar, Union
 
 from flan_lora.engine.request import Mix
 from flan_lora.errors import RequestError
-from flan_lora.system.text import shorten
+from flan_lora.system.text import shorten, shown
 from flan_lora.tasks.task import Inputs
 
 Text: TypeAlias = "str | Inputs"
 """A text, or the inputs of a task that takes several (``{"question": ..., "context": ...}``)."""
 Choice: TypeAlias = "str | Mapping[str, float] | None"
 """An adapter's name, ``"auto"``, a weighted mix, or None: the bare base."""
+
+Abstain: TypeAlias = Literal["error", "base"]
+"""What ``"auto"`` does with a text that is like those of no adapter."""
+Item = TypeVar("Item")
+PerText: TypeAlias = Union[Item, Sequence[Item]]  # noqa: UP007  (a text in quotes cannot be subscripted)
+"""One for all texts, or one for each."""
 
 AUTO = "auto"
 MAX_MIX_WEIGHT = 1000
@@ -68,6 +74,8 @@ class Completion:
     """How ``"auto"`` chose."""
     raw_text: str = ""
     """What the base wrote, before the task parsed it."""
+    digest: str | None = None
+    """sha256 (hex) of the weights of ``adapter``; None = the bare base."""
     asked_as: str | None = None
     """The adapter whose prompt and limits were used; None: no adapter's, or a text as it is."""
 
@@ -77,15 +85,13 @@ class Completion:
         return self.log_prob / max(self.num_tokens, 1)
 
 
-def one_choice_per_text(adapter: Choice | Sequence[Choice], num_texts: int) -> list[Choice]:
-    """One adapter for all texts, or one for each. Raises RequestError for another number."""
-    if adapter is None or isinstance(adapter, (str, Mapping)):
-        return [adapter] * num_texts
-    if len(adapter) != num_texts:
-        raise RequestError(
-            f"{len(adapter)} adapters for {num_texts} texts: give one adapter for all texts, or one per text."
-        )
-    return list(adapter)
+def per_text(value: Any, num_texts: int, what: str) -> list[Any]:
+    """One value for all texts, or one for each. Raises RequestError for another number."""
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+        return [value] * num_texts
+    if len(value) != num_texts:
+        raise RequestError(f"{len(value)} {what} for {num_texts} texts: give one for all texts, or one per text.")
+    return list(value)
 
 
 def mix_of(choice: Choice) -> Mix:
@@ -101,13 +107,13 @@ def mix_of(choice: Choice) -> Mix:
         return {choice: 1.0}
     if not isinstance(choice, Mapping):
         raise RequestError(
-            f"an adapter is a name, a mix {{name: weight, ...}} or none (got {_short(choice)}, "
+            f"an adapter is a name, a mix {{name: weight, ...}} or none (got {shown(choice)}, "
             f"{type(choice).__name__})."
         )
     if not choice or not all(isinstance(name, str) and _is_weight(choice[name]) for name in choice):
         raise RequestError(
             "a mix takes one adapter or more, each with a finite weight "
-            f"from -{MAX_MIX_WEIGHT:,} to {MAX_MIX_WEIGHT:,} (got {_short(dict(choice))})."
+            f"from -{MAX_MIX_WEIGHT:,} to {MAX_MIX_WEIGHT:,} (got {shown(dict(choice))})."
         )
     return {name: float(weight) for name, weight in choice.items()}
 
@@ -117,14 +123,6 @@ def _is_weight(value: object) -> bool:
         return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= MAX_MIX_WEIGHT
     except OverflowError:  # an integer of hundreds of digits
         return False
-
-
-def _short(value: object) -> str:
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # thousands of digits, or of brackets
-        return "what cannot be printed"
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def heaviest(mix: Mix) -> str:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.weights import base_linears
-from flan_lora.base.decode import decode
 from flan_lora.base.load import Base
 from flan_lora.engine.adapter_cache import AdapterCache
 from flan_lora.engine.engine import Engine
-from flan_lora.engine.generation import Generation, results
-from flan_lora.engine.request import GenerationOutput, Request
+from flan_lora.engine.generation import Generation, LabelScores
+from flan_lora.engine.request import Request
 from flan_lora.engine.scheduler import EngineLimits
 from flan_lora.errors import UnknownAdapterError
 from flan_lora.serving.completion import Completion
-from flan_lora.serving.prompts import ChosenWindow, PreparedRequest, PromptEncoder, choose_window
+from flan_lora.serving.pending import PendingCompletion
+from flan_lora.serving.prompts import ChosenWindow, PreparedRequest, PromptEncoder
 from flan_lora.serving.registry import AdapterRegistry
 
-Submitted = TypeVar("Submitted")
+Prepare = Callable[[], Sequence[PreparedRequest]]
+AnyHandle = TypeVar("AnyHandle", Generation, LabelScores)
 
 
 class Pipeline:
@@ -35,25 +37,44 @@ class Pipeline:
         self.registry = AdapterRegistry(base, store, cache)
         limits = EngineLimits(max_running=batch_size, max_waiting=max_waiting)
         self.engine = Engine(base.model, cache, limits=limits)
-        self._tokenizer = base.tokenizer
 
-    def generate(
-        self, prepared: Sequence[PreparedRequest], *, start: float, label_probabilities: bool = False
-    ) -> list[Completion]:
-        """One completion for each text, in the order given; each as its text would get it alone.
+    def submit_texts(
+        self, prepare: Prepare, *, start: float | None = None, label_probabilities: bool = False
+    ) -> list[PendingCompletion]:
+        """Have texts answered, each as it would be alone: all of them enter the queue, or none.
 
         Args:
-            start: when the caller was asked (``time.perf_counter``): latencies count from there.
-            label_probabilities: also read every label of the chosen window; costs one more pass.
+            prepare: makes the requests; called again when an adapter is published anew or unloaded before they
+                are in the queue, so that no text meets weights that its prompt was not made for.
+            start: when the caller was asked (``time.perf_counter``): latencies count from there; None is now.
+            label_probabilities: also read every label; costs one more pass.
+
+        Raises:
+            QueueFullError: too many wait already.
+            AdapterError: more adapters for one text than there are slots.
         """
-        outputs = iter(self._run([request for item in prepared for request in item.windows]))
-        chosen = [choose_window(item, [next(outputs) for _ in item.windows]) for item in prepared]
-        return self.complete(prepared, chosen, start=start, label_probabilities=label_probabilities)
+        start = time.perf_counter() if start is None else start
+        while True:
+            prepared = prepare()
+            try:
+                pending = self._submit(prepared, start, label_probabilities)
+            except UnknownAdapterError:
+                continue  # unloaded since `prepare` made it ready
+            if all(each.is_consistent for each in pending):
+                return pending
+            for each in pending:
+                each.cancel()
+
+    def generate(
+        self, prepared: Sequence[PreparedRequest], *, start: float | None = None, label_probabilities: bool = False
+    ) -> list[Completion]:
+        """`submit_texts`, and wait for all, in the order given."""
+        return wait(self.submit_texts(lambda: prepared, start=start, label_probabilities=label_probabilities))
 
     def submit(
         self, prepared: PreparedRequest, *, on_token: Callable[[int], None] | None = None
     ) -> list[Generation]:
-        """One handle for each window, for callers that wait in a way of their own; `complete` is for the outputs.
+        """A handle for each window, for callers that wait in a way of their own; `complete` is for what they get.
 
         Args:
             on_token: as of `Engine.submit`; for a text of one window.
@@ -61,9 +82,9 @@ class Pipeline:
         Raises what `Engine.submit` raises.
         """
         if on_token is None:
-            return self._known(prepared.windows, lambda: self.engine.submit_many(prepared.windows))
+            return self.engine.submit_many(prepared.windows)
         (window,) = prepared.windows
-        return [self._known([window], lambda: self.engine.submit(window, on_token=on_token))]
+        return [self.engine.submit(window, on_token=on_token)]
 
     def complete(
         self,
@@ -73,63 +94,55 @@ class Pipeline:
         start: float,
         label_probabilities: bool = False,
     ) -> list[Completion]:
-        """The completions of texts whose windows have been answered; arguments as of `generate`."""
-        labels = self._labels(prepared, chosen) if label_probabilities else [[] for _ in prepared]
-        return [
-            self.prompts.complete(item, window, window.finished_s - start, scores)
-            for item, window, scores in zip(prepared, chosen, labels, strict=True)
-        ]
-
-    def stream(self, prepared: PreparedRequest) -> Iterator[str]:
-        """What the base writes, in pieces; of a text in windows, in one piece when all have ended."""
-        if len(prepared.windows) > 1:
-            return self._one_piece(prepared)
-        self._make_known(prepared.windows)
-        return self._pieces(prepared.windows[0])
-
-    def _labels(
-        self, prepared: Sequence[PreparedRequest], chosen: Sequence[ChosenWindow]
-    ) -> list[list[Mapping[str, float]]]:
-        """Probabilities of the labels of each text, in each order that is read; none for a text without labels."""
+        """The completions of texts whose windows have been answered; arguments as of `submit_texts`."""
         orders = [
             [request for request in (window.request, item.swapped) if request is not None and request.constraint]
             for item, window in zip(prepared, chosen, strict=True)
         ]
-        requests = [request for own in orders for request in own]
-        found = iter(self._known(requests, lambda: self.engine.score_labels(requests)))
-        return [[next(found) for _ in own] for own in orders]
+        found = iter(self.engine.score_labels([r for own in orders for r in own]) if label_probabilities else ())
+        return [
+            self.prompts.complete(
+                item,
+                window,
+                window.finished_s - start,
+                [next(found) for _ in own] if label_probabilities else (),
+            )
+            for item, window, own in zip(prepared, chosen, orders, strict=True)
+        ]
 
-    def _run(self, requests: Sequence[Request]) -> list[GenerationOutput]:
-        """The answers in the order given. Long sources go first: those that join together are alike in length."""
-        order = sorted(range(len(requests)), key=lambda place: -len(requests[place].input_ids))
-        sorted_requests = [requests[place] for place in order]
-        outputs = results(self._known(requests, lambda: self.engine.submit_many(sorted_requests)))
-        by_place = dict(zip(order, outputs, strict=True))
-        return [by_place[place] for place in range(len(requests))]
+    def _submit(
+        self, prepared: Sequence[PreparedRequest], start: float, label_probabilities: bool
+    ) -> list[PendingCompletion]:
+        generations = self._by_text([item.windows for item in prepared], self.engine.submit_many)
+        asked = [item.label_requests if label_probabilities else () for item in prepared]
+        try:
+            scores = self._by_text(asked, self.engine.submit_scores)
+        except BaseException:
+            for own in generations:
+                for generation in own:
+                    generation.cancel()
+            raise
+        return [
+            PendingCompletion(self.prompts, *parts, start)
+            for parts in zip(prepared, generations, scores, strict=True)
+        ]
 
-    def _known(self, requests: Sequence[Request], submit: Callable[[], Submitted]) -> Submitted:
-        """What ``submit`` gives, once the engine knows the adapters of all requests."""
-        while True:
-            self._make_known(requests)
-            try:
-                return submit()
-            except UnknownAdapterError:
-                continue  # unloaded between the two lines above
+    def _by_text(
+        self, requests: Sequence[Sequence[Request]], submit: Callable[[Sequence[Request]], list[AnyHandle]]
+    ) -> list[list[AnyHandle]]:
+        """Handles in the shape of ``requests``. Long sources go first: those that join together are alike."""
+        places = [(text, place) for text, own in enumerate(requests) for place in range(len(own))]
+        places.sort(key=lambda at: -len(requests[at[0]][at[1]].input_ids))
+        handles = dict(zip(places, submit([requests[text][place] for text, place in places]), strict=True))
+        return [[handles[text, place] for place in range(len(own))] for text, own in enumerate(requests)]
 
-    def _make_known(self, requests: Sequence[Request]) -> None:
-        for name in {name for request in requests for name in request.mix}:
-            self.registry.make_known(name)
 
-    def _one_piece(self, prepared: PreparedRequest) -> Iterator[str]:
-        chosen = choose_window(prepared, self._run(prepared.windows))
-        yield decode(self._tokenizer, chosen.answers[0].ids)
-
-    def _pieces(self, request: Request) -> Iterator[str]:
-        generation = self._known([request], lambda: self.engine.submit(request))
-        ids: list[int] = []
-        sent = ""
-        for token in generation.tokens():
-            ids.append(token)
-            text = decode(self._tokenizer, ids)
-            yield text[len(sent) :]
-            sent = text
+def wait(pending: Sequence[PendingCompletion]) -> list[Completion]:
+    """The answers in the order given. If one fails, or the caller is interrupted, the others are given up."""
+    try:
+        return [each.result() for each in pending]
+    except BaseException:
+        for each in pending:
+            if not each.done:
+                each.cancel()
+        raise

@@ -9,22 +9,27 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from flan_lora.adapters.validation import WEIGHTS
 from flan_lora.adapters.weights import PlainFolder, Source
 from flan_lora.base.decode import LabelConstraint, decode, label_constraint
 from flan_lora.base.sliding_window import WindowedPrompt, best, encode_windows
-from flan_lora.engine.generation_params import GenerationParams, Sampling
 from flan_lora.engine.request import GenerationOutput, Mix, Request, SequenceOutput
 from flan_lora.errors import AdapterError, RequestError
 from flan_lora.evaluation.calibration import averaged, tempered
 from flan_lora.serving.completion import Completion, Route, Text, heaviest
+from flan_lora.serving.params import Params, cut_at_stop, resolve
 from flan_lora.tasks import Prompt, Task, get_task
 from flan_lora.tasks.task import Inputs
 
 _MAX_NEW_TOKENS = 64
 """Of an answer that no task limits."""
+_STOP_MARGIN = 8
+"""Tokens before those of a stop: the first of a text loses its space, and some are empty."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class ServingConfig:
     task: Task | None = None
     """None: the text goes to the base as it is."""
     max_source_tokens: int = 512
-    num_beams: int = 1
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `GenerationParams` that the adapter was evaluated with."""
     is_constrained: bool = True
     """Whether answers to a task with labels are held to them."""
     label_temperature: float = 1.0
@@ -55,7 +61,7 @@ class ServingConfig:
         return ServingConfig(
             get_task(recipe.task),
             recipe.data.max_source_tokens,
-            recipe.evaluation.num_beams,
+            {"num_beams": recipe.evaluation.num_beams},
             recipe.evaluation.constrained,
             manifest.label_temperature,
         )
@@ -101,29 +107,6 @@ class ServingConfig:
         return self.task.answer(output, inputs) if label is None else label
 
 
-@dataclass(frozen=True, slots=True)
-class DecodingOptions:
-    """What a caller asks for in place of what the adapter was evaluated with."""
-
-    num_beams: int | None = None
-    max_new_tokens: int | None = None
-    num_return_sequences: int = 1
-    sampling: Sampling | None = None
-
-    def params(self, num_beams: int, max_new_tokens: int) -> GenerationParams:
-        """As the engine takes them, with an adapter's own beams and limit where the caller names none."""
-        sampling, own_beams = self.sampling or Sampling(), num_beams if self.sampling is None else 1
-        return GenerationParams(
-            max_new_tokens=max_new_tokens if self.max_new_tokens is None else self.max_new_tokens,
-            num_beams=own_beams if self.num_beams is None else self.num_beams,
-            num_return_sequences=self.num_return_sequences,
-            do_sample=self.sampling is not None,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-        )
-
-
 @dataclass(frozen=True)
 class PreparedRequest:
     """One text, ready for the engine."""
@@ -140,11 +123,23 @@ class PreparedRequest:
     """The adapter whose ``config`` this is."""
     inputs: Inputs = field(default_factory=dict)
     """What was asked, in the caller's words: an answer is read in them."""
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    """What the adapters' names stood for when it was prepared."""
+
+    def is_for(self, sources: Mapping[str, Source]) -> bool:
+        """Whether these are the very adapters that it was prepared for."""
+        return all(sources.get(name) is source for name, source in self.sources.items())
 
     @property
     def mix(self) -> Mix:
         """The adapters that answer."""
         return self.windows[0].mix
+
+    @property
+    def label_requests(self) -> tuple[Request, ...]:
+        """What label probabilities are read from: every window, then the swapped question; none without labels."""
+        orders = (*self.windows, *(() if self.swapped is None else (self.swapped,)))
+        return tuple(request for request in orders if request.constraint is not None)
 
 
 @dataclass(frozen=True)
@@ -155,6 +150,8 @@ class ChosenWindow:
     answers: Sequence[SequenceOutput]
     finished_s: float
     """When the last window's last token came (``time.perf_counter``)."""
+    place: int = 0
+    """Among the windows."""
 
 
 class PromptEncoder:
@@ -170,9 +167,10 @@ class PromptEncoder:
         text: Text,
         mix: Mix,
         config: ServingConfig,
-        options: DecodingOptions,
+        params: Params = None,
         route: Route | None = None,
         asked_as: str | None = None,
+        sources: Mapping[str, Source] | None = None,
     ) -> PreparedRequest:
         """A text in the prompt and within the limits of ``config``.
 
@@ -194,9 +192,11 @@ class PromptEncoder:
         request = Request(
             input_ids=windows[0].input_ids,
             mix=mix,
-            params=options.params(config.num_beams, longest),
+            params=resolve(params, config.params, longest),
             constraint=constraint,
         )
+        if request.params.stop:
+            request = replace(request, stopping=partial(self._has_stop, request.params.stop))
         is_alone = list(mix.values()) == [1.0]
         return PreparedRequest(
             config,
@@ -206,6 +206,7 @@ class PromptEncoder:
             route,
             asked_as,
             inputs,
+            sources or {},
         )
 
     def complete(
@@ -217,7 +218,12 @@ class PromptEncoder:
             labels: probabilities of the label words, of each order that was read.
         """
         config, mix = prepared.config, prepared.mix
-        raw = [decode(self._tokenizer, answer.ids, chosen.request.constraint) for answer in chosen.answers]
+        source = prepared.sources.get(heaviest(mix)) if mix else None
+        stop = chosen.request.params.stop
+        raw = [
+            cut_at_stop(decode(self._tokenizer, answer.ids, chosen.request.constraint), stop)
+            for answer in chosen.answers
+        ]
         texts = [config.parse(each, prepared.inputs) for each in raw]
         if math.isnan(chosen.answers[0].log_prob):
             who = " + ".join(mix) or "the base"
@@ -236,7 +242,17 @@ class PromptEncoder:
             route=prepared.route,
             raw_text=raw[0],
             asked_as=prepared.asked_as,
+            digest=None if source is None else digest_of(source),
         )
+
+    def text_of(self, ids: Sequence[int], stop: Sequence[str] = ()) -> str:
+        """What the base has written so far, up to a stop."""
+        return cut_at_stop(decode(self._tokenizer, ids), stop)
+
+    def _has_stop(self, stop: Sequence[str], ids: Sequence[int]) -> bool:
+        """Whether the end of an answer has one of these texts. Its last tokens are enough: each is a character."""
+        tail = decode(self._tokenizer, ids[-max(map(len, stop)) - _STOP_MARGIN :])
+        return any(each in tail for each in stop)
 
     def _constraint(self, words: tuple[str, ...]) -> LabelConstraint | None:
         """One object for equal words: rows of one constraint are scored together."""
@@ -255,7 +271,7 @@ def choose_window(prepared: PreparedRequest, outputs: Sequence[GenerationOutput]
     """Of one text's windows, the one whose best answer has the highest mean log-probability."""
     place = best([output.sequences[0].mean_log_prob for output in outputs])
     finished_s = max(output.finished_s for output in outputs)
-    return ChosenWindow(prepared.windows[place], outputs[place].sequences, finished_s)
+    return ChosenWindow(prepared.windows[place], outputs[place].sequences, finished_s, place)
 
 
 def takes(task: Task, text: Text) -> bool:
@@ -299,6 +315,12 @@ def _check_not_blank(config: ServingConfig, inputs: Inputs) -> None:
             f"the {'text' if blank == ['text'] else f'input {blank[0]!r}'} is blank: an adapter has nothing to "
             "answer.\nGive a text, or ask the bare base without a task."
         )
+
+
+def digest_of(source: Source) -> str:
+    """sha256 (hex) of an adapter's weights file."""
+    files = source.files if isinstance(source, PlainFolder) else source.manifest.files
+    return files[WEIGHTS].sha256
 
 
 def _label_probabilities(prepared: PreparedRequest, labels: LabelScores) -> Mapping[str, float] | None:

@@ -1,33 +1,52 @@
 """Which adapters a router knows: published ones by name, folders under names of the user's own.
 
-Names come from the store of one base; weights go to the engine's adapter cache when they are first asked for.
+Names come from the store of one base; weights go to the engine's adapter cache when they are first asked for. An
+adapter that is published anew is noticed with the next request for it: that one gets the new weights, in the new
+prompt, and those that were asked before get the old ones.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from flan_lora.adapters.manifest import Manifest
 from flan_lora.adapters.store import Store
-from flan_lora.adapters.validation import RESERVED_NAMES, StoredAdapter
+from flan_lora.adapters.validation import MANIFEST, RESERVED_NAMES, StoredAdapter, check_name
 from flan_lora.adapters.weights import Source, open_folder
 from flan_lora.base.load import Base
 from flan_lora.engine.adapter_cache import AdapterCache
-from flan_lora.engine.lease import AdapterStatus, Lease
-from flan_lora.errors import AdapterError, UnknownAdapterError
+from flan_lora.engine.lease import AdapterStatus
+from flan_lora.errors import AdapterCorruptError, AdapterError, UnknownAdapterError
 from flan_lora.serving.prompts import ServingConfig
 from flan_lora.system.text import closest
 from flan_lora.tasks import get_task
 
 Found = TypeVar("Found")
+Stamp = tuple[int, ...] | None
+"""Of a manifest on disk: another one means that it may be another manifest. None: there is none now."""
 
 _OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class KnownAdapter:
+    """What a name stands for."""
+
+    source: Source
+    config: ServingConfig
+    home: Path | None = None
+    """The folder that it was published in; None: a plain folder, which is read once."""
+    stamp: Stamp = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its home still has what was read. A home that is gone, or being replaced, changes nothing."""
+        return self.home is None or (found := _stamp(self.home)) is None or found == self.stamp
 
 
 class AdapterRegistry:
@@ -36,10 +55,10 @@ class AdapterRegistry:
     def __init__(self, base: Base, store: Store, cache: AdapterCache) -> None:
         self.store = store
         self._base, self._cache = base, cache
-        self._lock = threading.Lock()
-        self._configs: dict[str, ServingConfig] = {}
-        self._task_configs: dict[str, tuple[str | None, ServingConfig]] = {}
-        self._folders: dict[str, Source] = {}  # loaded by path: known as long as they are loaded
+        self._lock, self._replacing = threading.Lock(), threading.Lock()
+        self._known: dict[str, KnownAdapter] = {}
+        self._of_tasks: dict[str, str | None] = {}
+        self._listing: Stamp = None
 
     # Into and out of service
 
@@ -48,20 +67,19 @@ class AdapterRegistry:
         if path is not None:
             _check_own_name(name)
             self._add_folder(name, Path(path), task)
-        with self.lease([name]):
+        self.ready(name)
+        with self._cache.lease([name]):
             pass
 
     def unload(self, name: str) -> None:
         """`Router.unload`."""
         with self._lock:
-            self._folders.pop(name, None)
-            self._configs.pop(name, None)
-            self._task_configs.clear()
+            self._known.pop(name, None)
         self._cache.unload(name)
 
     def pin(self, name: str) -> None:
         """Keep an adapter in its slot."""
-        self.make_known(name)
+        self.ready(name)
         self._cache.pin(name)
 
     def unpin(self, name: str) -> None:
@@ -74,33 +92,39 @@ class AdapterRegistry:
 
     # What is known of an adapter
 
-    def config_of_task(self, task: str) -> tuple[str | None, ServingConfig]:
-        """How the bare base is asked for a task: as its published adapter is, so that the two can be compared.
+    def find(self, name: str) -> KnownAdapter:
+        """What a name stands for now. Raises what `Store.open` raises."""
+        with self._lock:
+            known = self._known.get(name)
+        if known is not None and known.is_current:
+            return known
+        try:
+            return self._note(name, self._open_again(name, known))
+        except UnknownAdapterError:
+            if known is None:
+                raise
+            return known  # between the two renames of a publish, or removed: who has it loaded keeps it
 
-        Of several adapters of the task, as the one of the task's name, else as the first by name. Without any: in
-        the task's prompt, greedily, 512 tokens at most. Returns (the adapter's name, its config).
+    def ready(self, name: str) -> KnownAdapter:
+        """`find`, and have the cache know the adapter and its weights, so that a request for it can be submitted.
+
+        Raises:
+            UnknownAdapterError: it is neither loaded nor published.
+            AdapterError: it cannot be served.
         """
-        with self._lock:
-            known = self._task_configs.get(task)
-        if known is None:
-            items = [item for item in self.published() if item.manifest.task == task]
-            chosen = min(items, key=lambda item: (item.name != task, item.name), default=None)
-            known = (None, ServingConfig(get_task(task)))
-            if chosen is not None:
-                known = (chosen.name, ServingConfig.of(chosen))
-            with self._lock:
-                self._task_configs[task] = known
+        known = self.find(name)
+        if self._cache.source(name) is not known.source:
+            with self._replacing:  # one at a time, or an old version could come back over a new one
+                known = self.find(name)
+                self._cache.replace(known.source)
+                known = self._note(name, replace(known, source=self._cache.source(name) or known.source))
+        try:
+            self._cache.read_in(name)
+        except AdapterCorruptError:  # published anew since we looked, perhaps
+            if known.is_current:
+                raise
+            return self.ready(name)
         return known
-
-    def config(self, name: str) -> ServingConfig:
-        """How an adapter is asked. Raises what `Store.open` raises."""
-        with self._lock:
-            config = self._configs.get(name)
-        if config is None:
-            config = ServingConfig.of(self.open(name))
-            with self._lock:
-                self._configs[name] = config
-        return config
 
     def open(self, name: str) -> StoredAdapter:
         """A published adapter that fits this base. Raises what `Store.open` raises."""
@@ -114,53 +138,57 @@ class AdapterRegistry:
         """The store's sound adapters, loaded or not."""
         return [item for item in self.store.list() if isinstance(item, StoredAdapter)]
 
-    # Leases
+    def listing(self) -> Stamp:
+        """Changes whenever an adapter is published or removed."""
+        return _stamp(self.store.root)
 
-    def make_known(self, name: str) -> None:
-        """Hand an adapter to the cache when it is first asked for.
+    def of_task(self, task: str) -> tuple[str | None, ServingConfig]:
+        """How the bare base is asked for a task: as its published adapter is, so that the two can be compared.
 
-        Raises:
-            UnknownAdapterError: it is neither loaded nor published.
-            AdapterError: it cannot be served.
+        Of several adapters of the task, as the one of the task's name, else as the first by name. Without any: in
+        the task's prompt, greedily, 512 tokens at most. Returns (the adapter's name, its config).
         """
-        if name in self._cache.names():
-            return
+        listing = self.listing()
         with self._lock:
-            source = self._folders.get(name)
-        if source is not None:
-            self._cache.add(source)
-        else:
-            self._cache.add(*self._published(self.store.read, name))
+            if listing != self._listing:
+                self._of_tasks, self._listing = {}, listing
+            is_known, name = task in self._of_tasks, self._of_tasks.get(task)
+        if not is_known:
+            of_task = [item.name for item in self.published() if item.manifest.task == task]
+            name = min(of_task, key=lambda each: (each != task, each), default=None)
+            with self._lock:
+                self._of_tasks[task] = name
+        return (None, ServingConfig(get_task(task))) if name is None else (name, self.find(name).config)
 
-    @contextmanager
-    def lease(self, names: Sequence[str]) -> Iterator[Lease]:
-        """A lease on adapters, known or published; one that is just being unloaded is awaited and opened anew."""
-        with ExitStack() as stack:
-            while True:
-                for name in names:
-                    self.make_known(name)
-                try:
-                    lease = stack.enter_context(self._cache.lease(names))
-                    break
-                except UnknownAdapterError:
-                    continue  # unloaded between the two lines above
-            yield lease
+    # Reading
 
-    def has_room(self, names: set[str]) -> bool:
-        """Whether one batch may use these adapters."""
-        return self._cache.has_room(names)
+    def _open_again(self, name: str, known: KnownAdapter | None) -> KnownAdapter:
+        """What lies in the home of an adapter, or in the store."""
+        check_name(name if known is None or known.home is None else known.home.name)  # a name, never a path
+        home = known.home if known is not None and known.home is not None else self.store.root / name
+        stamp = _stamp(home)  # before reading: what is published meanwhile is noticed the next time
+        source = _named(self._published(Store(home.parent).open, home.name), name)
+        if known is not None and known.source == source:  # touched, and no more
+            return replace(known, stamp=stamp)
+        return KnownAdapter(source, ServingConfig.of(source), home, stamp)
+
+    def _note(self, name: str, known: KnownAdapter) -> KnownAdapter:
+        with self._lock:
+            self._known[name] = known
+        return known
 
     def _add_folder(self, name: str, folder: Path, task: str | None) -> None:
-        if (folder / "manifest.json").is_file():
-            stored, files = self._published(Store(folder.resolve().parent).read, folder.resolve().name)
-            renamed = stored.manifest.model_copy(update={"name": name})
-            source: Source = replace(stored, manifest=renamed)
+        home = folder.resolve()
+        if (home / MANIFEST).is_file():
+            stamp = _stamp(home)
+            stored, files = self._published(Store(home.parent).read, home.name)
+            source: Source = _named(stored, name)
+            known = KnownAdapter(source, ServingConfig.of(source), home, stamp)
         else:
             source, files = open_folder(name, folder)
+            known = KnownAdapter(source, ServingConfig.of(source, task))
         self._cache.add(source, files)
-        with self._lock:
-            self._folders[name] = source
-            self._configs[name] = ServingConfig.of(source, task)
+        self._note(name, replace(known, source=self._cache.source(name) or source))
 
     def _published(self, find: Callable[..., Found], name: str) -> Found:
         """What ``Store.open`` or ``Store.read`` finds for this base; errors for a name know the loaded ones."""
@@ -171,6 +199,26 @@ class AdapterRegistry:
             if (close := closest(name, loaded)) is not None:
                 raise UnknownAdapterError(f"{error}\nOf the loaded ones, {close!r} is close.") from error
             raise
+
+
+def _named(stored: StoredAdapter, name: str) -> StoredAdapter:
+    """Under the name that it is asked for by."""
+    return (
+        stored
+        if stored.name == name
+        else replace(stored, manifest=stored.manifest.model_copy(update={"name": name}))
+    )
+
+
+def _stamp(path: Path) -> Stamp:
+    """Of a folder's manifest; of a folder without one, of itself."""
+    for file in (path / MANIFEST, path):
+        try:
+            found = file.stat()
+        except OSError:
+            continue
+        return found.st_mtime_ns, found.st_ino, found.st_size
+    return None
 
 
 def _check_own_name(name: str) -> None:

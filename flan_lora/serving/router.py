@@ -8,13 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from flan_lora.adapters.manifest import Manifest
 from flan_lora.adapters.store import Store
 from flan_lora.base.load import MINI, Base, open_base
 from flan_lora.engine.engine import EngineStats
-from flan_lora.engine.generation_params import Sampling
 from flan_lora.engine.lease import AdapterStatus
 from flan_lora.engine.request import Mix
 from flan_lora.errors import RequestError
@@ -22,19 +21,36 @@ from flan_lora.recipe import BaseSection
 from flan_lora.serving.auto_route import AutoRouter
 from flan_lora.serving.completion import (
     AUTO,
+    Abstain,
     Choice,
     Completion,
+    PerText,
     Route,
     Text,
     heaviest,
     mix_of,
-    one_choice_per_text,
     one_line,
+    per_text,
 )
-from flan_lora.serving.pipeline import Pipeline
-from flan_lora.serving.prompts import DecodingOptions, PreparedRequest, ServingConfig
+from flan_lora.serving.params import OlderParams, Params, over
+from flan_lora.serving.pending import PendingCompletion
+from flan_lora.serving.pipeline import Pipeline, wait
+from flan_lora.serving.prompts import PreparedRequest, ServingConfig
 from flan_lora.serving.propose import Proposal, propose
+from flan_lora.serving.registry import KnownAdapter
 from flan_lora.serving.routing_profile import RoutingProfile
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class Asked(NamedTuple):
+    """One text and who shall answer it."""
+
+    text: Text
+    adapter: Choice
+    task_of: str | None
+    params: Params
 
 
 class Router:
@@ -53,12 +69,12 @@ class Router:
         Args:
             num_slots: adapters that stay ready at once, plus one for the bare base.
             batch_size: texts in one pass of the base, of all threads together.
-            max_waiting: texts that may wait beside those; more are refused with QueueFullError. None: any number.
+            max_waiting: texts that wait for their turn; beyond that, QueueFullError. None: any number.
         """
         self.base, self.store = base, store
-        self._pipeline = Pipeline(base, store, num_slots=num_slots, batch_size=batch_size, max_waiting=max_waiting)
-        self._registry = self._pipeline.registry
-        self._auto = AutoRouter(base, self._registry, self._pipeline.engine)
+        self.pipeline = Pipeline(base, store, num_slots=num_slots, batch_size=batch_size, max_waiting=max_waiting)
+        self._registry = self.pipeline.registry
+        self._auto = AutoRouter(base, self._registry, self.pipeline.engine)
 
     @staticmethod
     def open(
@@ -86,33 +102,29 @@ class Router:
 
     @overload  # a str is a sequence of str, but never meant as one here
     def generate(  # type: ignore[overload-overlap]
-        self, texts: Text, adapter: Choice, *, task: str | None = ...,
-        task_of: str | Sequence[str | None] | None = ..., abstain: Literal["error", "base"] = ...,
-        num_beams: int | None = ..., max_new_tokens: int | None = ..., num_return_sequences: int = ...,
-        sampling: Sampling | None = ..., label_probabilities: bool = ...,
+        self, texts: Text, adapter: Choice, *, task: str | None = ..., task_of: PerText[str | None] = ...,
+        abstain: Abstain = ..., params: PerText[Params] = ..., label_probabilities: bool = ...,
+        **older: Unpack[OlderParams],
     ) -> Completion: ...  # fmt: skip
 
     @overload
     def generate(
-        self, texts: Sequence[Text], adapter: Choice | Sequence[Choice], *, task: str | None = ...,
-        task_of: str | Sequence[str | None] | None = ..., abstain: Literal["error", "base"] = ...,
-        num_beams: int | None = ..., max_new_tokens: int | None = ..., num_return_sequences: int = ...,
-        sampling: Sampling | None = ..., label_probabilities: bool = ...,
+        self, texts: Sequence[Text], adapter: PerText[Choice], *, task: str | None = ...,
+        task_of: PerText[str | None] = ..., abstain: Abstain = ..., params: PerText[Params] = ...,
+        label_probabilities: bool = ..., **older: Unpack[OlderParams],
     ) -> list[Completion]: ...  # fmt: skip
 
     def generate(
         self,
         texts: Text | Sequence[Text],
-        adapter: Choice | Sequence[Choice],
+        adapter: PerText[Choice],
         *,
         task: str | None = None,
-        task_of: str | Sequence[str | None] | None = None,
-        abstain: Literal["error", "base"] = "error",
-        num_beams: int | None = None,
-        max_new_tokens: int | None = None,
-        num_return_sequences: int = 1,
-        sampling: Sampling | None = None,
+        task_of: PerText[str | None] = None,
+        abstain: Abstain = "error",
+        params: PerText[Params] = None,
         label_probabilities: bool = False,
+        **older: Unpack[OlderParams],
     ) -> Completion | list[Completion]:
         """Answer one text, or several in mixed batches; each answer is the one that its text gets alone.
 
@@ -127,41 +139,107 @@ class Router:
             task_of: the adapter as which the bare base is asked, of a text whose ``adapter`` is None; one for all
                 texts, or one per text.
             abstain: what ``"auto"`` does with a text that is like those of no adapter.
-            num_beams, max_new_tokens: in place of what the adapter was evaluated with.
+            params: how answers are generated: ``{"temperature": 0.7, "max_new_tokens": 40}`` over what the adapter
+                was evaluated with, or a whole `GenerationParams`; one for all texts, or one per text.
             label_probabilities: also read every label of a classification; costs one more pass. They are
                 divided by the temperature that publishing fitted, for the adapter alone (not in a mix) and in its
                 own prompt; of a symmetric task they are the mean of both orders. Neither changes the answer.
+            older: num_beams, max_new_tokens, num_return_sequences and sampling, as before there was ``params``.
 
         Raises:
             UnknownAdapterError: a name that is neither loaded nor published; no text is answered.
-            RequestError: ``"auto"`` abstains, or limits make no sense.
+            RequestError: ``"auto"`` abstains, or parameters make no sense.
             DataError: a text does not fit the task, or not into the prompt.
             AdapterError: an adapter cannot be loaded.
         """
-        start = time.perf_counter()
         is_single = isinstance(texts, (str, Mapping))
         many: Sequence[Text] = [texts] if isinstance(texts, (str, Mapping)) else texts
-        choices = one_choice_per_text(adapter, len(many))
-        options = DecodingOptions(num_beams, max_new_tokens, num_return_sequences, sampling)
-        likes = [task_of] * len(many) if task_of is None or isinstance(task_of, str) else task_of
-        prepared = self._prepare(many, choices, task, likes, abstain, options)
-        completions = self._pipeline.generate(prepared, start=start, label_probabilities=label_probabilities)
+        pending = self.submit_many(
+            many,
+            adapter,
+            task=task,
+            task_of=task_of,
+            abstain=abstain,
+            params=[over(each, older) for each in per_text(params, len(many), "params")],
+            label_probabilities=label_probabilities,
+        )
+        completions = wait(pending)
         return completions[0] if is_single else completions
 
+    def submit(
+        self,
+        text: Text,
+        adapter: Choice,
+        *,
+        task: str | None = None,
+        task_of: str | None = None,
+        abstain: Abstain = "error",
+        params: Params = None,
+        label_probabilities: bool = False,
+    ) -> PendingCompletion:
+        """`generate` for one text without waiting: a handle on the answer that can be streamed and cancelled.
+
+        Raises:
+            QueueFullError: too many texts wait already (``max_waiting``).
+            What ``generate`` raises before it asks.
+        """
+        (pending,) = self.submit_many(
+            [text],
+            [adapter],
+            task=task,
+            task_of=task_of,
+            abstain=abstain,
+            params=params,
+            label_probabilities=label_probabilities,
+        )
+        return pending
+
+    def submit_many(
+        self,
+        texts: Sequence[Text],
+        adapter: PerText[Choice],
+        *,
+        task: str | None = None,
+        task_of: PerText[str | None] = None,
+        abstain: Abstain = "error",
+        params: PerText[Params] = None,
+        label_probabilities: bool = False,
+    ) -> list[PendingCompletion]:
+        """`submit` for several texts: all of them enter the queue, or none."""
+        start, number = time.perf_counter(), len(texts)
+        asked = [
+            Asked(*parts)
+            for parts in zip(
+                texts,
+                per_text(adapter, number, "adapters"),
+                per_text(task_of, number, "task_of"),
+                per_text(params, number, "params"),
+                strict=True,
+            )
+        ]
+        return self.pipeline.submit_texts(
+            lambda: self._prepare(asked, task, abstain), start=start, label_probabilities=label_probabilities
+        )
+
     def stream(
-        self, text: Text, adapter: Choice, *, task: str | None = None, max_new_tokens: int | None = None,
-        sampling: Sampling | None = None,
-    ) -> Iterator[str]:  # fmt: skip
+        self,
+        text: Text,
+        adapter: Choice,
+        *,
+        task: str | None = None,
+        params: Params = None,
+        **older: Unpack[OlderParams],
+    ) -> Iterator[str]:
         """The answer to one text in pieces, as they are generated (greedy or sampled); not parsed by the task.
 
-        The pieces joined are what the base writes. A reader that stops early does not stop the generation: it
-        ends by itself, and gives its lease back.
+        The pieces joined are what the base writes. A reader that stops early (closes the iterator) gives the
+        generation up.
 
         Raises:
             What ``generate`` raises, before the first piece.
         """
-        options = DecodingOptions(1, max_new_tokens, 1, sampling)
-        return self._pipeline.stream(self._prepare([text], [adapter], task, [None], "error", options)[0])
+        one = over(over(params, older), {"num_beams": 1})
+        return self.submit(text, adapter, task=task, params=one).pieces()
 
     def propose(self, text: str, adapter: str, *, max_proposals: int = 5) -> list[Proposal]:
         """What can be asked of a text alone, surest first: of a passage, questions with their answers.
@@ -173,7 +251,7 @@ class Router:
             RequestError: the adapter's task proposes nothing.
             What ``generate`` raises.
         """
-        config = self._registry.config(adapter)
+        config = self._registry.find(adapter).config
         return propose(text, adapter, config, lambda asked: self.generate(asked, adapter), max_proposals)
 
     def route(self, text: Text) -> Route:
@@ -217,11 +295,11 @@ class Router:
 
     def inputs(self, name: str) -> tuple[str, ...]:
         """What an adapter's task asks for; one text for an adapter without a task."""
-        return self._registry.config(name).inputs
+        return self._registry.find(name).config.inputs
 
     def optional_inputs(self, name: str) -> tuple[str, ...]:
         """What may come along with an adapter's inputs, such as where an answer stands."""
-        return self._registry.config(name).optional_inputs
+        return self._registry.find(name).config.optional_inputs
 
     def manifest(self, name: str) -> Manifest:
         """Of a published adapter. Raises what ``load`` raises."""
@@ -242,7 +320,7 @@ class Router:
     @property
     def traffic(self) -> EngineStats:
         """Requests, joins and steps since the router was opened."""
-        return self._pipeline.engine.stats
+        return self.pipeline.engine.stats
 
     # Automatic routing
 
@@ -270,52 +348,48 @@ class Router:
 
     # From a text to a request
 
-    @property
-    def pipeline(self) -> Pipeline:
-        """Where prepared requests are answered; for callers that wait in a way of their own, such as a server."""
-        return self._pipeline
-
     def prepare(
         self,
         text: Text,
         adapter: Choice,
-        options: DecodingOptions,
         *,
         task: str | None = None,
-        abstain: Literal["error", "base"] = "error",
+        task_of: str | None = None,
+        abstain: Abstain = "error",
+        params: Params = None,
     ) -> PreparedRequest:
-        """What ``generate`` hands to the engine for one text. Raises what ``generate`` raises before it asks."""
-        return self._prepare([text], [adapter], task, [None], abstain, options)[0]
+        """What ``submit`` hands to the engine for one text. Raises what ``generate`` raises before it asks."""
+        return self._prepare([Asked(text, adapter, task_of, params)], task, abstain)[0]
 
-    def _prepare(
-        self,
-        texts: Sequence[Text],
-        choices: Sequence[Choice],
-        task: str | None,
-        task_of: Sequence[str | None],
-        abstain: Literal["error", "base"],
-        options: DecodingOptions,
-    ) -> list[PreparedRequest]:
-        places = [place for place, choice in enumerate(choices) if choice == AUTO]
-        routes = dict(zip(places, self.routes([texts[place] for place in places]), strict=True))
+    def _prepare(self, asked: Sequence[Asked], task: str | None, abstain: Abstain) -> list[PreparedRequest]:
+        places = [place for place, each in enumerate(asked) if each.adapter == AUTO]
+        routes = dict(zip(places, self.routes([asked[place].text for place in places]), strict=True))
+        known: dict[str, KnownAdapter] = {}
         prepared = []
-        for place, (text, choice, like) in enumerate(zip(texts, choices, task_of, strict=True)):
+        for place, each in enumerate(asked):
             route = routes.get(place)
-            mix = mix_of(choice) if route is None else _routed(text, route, abstain)
-            asked_as, config = self._config(mix, task, like)
-            prepared.append(self._pipeline.prompts.prepare(text, mix, config, options, route, asked_as))
+            mix = mix_of(each.adapter) if route is None else _routed(each.text, route, abstain)
+            for name in mix.keys() - known.keys():
+                known[name] = self._registry.ready(name)
+            asked_as, config = self._config(mix, known, task, each.task_of)
+            sources = {name: known[name].source for name in mix}
+            prepared.append(
+                self.pipeline.prompts.prepare(each.text, mix, config, each.params, route, asked_as, sources)
+            )
         return prepared
 
-    def _config(self, mix: Mix, task: str | None, task_of: str | None) -> tuple[str | None, ServingConfig]:
+    def _config(
+        self, mix: Mix, known: Mapping[str, KnownAdapter], task: str | None, task_of: str | None
+    ) -> tuple[str | None, ServingConfig]:
         """In whose way a text is asked, and what that is."""
-        if mix or task_of is not None:
-            name = heaviest(mix) if mix else task_of
-            assert name is not None
-            return name, self._registry.config(name).under(task)
-        return (None, ServingConfig()) if task is None else self._registry.config_of_task(task)
+        if mix:
+            return (name := heaviest(mix)), known[name].config.under(task)
+        if task_of is not None:
+            return task_of, self._registry.find(task_of).config.under(task)
+        return (None, ServingConfig()) if task is None else self._registry.of_task(task)
 
 
-def _routed(text: Text, route: Route, abstain: Literal["error", "base"]) -> Mix:
+def _routed(text: Text, route: Route, abstain: Abstain) -> Mix:
     if route.adapter is not None:
         return {route.adapter: 1.0}
     if abstain == "base":

@@ -283,6 +283,15 @@ def test_blank_text_is_refused_as_in_training(router: Router, blank: str) -> Non
 # Adapters come and go
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "../store/emotion", "emotion/", "/emotion", "./emotion", "e\0"])
+def test_a_request_never_names_a_path(router: Router, name: str) -> None:
+    for ask in (router.generate, router.submit, router.stream):
+        with pytest.raises(AdapterError, match="is not an adapter name"):
+            ask("sad", name)  # type: ignore[operator]
+    with pytest.raises(AdapterError, match="is not an adapter name"):
+        router.load(name)
+
+
 @pytest.mark.parametrize(
     "name", ["auto", "base", "AUTO", "none", "", " ", "../x", "a/b", "x\ny", ".hidden", "x" * 65]
 )

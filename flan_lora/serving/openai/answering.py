@@ -21,7 +21,7 @@ from flan_lora.serving.openai.errors import unavailable
 from flan_lora.serving.openai.served import Answered, Candidate, Query
 from flan_lora.serving.openai.text_stream import TextStream, first_stop
 from flan_lora.serving.pipeline import Pipeline
-from flan_lora.serving.prompts import ChosenWindow, PreparedRequest, choose_window
+from flan_lora.serving.prompts import ChosenWindow, PreparedRequest, choose_window, digest_of
 from flan_lora.tasks.task import Inputs
 
 
@@ -39,7 +39,8 @@ class EngineAnswering:
         self._pipeline, self._base, self._query, self._loop = pipeline, base, query, loop
         self._prepared = _with_stop(prepared, query.stop, self._text)
         self.adapter: str | None = heaviest(prepared.mix) if prepared.mix else None
-        self.digest = ""
+        source = prepared.sources.get(self.adapter or "")
+        self.digest = "" if source is None else digest_of(source)
         self.num_prompt_tokens = sum(len(window.input_ids) for window in prepared.windows)
         self.route: Mapping[str, Any] | None = None if prepared.route is None else _route(prepared.route)
         self.has_begun = False
@@ -55,6 +56,11 @@ class EngineAnswering:
     def is_open(self) -> bool:
         """Whether it waits or runs."""
         return self._num_open > 0
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the engine took the very adapters that the text was prepared for."""
+        return all(self._prepared.is_for(generation.sources) for generation in self._generations)
 
     def submit(self) -> None:
         """Into the engine's queue. Raises what `Engine.submit` raises."""

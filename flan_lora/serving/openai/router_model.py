@@ -23,7 +23,7 @@ from flan_lora.errors import UnknownAdapterError
 from flan_lora.serving.openai.answering import EngineAnswering
 from flan_lora.serving.openai.published import PublishedAdapters
 from flan_lora.serving.openai.served import Answering, Embedded, ModelInfo, ModelStats, Query
-from flan_lora.serving.prompts import DecodingOptions
+from flan_lora.serving.params import over
 from flan_lora.serving.router import Router
 from flan_lora.tasks import Prompt
 
@@ -97,11 +97,25 @@ class RouterModel:
 
     def _submitted(self, query: Query, loop: asyncio.AbstractEventLoop) -> EngineAnswering:
         """In a thread: prompts are tokenized, and an adapter that is new here is read from disk."""
-        options = DecodingOptions(query.num_beams, query.max_new_tokens, query.num_candidates, query.sampling)
-        prepared = self._router.prepare(query.text, query.choice, options, task=query.task, abstain=query.abstain)
-        answering = EngineAnswering(self._router.pipeline, self._router.base, prepared, query, loop)
-        answering.submit()
-        return answering
+        params = over(
+            None,
+            {
+                "num_beams": query.num_beams,
+                "max_new_tokens": query.max_new_tokens,
+                "num_return_sequences": query.num_candidates,
+                "sampling": query.sampling,
+            },
+        )
+        while True:
+            prepared = self._router.prepare(
+                query.text, query.choice, task=query.task, abstain=query.abstain, params=params
+            )
+            answering = EngineAnswering(self._router.pipeline, self._router.base, prepared, query, loop)
+            with suppress(UnknownAdapterError):  # unloaded since it was prepared
+                answering.submit()
+                if answering.is_consistent:
+                    return answering
+                answering.cancel()  # published anew since
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         return await asyncio.to_thread(self._embed, texts)
