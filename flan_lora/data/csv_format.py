@@ -7,7 +7,6 @@ ones), rows of empty cells, cells of any length. Values stay strings.
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from typing import Any, NamedTuple
 from flan_lora.errors import DataError
 
 _SEP_LINE = re.compile(r'"?sep=([^\r\n])"?[ \t]*(?:\r\n|\r|\n)', re.IGNORECASE)
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+"""With its end, of any system; not splitlines(), which ends lines at U+2028 too."""
 _MAX_CELL_CHARS = 2**31 - 1
 """What the csv module takes on every platform; its own limit, 131,072, is less than a long document."""
 _ADVICE = 'Put fields that hold a quote or a line break between quotes, and double the quotes inside: "".'
@@ -55,7 +56,7 @@ def parse_csv(path: Path, text: str, delimiter: str = ",") -> list[dict[str, Any
 
 def _records(path: Path, text: str, delimiter: str, first_line: int) -> list[Record]:
     """All records that are not empty."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(_LINE.findall(text), delimiter=delimiter, strict=True)
     records: list[Record] = []
     start = first_line
     with _cells_of_any_length():

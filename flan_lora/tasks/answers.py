@@ -21,9 +21,11 @@ from typing import Any
 from flan_lora.tasks.text import check_text, field_error
 
 _SHAPES = 'a text, a list of texts, or {"text": [...]}, none of them blank'
-_CONTAINER = re.compile(r"\{.*\}|\[.*\]|array\(.*\)|\{\s*['\"](?:text|answer_start)['\"].*", re.DOTALL)
+_CONTAINER = re.compile(
+    r"\{.*\}|\(\s*['\"].*,.*\)|\[.*\]|array\(.*\)|\{\s*['\"](?:text|answer_start)['\"].*", re.DOTALL
+)
 _WRITTEN_BY_A_PROGRAM = re.compile(
-    r"[\[{]\s*(?:['\"\[{]|array\(|(?:None|null|nan|NaN|True|true|False|false)\b)|array\(|\{\s*\}|\[[-+\d\s.,]*\]$"
+    r"\(|[\[{]\s*(?:['\"\[{]|array\(|(?:None|null|nan|NaN|True|true|False|false)\b)|array\(|\{\s*\}|\[[-+\d\s.,]*\]$"
 )
 """Not ``[sic]`` or ``{old} maps``: a text in brackets stays a text."""
 _MAX_CELL_CHARS = 100_000
@@ -109,6 +111,8 @@ def _parsed(cell: str) -> Any:
     text = cell.strip()
     if not _WRITTEN_BY_A_PROGRAM.match(text):
         return cell
+    if text.startswith("("):
+        return _tuple(text) or cell
     if len(text) > _MAX_CELL_CHARS or _depth(text) > _MAX_DEPTH:
         raise _Unreadable(
             f"a cell in brackets has at most {_MAX_CELL_CHARS:,} characters, {_MAX_DEPTH} levels deep"
@@ -130,6 +134,19 @@ def _parsed(cell: str) -> Any:
     if not has_commas:
         raise _Unreadable(_NUMPY)
     return value
+
+
+def _tuple(text: str) -> tuple[Any, ...]:
+    """What Python prints of several texts; empty where it is a text in brackets after all."""
+    if len(text) > _MAX_CELL_CHARS or _depth(text) > _MAX_DEPTH:
+        return ()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return ()
+    return value if isinstance(value, tuple) else ()
 
 
 def _depth(text: str) -> int:

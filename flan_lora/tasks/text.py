@@ -89,10 +89,14 @@ def lone_surrogate(text: str) -> int | None:
 
 def describe_surrogate(text: str, place: int) -> str:
     """For error messages: which code point, where."""
-    return (
-        f"character {place + 1} is the lone surrogate \\u{ord(text[place]):04x}, "
-        "half of an emoji that was cut in two: drop it, or write the whole emoji"
-    )
+    code = ord(text[place])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python hands on a byte of a command line that is not UTF-8
+        reason = (
+            f"half of an emoji, or a byte 0x{code - 0xDC00:02x} that is not UTF-8: drop it, or write it in UTF-8"
+        )
+    else:
+        reason = "half of an emoji that was cut in two: drop it, or write the whole emoji"
+    return f"character {place + 1} is the lone surrogate \\u{code:04x}, {reason}"
 
 
 def field_error(row: Mapping[str, Any], column: str, task: str, expected: str) -> DataError:

@@ -58,6 +58,7 @@ def parquet_bytes() -> bytes:
         ),
         ("empty_columns.csv", CSV.replace("label\n", "label,,\n").replace("joy\n", "joy,,\n") + ",,,\n,\n"),
         ("spaced_header.csv", CSV.replace("text,label", " text ,label ")),
+        ("old_mac.csv", CSV.replace("\n", "\r").replace('""no""\r', '""no""\n')),
         ("array.jsonl", json.dumps(ROWS, indent=1)),
         ("columns.json", json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}, indent=1)),
         ("columns.jsonl", json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]})),

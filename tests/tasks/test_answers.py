@@ -44,6 +44,9 @@ def test_one_answer_in_its_usual_shapes(value: Any) -> None:
     [
         ("['Denver', 'Broncos', 'Denver']", ("Denver", "Broncos")),
         ('["it\'s", "so"]', ("it's", "so")),
+        ("('Denver', 'Broncos')", ("Denver", "Broncos")),
+        ("('Denver',)", ("Denver",)),
+        ('("so", he said)', ('("so", he said)',)),
         ("1900", ("1900",)),
         ("[sic] so he said", ("[sic] so he said",)),
         ("[sic]", ("[sic]",)),
