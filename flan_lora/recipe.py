@@ -26,6 +26,18 @@ MAX_BEAMS = 64
 """Memory and time grow with it; beyond about 10 answers get worse (arXiv:1706.03872)."""
 
 
+GENERATION_FIELDS = (
+    "num_beams",
+    "max_new_tokens",
+    "min_new_tokens",
+    "length_penalty",
+    "early_stopping",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+)
+"""Of `EvaluationSection`: those that `model.generate` takes."""
+
+
 class BaseSection(Section):
     """The frozen base."""
 
@@ -212,10 +224,40 @@ class EvaluationSection(Section):
     """Sources per generation batch, sorted by length."""
     num_beams: int = Field(1, ge=1, le=MAX_BEAMS)
     """Beams; 1 = greedy."""
+    max_new_tokens: int | None = Field(None, ge=1, le=100_000)
+    """Tokens of an answer at most, eos included; none = the task's own."""
+    min_new_tokens: int = Field(0, ge=0)
+    """Tokens before which an answer may not end. This, the penalty and n-grams do nothing to labels."""
+    length_penalty: float = Field(1.0, ge=-100, le=100)
+    """Beams only: a finished answer's log-probability is divided by its length to this power."""
+    early_stopping: bool | Literal["never"] = False
+    """Beams only: end at `num_beams` finished answers (true), or when a better one is unlikely (false) or cannot
+    come (never)."""
+    repetition_penalty: float = Field(1.0, gt=0, le=100)
+    """Tokens that an answer already has are this much less likely (arXiv:1909.05858, section 4.1); 1 = off."""
+    no_repeat_ngram_size: int = Field(0, ge=0)
+    """No run of so many tokens comes twice in an answer; 0 = off."""
     constrained: bool = True
     """Classification only: decode among the task's labels, so an answer is always a label."""
     max_test_rows: int | None = Field(None, ge=1)
     """Score at most this many test rows (a seeded sample), none = all."""
+
+    @model_validator(mode="after")
+    def _least_length_fits(self) -> EvaluationSection:
+        if self.max_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
+            least, most = self.min_new_tokens, self.max_new_tokens
+            raise ValueError(f"min_new_tokens={least} is more than max_new_tokens={most}")
+        return self
+
+    @property
+    def generation_params(self) -> dict[str, Any]:
+        """How an answer is generated, by transformers' names; no max_new_tokens where it is the task's own."""
+        params = {name: getattr(self, name) for name in GENERATION_FIELDS}
+        return {name: value for name, value in params.items() if value is not None}
+
+
+_YOUNGER = (("data", "encoding"), *(("evaluation", name) for name in GENERATION_FIELDS if name != "num_beams"))
+"""Fields that are younger than published adapters, whose recipes must stay theirs."""
 
 
 class Recipe(Section):
@@ -270,9 +312,9 @@ class Recipe(Section):
     def fingerprint(self) -> str:
         """sha256 (hex) of the resolved recipe: equal exactly when two recipes train the same adapter."""
         values = self.resolved()
-        if values["data"]["encoding"] is None:
-            # younger than published adapters, whose recipes must stay theirs
-            del values["data"]["encoding"]
+        for section, name in _YOUNGER:
+            if values[section][name] == type(getattr(self, section)).model_fields[name].default:
+                del values[section][name]
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

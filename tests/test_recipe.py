@@ -73,6 +73,12 @@ def test_all_problems_of_a_file_come_in_one_message(tmp_path):
         ("training: {epochs: '.inf'}", r"training.epochs: "),
         ("training: {epochs: 'inf'}", r"training.epochs: Input should be a finite number"),
         ("training: {weight_decay: 'nan'}", r"training.weight_decay: Input should be a finite number"),
+        ("evaluation: {repetition_penalty: 0}", r"evaluation.repetition_penalty: .*greater than 0"),
+        ("evaluation: {early_stopping: always}", r"evaluation.early_stopping"),
+        (
+            "evaluation: {min_new_tokens: 9, max_new_tokens: 4}",
+            r"min_new_tokens=9 is more than max_new_tokens=4",
+        ),
         ("evaluation: {num_beams: 100000}", r"evaluation.num_beams: .*less than or equal to 64"),
         (
             "evaluation: {select_on: nothing}",

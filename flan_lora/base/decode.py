@@ -101,7 +101,16 @@ def label_constraint(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) 
 
 
 def generation_config(
-    config: T5Config, tokenizer: PreTrainedTokenizerBase, *, max_new_tokens: int, num_beams: int
+    config: T5Config,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_new_tokens: int,
+    num_beams: int,
+    min_new_tokens: int = 0,
+    length_penalty: float = 1.0,
+    early_stopping: bool | str = False,
+    repetition_penalty: float = 1.0,
+    no_repeat_ngram_size: int = 0,
 ) -> GenerationConfig:
     """Greedy or beam search with every value spelled out that shapes an answer.
 
@@ -109,16 +118,18 @@ def generation_config(
     """
     from transformers import GenerationConfig
 
+    has_beams = num_beams > 1  # transformers warns of what only beams read
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
-        min_length=0,
+        # and of two least lengths
+        **({"min_new_tokens": min_new_tokens} if min_new_tokens else {"min_length": 0}),
         num_beams=num_beams,
         num_return_sequences=1,
         do_sample=False,
-        early_stopping=False,
-        length_penalty=1.0,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
+        early_stopping=early_stopping if has_beams else False,
+        length_penalty=length_penalty if has_beams else 1.0,
+        repetition_penalty=repetition_penalty,
+        no_repeat_ngram_size=no_repeat_ngram_size,
         use_cache=True,
         decoder_start_token_id=config.decoder_start_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -109,10 +109,7 @@ def generate(
     # longest first: memory runs out in the first batch or never, and the bar's estimate errs on the safe side
     order = sorted(range(len(sources)), key=lambda row: (-len(sources[row]["input_ids"]), row))
     collate = Collator(int(tokenizer.pad_token_id), int(model.config.decoder_start_token_id))
-    max_new_tokens = constraint.max_new_tokens if constraint else task.max_new_tokens
-    config = generation_config(
-        model.config, tokenizer, max_new_tokens=max_new_tokens, num_beams=evaluation.num_beams
-    )
+    config = generation_config(model.config, tokenizer, **_search(task, evaluation, constraint))
     found: list[list[WindowAnswer]] = [[] for _ in examples]
     with _eval_mode(model), torch.inference_mode(), _bar(len(order), task.name, progress) as bar:
         for start in range(0, len(order), evaluation.batch_size):
@@ -200,6 +197,14 @@ def _sequence_log_probs(logits: Tensor, labels: Tensor) -> Tensor:
     """(B): natural logarithm of each row of labels, summed over its tokens."""
     own = logits.float().log_softmax(dim=-1).gather(2, labels.clamp(min=0)[..., None])[..., 0]
     return (own * labels.ne(IGNORED_LABEL)).sum(1)
+
+
+def _search(task: Task, evaluation: EvaluationSection, constraint: LabelConstraint | None) -> dict[str, Any]:
+    """How answers are generated. Labels decide where they end, and are spelt as they are spelt."""
+    if constraint is not None:
+        params = {name: evaluation.generation_params[name] for name in ("num_beams", "length_penalty")}
+        return {**params, "early_stopping": evaluation.early_stopping, "max_new_tokens": constraint.max_new_tokens}
+    return {"max_new_tokens": task.max_new_tokens, **evaluation.generation_params}
 
 
 def _generate_batch(

@@ -99,6 +99,36 @@ def test_answers_are_those_of_plain_generate_on_the_whole_prompt(model: Any) -> 
     assert answers(model, task, examples) == expected
 
 
+SEARCHES: list[dict[str, Any]] = [
+    {"max_new_tokens": 5},
+    {"min_new_tokens": 9},
+    {"repetition_penalty": 1.5},
+    {"no_repeat_ngram_size": 2},
+    {"num_beams": 3, "length_penalty": 3.0},
+    {"num_beams": 3, "early_stopping": True, "min_new_tokens": 9},
+]
+
+
+@pytest.mark.parametrize("search", SEARCHES, ids=lambda search: "-".join(search))
+def test_a_recipe_sets_how_answers_are_generated(model: Any, search: dict[str, Any]) -> None:
+    task = make_task()
+    examples, expected = make_examples(task), []
+    for example in examples:
+        source = TOKENIZER(f"Text: {example.inputs['text']} Answer:", return_tensors="pt")
+        ids = model.generate(**source, **{"max_new_tokens": 12, "do_sample": False, **search})[0]
+        expected.append(TOKENIZER.decode(ids, skip_special_tokens=True).strip())
+    assert answers(model, task, examples, **search) == expected
+    plain = {"num_beams": search["num_beams"]} if "num_beams" in search else {}
+    assert expected != answers(model, task, examples, **plain), "it must matter for this to fail"
+
+
+def test_labels_are_spelt_whatever_a_recipe_says_of_length_and_repetition(model: Any) -> None:
+    task = make_task(LABELS)
+    examples = make_examples(task)
+    odd = {"min_new_tokens": 9, "no_repeat_ngram_size": 1, "repetition_penalty": 3.0}
+    assert answers(model, task, examples, **odd) == answers(model, task, examples)
+
+
 def test_beams_search_more_than_greedy(model: Any) -> None:
     task = make_task()
     examples = make_examples(task)
