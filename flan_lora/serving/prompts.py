@@ -61,7 +61,7 @@ class ServingConfig:
         return ServingConfig(
             get_task(recipe.task),
             recipe.data.max_source_tokens,
-            {"num_beams": recipe.evaluation.num_beams},
+            recipe.evaluation.generation_params,
             recipe.evaluation.constrained,
             manifest.label_temperature,
         )
@@ -189,10 +189,11 @@ class PromptEncoder:
         windowed = config.windowed_prompt()
         prompts = [windowed.render(order) for order in orders]
         windows, *swapped = encode_windows(self._tokenizer, windowed, prompts, orders, config.max_source_tokens)
+        own = {name: value for name, value in config.params.items() if not constraint or name != "max_new_tokens"}
         request = Request(
             input_ids=windows[0].input_ids,
             mix=mix,
-            params=resolve(params, config.params, longest),
+            params=resolve(params, own, longest),
             constraint=constraint,
         )
         if request.params.stop:
