@@ -7,6 +7,7 @@ import json
 import random
 import threading
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from flan_lora.adapters.peft_loader import load_adapter
 from flan_lora.adapters.store import Store
+from flan_lora.adapters.validation import WEIGHTS
 from flan_lora.base.load import Base, open_base
 from flan_lora.cli import main
 from flan_lora.engine.generation_params import Sampling
@@ -245,6 +247,88 @@ def test_a_stream_is_the_answer_in_pieces(router: Router) -> None:
     assert drawn == router.generate("sad", None, sampling=Sampling(2.0, seed=3), max_new_tokens=9).text
     with pytest.raises(UnknownAdapterError):
         router.stream("sad", "nobody")
+
+
+def test_a_handle_is_the_answer_to_come(router: Router) -> None:
+    expected = router.generate("joy", "emotion", label_probabilities=True)
+    pending = router.submit("joy", "emotion", label_probabilities=True)
+    told = threading.Event()
+    pending.add_done_callback(lambda handle: told.set() if handle is pending and handle.done else None)
+    found = pending.result(timeout=60)
+    assert told.wait(60) and pending.done
+    assert replace(found, latency_s=0.0, log_prob=0.0, label_probabilities=None) == replace(
+        expected, latency_s=0.0, log_prob=0.0, label_probabilities=None
+    )
+    assert found.label_probabilities == pytest.approx(dict(expected.label_probabilities or {}), abs=1e-5)
+    assert 0 < (pending.first_token_s or 0.0) <= found.latency_s
+    long = router.submit("sad", "hearts", params={"max_new_tokens": 5000, "min_new_tokens": 5000, "num_beams": 1})
+    long.cancel()
+    with pytest.raises(CancelledError):
+        long.result(timeout=60)
+    assert router.generate("joy", "emotion").text == expected.text
+
+
+def test_closing_a_stream_gives_the_generation_up(router: Router) -> None:
+    """Or it would write 5,000 tokens, which take longer than the whole test may."""
+    pieces = router.stream("sad", "hearts", params={"max_new_tokens": 5000, "min_new_tokens": 5000})
+    assert next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    router.unload("hearts")  # would wait for its leases
+    assert router.traffic.num_cancelled == 1 and router.traffic.num_steps < 2500
+
+
+def test_parameters_are_for_all_texts_or_one_each(router: Router) -> None:
+    greedy = router.generate(TEXTS[0], "hearts", params={"num_beams": 1, "max_new_tokens": 4})
+    beams = router.generate(TEXTS[0], "hearts")
+    together = router.generate(
+        [TEXTS[0]] * 3, "hearts", params=[{"num_beams": 1, "max_new_tokens": 4}, None, {"max_new_tokens": 2}]
+    )
+    assert [item.text for item in together[:2]] == [greedy.text, beams.text] and together[2].num_tokens <= 2
+    assert greedy.text != beams.text
+    with pytest.raises(RequestError, match="2 params for 1 texts"):
+        router.generate(["sad"], "hearts", params=[None, None])
+    with pytest.raises(TypeError, match="unexpected keyword 'num_bems'"):
+        router.generate("sad", "hearts", num_bems=3)  # type: ignore[call-overload]
+
+
+def test_an_answer_ends_before_a_stop(router: Router) -> None:
+    whole = router.generate("sad", "hearts", num_beams=1, max_new_tokens=12)
+    assert len(whole.raw_text) > 6
+    stop = whole.raw_text[4:6]
+    expected = whole.raw_text[: whole.raw_text.index(stop)]
+    for params in ({"num_beams": 1}, {"num_beams": 1, "stop": ["never there"]}):
+        cut = router.generate("sad", "hearts", params={"stop": stop, "max_new_tokens": 12} | params)
+        assert cut.raw_text == (expected if "stop" not in params else whole.raw_text)
+    ended = router.generate("sad", "hearts", params={"num_beams": 1, "max_new_tokens": 12, "stop": [stop]})
+    assert ended.num_tokens < whole.num_tokens, "the generation itself ends there"
+    pieces = router.stream("sad", "hearts", params={"max_new_tokens": 12, "stop": [stop]})
+    assert "".join(pieces) == expected
+
+
+def test_an_adapter_published_anew_is_served_to_who_asks_after(base: Base, tmp_path: Path) -> None:
+    """Old weights, prompt and digest to who asked before, though the files are gone and the slot is lost."""
+    store = tmp_path / "store"
+    publish(store, "moods", 4)
+    publish(store, "nerves", 5)
+    router = Router.open(store, base, num_slots=2, batch_size=1)
+    old, old_digest = router.generate(TEXTS, "moods"), Store(store).open("moods").manifest.files[WEIGHTS].sha256
+    blocking = router.submit("sad", "nerves", params={"max_new_tokens": 600, "min_new_tokens": 600})
+    asked_before = router.submit_many(TEXTS, "moods")  # wait behind it, their adapter without a slot
+    publish(store, "moods", 8, OPEN)
+    asked_after = router.submit_many(TEXTS, "moods")
+    blocking.cancel()
+    before, after = [item.result(60) for item in asked_before], [item.result(60) for item in asked_after]
+    assert [item.text for item in before] == [item.text for item in old]
+    assert {item.digest for item in [*old, *before]} == {old_digest}
+    new = Router.open(store, base)
+    expected = new.generate(TEXTS, "moods")
+    assert [item.text for item in after] == [item.text for item in expected] != [item.text for item in old]
+    assert {item.digest for item in after} == {item.digest for item in expected} != {old_digest}
+    router.generate("sad", "nerves")  # takes the only slot
+    assert [item.text for item in router.generate(TEXTS, "moods")] == [item.text for item in expected]
+    assert router.generate("sad", None).digest is None
+    Store(store).remove("moods")
+    assert router.generate(TEXTS[0], "moods").text == expected[0].text, "removed, but still loaded"
 
 
 def test_a_reader_that_stops_leaves_no_lease_behind(router: Router) -> None:
