@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from flan_lora.cli.generation import generation_options
 from flan_lora.cli.options import adapters_dir_option
 from flan_lora.cli.serving import (
     adapter_base_option,
@@ -39,6 +40,7 @@ _MAX_SHOWN_ERRORS = 20
 )
 @scores_option
 @columns_option
+@generation_options
 @adapters_dir_option
 def batch(
     source: Path,
@@ -48,20 +50,26 @@ def batch(
     max_proposals: int | None,
     scores: bool,
     overrides: tuple[str, ...],
+    params: Mapping[str, Any],
     adapters_dir: Path,
 ) -> None:
     """Answer every line of the JSONL file IN into the JSONL file OUT.
 
     A line is a text in quotes or an object of the task's inputs, such as {"text": "..."}; "adapter" in it names
-    another adapter for this line. With --propose it needs the passage alone. Answers keep the order of the lines.
+    another adapter for this line, "parameters" other ways to generate, such as {"temperature": 0.7}. With
+    --propose it needs the passage alone. Answers keep the order of the lines.
     A line that cannot be answered gets its error, and the exit code is 1. After a kill, the same command goes on
     where it stopped.
     """
-    if max_proposals is not None and scores:
-        raise click.UsageError("--propose scores by itself: no --scores beside it.")
+    if max_proposals is not None and (scores or params):
+        raise click.UsageError(
+            "--propose scores by itself, as the adapter was evaluated: no other option beside it."
+        )
     columns = columns_of(overrides)
     router, name = open_adapter(adapter_name, adapters_dir, base)
-    run_batch(router, name, source, target, columns=columns, scores=scores, max_proposals=max_proposals)
+    run_batch(
+        router, name, source, target, columns=columns, scores=scores, max_proposals=max_proposals, params=params
+    )
 
 
 def run_batch(
@@ -73,6 +81,7 @@ def run_batch(
     columns: Mapping[str, str],
     scores: bool,
     max_proposals: int | None,
+    params: Mapping[str, Any],
 ) -> None:
     """Answer a file and say how it went. Raises DataError when a line has no answer."""
     from flan_lora.errors import DataError
@@ -80,7 +89,7 @@ def run_batch(
     from flan_lora.serving.completion import AUTO
 
     identity = "" if adapter == AUTO else router.identity(adapter)
-    options = BatchOptions(adapter, scores, max_proposals, columns)
+    options = BatchOptions(adapter, scores, max_proposals, columns, params)
     report = answer_batch(router, source, target, options, identity=identity, progress=True)
     resumed = f", {report.num_resumed:,} lines of them from before" if report.num_resumed else ""
     click.echo(f"{report.num_answers:,} answers in {target}{resumed}", err=True)

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from flan_lora.cli.generation import generation_options, params_line
 from flan_lora.cli.options import adapters_dir_option
 from flan_lora.cli.output import format_table
 from flan_lora.cli.serving import open_router, serving_base_option
 from flan_lora.errors import FlanLoraError
+from flan_lora.system.documents import DocumentError, parse_json
 from flan_lora.system.text import shorten
 
 if TYPE_CHECKING:
     from flan_lora.serving.completion import Text
     from flan_lora.serving.router import Router
 
+_MAX_NEW_TOKENS = 64
+"""To check parameters with, where no limit is set yet."""
 HISTORY = Path.home() / ".flan_lora_history"
 HELP = """\
   /use NAME      answer with this adapter from now on
   /auto          choose an adapter for each text by its content
   /base          answer with the bare base
   /compare TEXT  all adapters side by side, in one mixed batch
+  /set NAME=N    generate otherwise, e.g. /set temperature=0.7; /set alone: as the adapter was evaluated
   /adapters      what is published, and what is ready
   /quit          leave (or Ctrl-D)
 Anything else is a text to answer; a task of several inputs asks for one after the other."""
@@ -37,10 +42,11 @@ Anything else is a text to answer; a task of several inputs asks for one after t
     "--adapter", "adapter_name", metavar="ADAPTER", help="The adapter to begin with. [default: the base]"
 )
 @serving_base_option
+@generation_options
 @adapters_dir_option
-def chat(adapter_name: str | None, base: str | None, adapters_dir: Path) -> None:
+def chat(adapter_name: str | None, base: str | None, params: Mapping[str, Any], adapters_dir: Path) -> None:
     """Answer texts line by line, and switch adapters with /use NAME."""
-    conversation = Chat(open_router(adapters_dir, base))
+    conversation = Chat(open_router(adapters_dir, base), params)
     words = [*Chat.COMMANDS, *(f"/use {name}" for name in conversation.router.published())]
     click.echo(f"Adapters: {', '.join(conversation.router.published())}. /help lists the commands.")
     with suppress(EOFError, StopIteration):
@@ -56,10 +62,11 @@ def chat(adapter_name: str | None, base: str | None, adapters_dir: Path) -> None
 class Chat:
     """What a conversation remembers: which adapter answers, and what it was told of a question so far."""
 
-    COMMANDS = ("/use", "/auto", "/base", "/compare", "/adapters", "/help", "/quit")
+    COMMANDS = ("/use", "/auto", "/base", "/compare", "/set", "/adapters", "/help", "/quit")
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, params: Mapping[str, Any] | None = None) -> None:
         self.router = router
+        self._params = dict(params or {})
         self._choice: str | None = None
         self._given: dict[str, str] = {}
 
@@ -99,6 +106,8 @@ class Chat:
         if command in ("/auto", "/base"):
             self._choice = "auto" if command == "/auto" else None
             return f"{self._choice or 'base'} answers."
+        if command == "/set":
+            return self._set(rest)
         if command == "/compare" and rest:
             return self._compare(rest)
         if command == "/adapters":
@@ -112,13 +121,30 @@ class Chat:
         self._choice = name
         return f"{name} answers (switched in {1000 * (time.perf_counter() - start):.1f} ms)."
 
+    def _set(self, assignment: str) -> str:
+        """Keep a parameter that makes sense; forget all of them when none is named."""
+        from flan_lora.serving.params import resolve
+
+        if not assignment:
+            self._params = {}
+        else:
+            name, _, text = assignment.partition("=")
+            try:
+                value = parse_json(text.strip())
+            except DocumentError:
+                value = text.strip()
+            params = {**self._params, name.strip(): value}
+            resolve(params, {}, params.get("max_new_tokens") or _MAX_NEW_TOKENS)
+            self._params = {name: value for name, value in params.items() if value is not None}
+        return f"Generation parameters: {params_line(self._params)}."
+
     def _inputs(self) -> tuple[str, ...]:
         from flan_lora.serving.completion import AUTO
 
         return ("text",) if self._choice in (None, AUTO) else self.router.inputs(self._choice)
 
     def _generate(self, text: Text) -> str:
-        completion = self.router.generate(text, self._choice)
+        completion = self.router.generate(text, self._choice, params=self._params)
         how = "" if completion.route is None else f"{completion.route.reason}, "
         return f"{completion.text}\n  [{how}{completion.num_tokens} tokens, {completion.latency_s:.2f} s]"
 
@@ -127,7 +153,7 @@ class Chat:
         inputs = {name: self.router.inputs(name) for name in self.router.published()}
         names: list[str | None] = [None]
         names += [name for name, takes in inputs.items() if len(takes) == 1]
-        found = self.router.generate([text] * len(names), names)
+        found = self.router.generate([text] * len(names), names, params=self._params)
         rows = [
             (name or "base", shorten(answer.text, 60), f"{answer.latency_s:.2f} s")
             for name, answer in zip(names, found, strict=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flan_lora.cli.batch import FILE, run_batch
+from flan_lora.cli.generation import generation_options
 from flan_lora.cli.options import adapters_dir_option, json_option
 from flan_lora.cli.output import print_json, print_table
 from flan_lora.cli.serving import (
@@ -44,6 +45,7 @@ texts_argument = click.argument("texts", metavar="[TEXT|-]...", nargs=-1)
 @click.option("--compare", is_flag=True, help="Print the bare base's answer beside the adapter's.")
 @scores_option
 @columns_option
+@generation_options
 @click.option("-i", "--input", "source", type=FILE, hidden=True)
 @click.option("-o", "--output", "target", type=FILE, hidden=True)
 @click.option("--propose", "max_proposals", type=click.IntRange(min=1), hidden=True)
@@ -60,6 +62,7 @@ def generate(
     source: Path | None,
     target: Path | None,
     max_proposals: int | None,
+    params: Mapping[str, Any],
     adapters_dir: Path,
     as_json: bool,
 ) -> None:
@@ -69,17 +72,32 @@ def generate(
     """
     own_names = columns_of(overrides)
     _check_exclusions(
-        source, target, max_proposals, bool(texts or columns or compare), bool(columns or compare or scores)
+        source,
+        target,
+        max_proposals,
+        bool(texts or columns or compare),
+        bool(columns or compare or scores or params),
     )
     router, name = open_adapter(adapter_name, adapters_dir, base)
     if source is not None and target is not None:
-        run_batch(router, name, source, target, columns=own_names, scores=scores, max_proposals=max_proposals)
+        run_batch(
+            router,
+            name,
+            source,
+            target,
+            columns=own_names,
+            scores=scores,
+            max_proposals=max_proposals,
+            params=params,
+        )
     elif max_proposals is not None:
         _print_proposals(router, name, texts or ("-",), max_proposals, as_json=as_json)
     else:
         given = _read_texts(() if name == "auto" else router.inputs(name), texts, columns, own_names)
-        answers = router.generate(given, name, label_probabilities=scores)
-        bare = router.generate(given, None, task_of=[item.adapter for item in answers]) if compare else []
+        answers = router.generate(given, name, params=params, label_probabilities=scores)
+        bare = []
+        if compare:
+            bare = router.generate(given, None, task_of=[item.adapter for item in answers], params=params)
         _print_answers(given, answers, bare, scores=scores, as_json=as_json)
 
 

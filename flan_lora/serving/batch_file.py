@@ -1,6 +1,7 @@
 """A file of requests -> a file of answers: in the order of the input, resumable, with bad lines named.
 
-    in:   "a text", or {"text": ...}, or the inputs of the adapter's task; "adapter" names another one for a line
+    in:   "a text", or {"text": ...}, or the inputs of the adapter's task; "adapter" names another one for a line,
+          "parameters" changes how its answer is generated
     out:  {"line": 3, "input": ..., "adapter": "emotion", "answer": "joy"}, or "questions" where the adapter shall
           propose them, or "error" in place of either
 
@@ -18,18 +19,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flan_lora.errors import DataError, FlanLoraError
 from flan_lora.serving.completion import AUTO, Choice, Completion, Text, heaviest, mix_of
+from flan_lora.serving.params import Params
 from flan_lora.serving.propose import Proposal
 from flan_lora.serving.router import Router
 from flan_lora.system.documents import DocumentError, parse_json
 from flan_lora.system.lock import sole_owner
+from flan_lora.system.text import shown
 
 _PORTION = 128
 """Lines that are answered and then written: what a kill can cost."""
-_NOT_INPUTS = ("adapter", "id")
+_NOT_INPUTS = ("adapter", "id", "parameters")
 """Fields of a line that are no inputs of a task."""
 
 
@@ -66,6 +69,17 @@ class BatchOptions:
     """Propose what can be asked of each line, in place of an answer."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Input of the task -> the field's name in the lines, where they differ."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Generation parameters in place of the adapters' own; those of a line come before them."""
+
+
+class _Job(NamedTuple):
+    """What is asked for a line, and the record that takes the answer."""
+
+    record: dict[str, Any]
+    text: Text
+    adapter: Choice
+    params: Params
 
 
 def answer_batch(
@@ -122,6 +136,7 @@ def _read(source: Path) -> bytes:
 def _job(content: bytes, options: BatchOptions) -> str:
     """All that answers depend on, but the adapter's version."""
     values = [options.adapter, options.scores, options.max_proposals, dict(options.columns)]
+    values += [dict(options.params)] if options.params else []  # a job of before there were any goes on
     return f"{hashlib.sha256(content).hexdigest()} {json.dumps(values)} "
 
 
@@ -209,13 +224,13 @@ def _answers(
 ) -> Iterator[dict[str, Any]]:
     """One record a line, in order."""
     records: list[dict[str, Any]] = []
-    good: list[tuple[dict[str, Any], Text, Choice]] = []
+    good: list[_Job] = []
     for line in lines:
         record: dict[str, Any] = {"line": line.number}
         records.append(record)
         try:
             record["input"] = parse_json(line.content)
-            good.append((record, *_request(router, record["input"], options)))
+            good.append(_Job(record, *_request(router, record["input"], options)))
         except DocumentError as error:
             record["error"] = f"{source}:{line.number}: not valid JSON: {error}"
         except FlanLoraError as error:
@@ -224,15 +239,19 @@ def _answers(
     yield from records
 
 
-def _request(router: Router, value: Any, options: BatchOptions) -> tuple[Text, Choice]:
-    """A line's text or inputs, and its adapter."""
+def _request(router: Router, value: Any, options: BatchOptions) -> tuple[Text, Choice, Params]:
+    """A line's text or inputs, its adapter, and its generation parameters."""
     if isinstance(value, str):
-        return value, options.adapter
+        return value, options.adapter, options.params
     if not isinstance(value, dict):
         raise DataError(f"expected a text or an object of inputs (got {type(value).__name__})")
     adapter: Any = value.get("adapter", options.adapter)
     if options.max_proposals is not None and not isinstance(adapter, str):
         raise DataError(f'to propose, "adapter" must be the name of one adapter (got {json.dumps(adapter)})')
+    own = value.get("parameters") or {}
+    if not isinstance(own, dict) or (own and options.max_proposals is not None):
+        raise DataError(f'"parameters" are an object of generation parameters, not to propose (got {shown(own)})')
+    params = {**options.params, **own}
     mix = mix_of(adapter)
     names = _inputs(router, adapter, mix, value, options)
     inputs: dict[str, Any] = {name: value.get(options.columns.get(name, name)) for name in names}
@@ -240,9 +259,9 @@ def _request(router: Router, value: Any, options: BatchOptions) -> tuple[Text, C
         expected = ", ".join(options.columns.get(name, name) for name in names) or "of a task"
         raise DataError(f"expected the text inputs {expected} (got {', '.join(value) or 'nothing'})")
     if len(names) == 1:
-        return inputs[names[0]], adapter
+        return inputs[names[0]], adapter, params
     optional = router.optional_inputs(heaviest(mix)) if adapter != AUTO and mix else ()
-    return inputs | {name: value[name] for name in optional if name in value}, adapter
+    return inputs | {name: value[name] for name in optional if name in value}, adapter, params
 
 
 def _inputs(
@@ -258,44 +277,43 @@ def _inputs(
     return names[:1] if options.max_proposals is not None else names
 
 
-def _fill(
-    router: Router, source: Path, good: Sequence[tuple[dict[str, Any], Text, Choice]], options: BatchOptions
-) -> None:
+def _fill(router: Router, source: Path, jobs: Sequence[_Job], options: BatchOptions) -> None:
     """Answer the records in one batch; if that is refused, in halves, so that only the guilty go without."""
-    if not good:
+    if not jobs:
         return
-    records, texts, adapters = zip(*good, strict=True)
     try:
-        answered = _answered(router, texts, adapters, options)
+        answered = _answered(router, jobs, options)
     except FlanLoraError as error:
-        if len(good) == 1:
-            records[0]["error"] = f"{source}:{records[0]['line']}: {error}"
+        if len(jobs) == 1:
+            jobs[0].record["error"] = f"{source}:{jobs[0].record['line']}: {error}"
             return
-        middle = len(good) // 2
-        _fill(router, source, good[:middle], options)
-        _fill(router, source, good[middle:], options)
+        middle = len(jobs) // 2
+        _fill(router, source, jobs[:middle], options)
+        _fill(router, source, jobs[middle:], options)
         return
-    for record, values in zip(records, answered, strict=True):
-        record.update(values)
+    for job, values in zip(jobs, answered, strict=True):
+        job.record.update(values)
 
 
-def _answered(
-    router: Router, texts: Sequence[Text], adapters: Sequence[Choice], options: BatchOptions
-) -> list[dict[str, Any]]:
+def _answered(router: Router, jobs: Sequence[_Job], options: BatchOptions) -> list[dict[str, Any]]:
     """What is written of each text."""
     if options.max_proposals is None:
-        completions = router.generate(list(texts), list(adapters), label_probabilities=options.scores)
+        completions = router.generate(
+            [job.text for job in jobs],
+            [job.adapter for job in jobs],
+            params=[job.params for job in jobs],
+            label_probabilities=options.scores,
+        )
         return [answer_values(completion, options.scores) for completion in completions]
-    found = [
-        router.propose(str(text), str(adapter), max_proposals=options.max_proposals)
-        for text, adapter in zip(texts, adapters, strict=True)
-    ]
+    found = [router.propose(str(job.text), str(job.adapter), max_proposals=options.max_proposals) for job in jobs]
     return [{"questions": [proposal_values(item) for item in items]} for items in found]
 
 
 def answer_values(completion: Completion, scores: bool) -> dict[str, Any]:
     """An answer as JSON has it."""
     values: dict[str, Any] = {"adapter": completion.adapter, "answer": completion.text}
+    if completion.alternatives:
+        values["alternatives"] = list(completion.alternatives)
     if completion.route is not None:
         values["reason"] = completion.route.reason
     if scores:

@@ -8,13 +8,15 @@ from typing import Any, TypeAlias, TypedDict
 
 from flan_lora.engine.generation_params import GenerationParams, Sampling
 from flan_lora.errors import RequestError
-from flan_lora.system.text import suggest
+from flan_lora.recipe import MAX_BEAMS
+from flan_lora.system.text import shown, suggest
 
 Params: TypeAlias = "GenerationParams | Mapping[str, Any] | None"
 """All parameters, or those that differ from the adapter's own: transformers' names, see `GenerationParams`."""
 
 NAMES = tuple(field.name for field in fields(GenerationParams))
-_OF_SAMPLING = ("temperature", "top_p", "top_k", "seed")
+_MOST = {"max_new_tokens": 16_384, "num_beams": MAX_BEAMS, "num_return_sequences": 128}
+"""What one text may take; a typing error must not take the machine's memory from all others."""
 _OF_BEAMS = ("num_beams", "length_penalty", "early_stopping")
 
 
@@ -88,6 +90,9 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     wanted = {name: value for name, value in given.items() if value is not None}
     if unknown := [name for name in wanted if name not in NAMES]:
         raise RequestError(f"{unknown[0]!r} is no generation parameter{suggest(str(unknown[0]), NAMES)}.")
+    for name, most in _MOST.items():
+        if isinstance(value := wanted.get(name), int) and value > most:
+            raise RequestError(f"{name}: expected at most {most:,} (got {shown(value)}).")
     if isinstance(stop := wanted.get("stop"), str | list):
         wanted["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
     return wanted

@@ -72,7 +72,7 @@ def test_compare_is_one_mixed_batch(chat: Chat, monkeypatch: pytest.MonkeyPatch)
     asked: list[object] = []
     generate = chat.router.generate
 
-    def listen(texts: list[str], adapter: list[str | None]) -> list[Completion]:
+    def listen(texts: list[str], adapter: list[str | None], params: object) -> list[Completion]:
         asked.append(adapter)
         return generate(texts, adapter)
 
@@ -98,7 +98,7 @@ def test_a_task_of_several_inputs_asks_for_one_after_the_other(
 ) -> None:
     asked: list[object] = []
 
-    def listen(text: object, adapter: str) -> Completion:
+    def listen(text: object, adapter: str, params: object) -> Completion:
         asked.append((text, adapter))
         return Completion("42", adapter, 0.0, 1, 0.1)
 
@@ -149,6 +149,18 @@ def test_unknown_commands_show_the_help(chat: Chat) -> None:
     assert chat.answer("/nonsense") == chat.answer("/help") == chat.answer("/use")
     assert all(command in chat.answer("/help") for command in Chat.COMMANDS if command != "/help")
     assert "emotion" in chat.answer("/adapters")
+
+
+def test_generation_parameters_are_set_and_forgotten(chat: Chat) -> None:
+    before = chat.answer("i am so sad")
+    assert chat.answer("/set max_new_tokens=2") == "Generation parameters: max_new_tokens=2."
+    assert "[2 tokens" in chat.answer("i am so sad")
+    assert chat.answer("/set temperature=0.5") == "Generation parameters: max_new_tokens=2 temperature=0.5."
+    for wrong in ("/set num_bems=2", "/set max_new_tokens=-1", "/set max_new_tokens=two", "/set top_p", "/set =3"):
+        assert chat.answer(wrong).startswith("Error: "), wrong
+    assert chat.answer("/set temperature=null") == "Generation parameters: max_new_tokens=2."
+    assert chat.answer("/set") == "Generation parameters: the adapter's own."
+    assert chat.answer("i am so sad").split("[")[0] == before.split("[")[0]
 
 
 def test_a_conversation_from_start_to_end(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -290,6 +290,13 @@ FAULTS: dict[bytes, str] = {
     b'{"text": "fine", "\\ud800": 1}': "not valid JSON.*surrogate",
     b'{"text": "caf\xe9"}': "not valid JSON.*utf-8",
     b'{"text": "fine", "text": "fear"}': "not valid JSON.*stands twice",
+    b'{"text": "fear", "parameters": 5}': '"parameters" are an object',
+    b'{"text": "fear", "parameters": {"num_bems": 2}}': "'num_bems' is no generation parameter, did you mean",
+    b'{"text": "fear", "parameters": {"num_beams": 100000}}': "num_beams: expected at most 64",
+    b'{"text": "fear", "parameters": {"num_beams": -1}}': "num_beams: expected 1 or more",
+    b'{"text": "fear", "parameters": {"temperature": "hot"}}': "temperature: expected a number",
+    b'{"text": "fear", "parameters": {"max_new_tokens": 99999999}}': "max_new_tokens: expected at most",
+    b'{"text": "fear", "parameters": {"stop": [1]}}': "stop: expected texts",
 }
 
 
@@ -307,6 +314,31 @@ def test_any_fault_of_a_line_is_that_lines_error(adapters_dir: Path, router: Rou
         assert "answer" not in row
     expected = [answer.text for answer in router.generate(["i am so sad", "fear"], "emotion")]
     assert [found[0]["answer"], found[-1]["answer"]] == expected
+
+
+def test_options_and_lines_say_how_answers_are_generated(
+    adapters_dir: Path, router: Router, tmp_path: Path
+) -> None:
+    given = {"question": "what is joy", "context": "love is joy"}
+    lines: list[Any] = [given, {**given, "parameters": {"max_new_tokens": 9, "temperature": 0}}]
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    options = ["--temperature", "1.5", "--seed", "4", "--max-new-tokens", "5", "--num-return-sequences", "2"]
+    command = ["batch", source, target, "--adapter", "qa", *options[:-2]]
+    result = CliRunner().invoke(main, [*map(str, command), *where(adapters_dir)])
+    assert result.exit_code == 0, result.output
+    drawn = router.generate(given, "qa", params={"temperature": 1.5, "seed": 4, "max_new_tokens": 5})
+    plain = router.generate(given, "qa", params={"max_new_tokens": 9, "num_beams": 1})
+    assert [row["answer"] for row in records(target)] == [drawn.text, plain.text] and drawn.text != plain.text
+    columns = [part for name, text in given.items() for part in ("-c", f"{name}={text}")]
+    (row,) = json.loads(succeed(adapters_dir, "--adapter", "qa", "--json", *columns, *options))
+    assert [row["answer"], len(row["alternatives"])] == [drawn.text, 1]
+    stopped = succeed(adapters_dir, "--adapter", "qa", *columns, "--stop", plain.text[2:4]).strip()
+    assert stopped == plain.text[: plain.text.index(plain.text[2:4])].strip()
+    for wrong in (["--top-p", "1.5"], ["--num-beams", "0"], ["--seed", "-1"]):
+        assert run(adapters_dir, "--adapter", "qa", *columns, *wrong).exit_code == 2
+    result = run(adapters_dir, "--adapter", "qa", *columns, "--temperature", "1", "--num-beams", "2")
+    assert result.exit_code == 1 and "sampling takes 1" in result.stderr
 
 
 def test_one_job_at_a_time_writes_an_output(adapters_dir: Path, tmp_path: Path) -> None:
