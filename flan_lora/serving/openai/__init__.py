@@ -7,7 +7,7 @@ models, load and unload                       adapters
 the fields of a request, and what they mean   schema
 the fields of an answer                       bodies
 what the server asks of a model               served
-the same, on a router and its engine          router_model, answering, published
+the same, on a router and its engine          router_model, answering
 token ids to pieces of text, stop strings     text_stream
 keys, sizes, times, starting and draining     gate
 our errors to status and body                 errors

@@ -250,19 +250,11 @@ class _EventStream(EventSourceResponse):
 
 
 def _query(body: GenerationBody, text: Text, choice_: Choice, max_tokens: int | None) -> Query:
-    sampling = body.sampling()
-    num_candidates = body.num_candidates
-    num_beams = body.num_beams
-    if sampling is None and num_candidates > 1:  # without drawing, several answers are the best beams
-        num_beams = max(num_candidates, num_beams or 1)
     return Query(
         text=text,
         choice=choice_,
-        max_new_tokens=max_tokens,
-        num_beams=num_beams,
-        num_candidates=num_candidates,
-        ranks_candidates=num_candidates > body.num_answers,
-        sampling=sampling,
+        params=body.params(max_tokens),
+        ranks_candidates=body.num_candidates > body.num_answers,
         stop=body.stop_strings,
         task=body.task,
         abstain=body.abstain or "error",

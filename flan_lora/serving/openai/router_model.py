@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import weakref
 from collections.abc import Sequence
@@ -15,15 +16,13 @@ import torch
 
 from flan_lora.adapters.manifest import load_metrics
 from flan_lora.adapters.training_log import curve, read_training_log
-from flan_lora.adapters.validation import CARD, METRICS, WEIGHTS, StoredAdapter
+from flan_lora.adapters.validation import CARD, METRICS, WEIGHTS, StoredAdapter, is_name
 from flan_lora.base.encode import encode_sources
 from flan_lora.base.load import base_slug
 from flan_lora.engine.lease import AdapterState
-from flan_lora.errors import UnknownAdapterError
+from flan_lora.errors import AdapterError, UnknownAdapterError
 from flan_lora.serving.openai.answering import EngineAnswering
-from flan_lora.serving.openai.published import PublishedAdapters
 from flan_lora.serving.openai.served import Answering, Embedded, ModelInfo, ModelStats, Query
-from flan_lora.serving.params import over
 from flan_lora.serving.router import Router
 from flan_lora.tasks import Prompt
 
@@ -39,7 +38,7 @@ class RouterModel:
     """`ServedModel` on a `Router`."""
 
     def __init__(self, router: Router, max_loras: int) -> None:
-        self._router = router
+        self.router = router
         spec = router.base.spec
         self.slug = base_slug(spec)
         self.base = ModelInfo(self.slug, int(time.time()), router.base.fingerprint)
@@ -48,19 +47,18 @@ class RouterModel:
         self._max_loras = max_loras
         self._threads = ThreadPoolExecutor(_MAX_PREPARING, "flan-lora-prepare")
         self._live: weakref.WeakSet[EngineAnswering] = weakref.WeakSet()
-        self._published = PublishedAdapters(router.store, router.base)
 
     # Models
 
     def adapters(self) -> list[ModelInfo]:
-        routable = set(self._router.routable())
-        return [_info(stored, routable) for stored in self._published.all()]
+        routable = set(self.router.routable())
+        return [_info(stored, routable) for stored in self._all()]
 
     def adapter(self, name: str) -> ModelInfo:
-        return _info(self._published.get(name), set(self._router.routable()))
+        return _info(self._find(name), set(self.router.routable()))
 
     def card(self, name: str) -> dict[str, Any]:
-        stored = self._published.get(name)
+        stored = self._find(name)
         manifest = stored.manifest
         log = read_training_log(stored)
         select_on = manifest.training.select_on
@@ -74,18 +72,31 @@ class RouterModel:
             "readme": (stored.path / CARD).read_text(encoding="utf-8") if CARD in manifest.files else "",
         }
 
+    def _find(self, name: str) -> StoredAdapter:
+        """As it is published now. Raises UnknownAdapterError for all else, which includes what is no name."""
+        source = self.router.pipeline.registry.find(name).source if is_name(name) else None
+        if not isinstance(source, StoredAdapter):
+            raise UnknownAdapterError(f"no adapter {name!r} is published.")
+        return source
+
+    def _all(self) -> list[StoredAdapter]:
+        """Those that can be served, by name; the others are what `flan-lora adapter list` is for."""
+        root, found = self.router.store.root, []
+        for entry in sorted(os.scandir(root), key=lambda each: each.name) if root.is_dir() else ():
+            with suppress(AdapterError):
+                found.append(self._find(entry.name))
+        return found
+
     # Adapters into and out of service
 
     def load(self, name: str) -> ModelInfo:
-        self._published.get(name)
-        with suppress(UnknownAdapterError):  # not loaded yet
-            self._router.unload(name)
-        self._router.load(name)
+        self._find(name)
+        self.router.load(name)  # what was published anew takes the place of what was loaded
         return self.adapter(name)
 
     def unload(self, name: str) -> None:
-        self._published.get(name)
-        self._router.unload(name)
+        self._find(name)
+        self.router.unload(name)
 
     # Texts
 
@@ -97,20 +108,11 @@ class RouterModel:
 
     def _submitted(self, query: Query, loop: asyncio.AbstractEventLoop) -> EngineAnswering:
         """In a thread: prompts are tokenized, and an adapter that is new here is read from disk."""
-        params = over(
-            None,
-            {
-                "num_beams": query.num_beams,
-                "max_new_tokens": query.max_new_tokens,
-                "num_return_sequences": query.num_candidates,
-                "sampling": query.sampling,
-            },
-        )
         while True:
-            prepared = self._router.prepare(
-                query.text, query.choice, task=query.task, abstain=query.abstain, params=params
+            prepared = self.router.prepare(
+                query.text, query.choice, task=query.task, abstain=query.abstain, params=query.params
             )
-            answering = EngineAnswering(self._router.pipeline, self._router.base, prepared, query, loop)
+            answering = EngineAnswering(self.router.pipeline, self.router.base, prepared, query, loop)
             with suppress(UnknownAdapterError):  # unloaded since it was prepared
                 answering.submit()
                 if answering.is_consistent:
@@ -121,7 +123,7 @@ class RouterModel:
         return await asyncio.to_thread(self._embed, texts)
 
     def _embed(self, texts: Sequence[str]) -> Embedded:
-        base = self._router.base
+        base = self.router.base
         sources = encode_sources(base.tokenizer, [Prompt("", text) for text in texts], _MAX_EMBEDDED_TOKENS)
         states = self._engine.encode([source.input_ids for source in sources])
         vectors = torch.nn.functional.normalize(states, dim=-1).tolist()
@@ -139,14 +141,14 @@ class RouterModel:
             num_evictions=stats.cache.num_evictions,
             num_cache_hits=stats.cache.num_hits,
             max_loras=self._max_loras,
-            num_resident=sum(each.state is AdapterState.RESIDENT for each in self._router.status()),
+            num_resident=sum(each.state is AdapterState.RESIDENT for each in self.router.status()),
             running_adapters=frozenset(each.adapter for each in live if each.adapter and each.has_begun),
             waiting_adapters=frozenset(each.adapter for each in live if each.adapter and not each.has_begun),
         )
 
     def describe(self) -> str:
-        size = sum(parameter.nbytes for parameter in self._router.base.model.parameters())
-        return f"base {size / 1e6:,.0f} MB on {self._router.base.device}, {self._max_loras} adapters in memory"
+        size = sum(parameter.nbytes for parameter in self.router.base.model.parameters())
+        return f"base {size / 1e6:,.0f} MB on {self.router.base.device}, {self._max_loras} adapters in memory"
 
     def close(self, timeout_s: float) -> None:
         self._engine.close(timeout_s)

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flan_lora.engine.generation_params import Sampling
 from flan_lora.serving.openai.errors import ApiError, refused
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -46,6 +45,10 @@ _WITHOUT_EFFECT = frozenset(
     ("user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls")
 )
 """Fields about the caller and its bill, which change no answer anywhere."""
+
+
+_PARAMS = ("early_stopping", "length_penalty", "no_repeat_ngram_size", "num_beams", "repetition_penalty")
+"""Fields that are `GenerationParams`' own, as they are."""
 
 
 class Section(BaseModel):
@@ -83,7 +86,13 @@ class GenerationBody(Section):
     abstain: Literal["error", "base"] | None = None
     """What ``auto`` does with a text that is like those of no adapter."""
     label_probabilities: bool | None = None
+    early_stopping: bool | Literal["never"] | None = None
+    length_penalty: float | None = Field(None, ge=-10, le=10)
+    min_tokens: int | None = Field(None, ge=0, le=4096)
+    no_repeat_ngram_size: int | None = Field(None, ge=0, le=4096)
     num_beams: int | None = Field(None, ge=1, le=MAX_CANDIDATES)
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    top_k: int | None = Field(None, ge=0)
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -108,17 +117,30 @@ class GenerationBody(Section):
         """Whether a stream ends with a chunk of counts."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    def sampling(self) -> Sampling | None:
-        """None: the adapter's own way, greedy or beams.
+    def params(self, max_tokens: int | None) -> dict[str, Any]:
+        """In `GenerationParams`' names, as far as they are given.
 
         A model of OpenAI's samples at temperature 1 where nothing is said; an adapter was evaluated without
         sampling, and its scores are those of that way. So only who asks for it gets it.
         """
-        asks = self.temperature if self.temperature is not None else float((self.top_p or 1.0) < 1.0)
-        if asks == 0:
-            return None
-        seed = secrets.randbits(32) if self.seed is None else self.seed % 2**32
-        return Sampling(temperature=asks, top_p=self.top_p or 1.0, seed=seed)
+        own = {name: value for name in _PARAMS if (value := getattr(self, name)) is not None}
+        own |= {"max_new_tokens": max_tokens, "min_new_tokens": self.min_tokens}
+        if self.num_candidates > 1:
+            own["num_return_sequences"] = self.num_candidates
+        if self.is_sampled:
+            seed = secrets.randbits(32) if self.seed is None else self.seed % 2**32
+            return _given({**own, "do_sample": True, "top_p": self.top_p, "top_k": self.top_k, "seed": seed,
+                           "temperature": 1.0 if self.temperature is None else self.temperature})  # fmt: skip
+        if self.num_candidates > 1:  # without drawing, several answers are the best beams
+            own["num_beams"] = max(self.num_candidates, self.num_beams or 1)
+        return _given(own)
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether a value is there that only sampling reads, and that changes something."""
+        if self.temperature is not None:
+            return self.temperature > 0
+        return (self.top_p or 1.0) < 1.0 or bool(self.top_k)
 
 
 class CompletionBody(GenerationBody):
@@ -214,6 +236,10 @@ def _without_idle_fields(schema: type[BaseModel], values: Mapping[str, Any]) -> 
 
 def _idle_values(value: Any) -> Sequence[Any]:
     return (*_ASKS_FOR_NOTHING, 0.0) if isinstance(value, float) else _ASKS_FOR_NOTHING
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _problems(schema: type[BaseModel], values: Mapping[str, Any], error: ValidationError) -> ApiError:

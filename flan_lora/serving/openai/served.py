@@ -6,10 +6,9 @@ The server knows this protocol only, so that its tests run on a model of ten lin
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from flan_lora.engine.generation_params import Sampling
 from flan_lora.serving.completion import Choice, Text
 
 
@@ -20,15 +19,10 @@ class Query:
     text: Text
     choice: Choice
     """An adapter's name, ``"auto"``, a weighted mix, or None: the bare base."""
-    max_new_tokens: int | None = None
-    """None: what the adapter's task allows."""
-    num_beams: int | None = None
-    """None: what the adapter was evaluated with."""
-    num_candidates: int = 1
-    """Answers to be generated."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Those that differ from the adapter's own (`GenerationParams`); not ``stop``."""
     ranks_candidates: bool = False
     """Whether the best of them come first, where they were drawn."""
-    sampling: Sampling | None = None
     stop: tuple[str, ...] = ()
     """The answer ends before the first of these."""
     task: str | None = None
@@ -38,6 +32,11 @@ class Query:
     label_probabilities: bool = False
     is_streamed: bool = False
     """Whether pieces are wanted before the end."""
+
+    @property
+    def num_candidates(self) -> int:
+        """Answers to be generated."""
+        return int(self.params.get("num_return_sequences", 1))
 
 
 @dataclass(frozen=True, slots=True)

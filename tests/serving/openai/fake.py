@@ -19,7 +19,15 @@ import uvicorn
 
 from flan_lora.errors import DataError, FlanLoraError, QueueFullError, UnknownAdapterError
 from flan_lora.serving.openai.app import App
-from flan_lora.serving.openai.served import Answered, Candidate, Embedded, ModelInfo, ModelStats, Query
+from flan_lora.serving.openai.served import (
+    Answered,
+    Candidate,
+    Embedded,
+    ModelInfo,
+    ModelStats,
+    Query,
+    ServedModel,
+)
 from flan_lora.serving.openai.settings import ServerSettings
 from flan_lora.serving.openai.text_stream import first_stop
 from tests.published import manifest_values
@@ -116,7 +124,7 @@ class FakeAnswering:
         text = self.query.text if isinstance(self.query.text, str) else " ".join(self.query.text.values())
         self.words = text.split()[::-1]
         self.num_prompt_tokens = len(self.words) + 1
-        self.whole = " ".join(self.words[: self.query.max_new_tokens])
+        self.whole = " ".join(self.words[: self.query.params.get("max_new_tokens")])
         self.whole = self.whole[: first_stop(self.whole, self.query.stop)]
 
     async def pieces(self) -> AsyncIterator[str]:
@@ -166,28 +174,35 @@ class Served:
 
 
 @contextmanager
-def served(model: FakeModel | None = None, **settings: Any) -> Iterator[Served]:
-    """A server on a free port of the loopback, ready; stopped at the end."""
-    model, log = model or FakeModel(), []
+def running_app(model: ServedModel, **settings: Any) -> Iterator[tuple[App, str, list[dict[str, Any]]]]:
+    """The application, its URL on a free port of the loopback, and its log; stopped at the end."""
+    log: list[dict[str, Any]] = []
     app = App(ServerSettings(**settings), "1.2.3", log.append)
     app.serve(model)
-    config = uvicorn.Config(app, port=0, lifespan="off", log_level="warning", access_log=False)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_until(lambda: server.started)
-    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     try:
-        with httpx.Client(base_url=url, timeout=10) as client:
-            yield Served(app, model, url, client, log)
+        yield app, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", log
     finally:
-        model.release()
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
-def wait_until(condition: Any, timeout_s: float = 10.0) -> None:
+@contextmanager
+def served(model: FakeModel | None = None, **settings: Any) -> Iterator[Served]:
+    """A server of a model of words, and a client."""
+    model = model or FakeModel()
+    with running_app(model, **settings) as (app, url, log), httpx.Client(base_url=url, timeout=60) as client:
+        try:
+            yield Served(app, model, url, client, log)
+        finally:
+            model.release()
+
+
+def wait_until(condition: Any, timeout_s: float = 60.0) -> None:
     """Look again and again; an assertion that fails when the time is over."""
     end = time.monotonic() + timeout_s
     while not condition():

@@ -18,9 +18,9 @@ from pathlib import Path
 import httpx
 
 REPO = Path(__file__).resolve().parents[3]
-START_S = 120.0
+START_S = 240.0
 """Importing torch on a busy machine."""
-STOP_S = 60.0
+STOP_S = 120.0
 
 
 @dataclass

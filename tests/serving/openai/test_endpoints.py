@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from flan_lora.engine.generation_params import GenerationParams
 from flan_lora.errors import DataError, QueueFullError
 from tests.serving.openai.fake import FakeModel, Served, served, wait_until
 
@@ -56,14 +57,14 @@ def test_several_prompts_and_answers_are_numbered_prompt_by_prompt(server: Serve
     assert [(choice["index"], choice["text"]) for choice in body["choices"]] == [
         (0, "b a"), (1, "b a"), (2, "d c"), (3, "d c"),
     ]  # fmt: skip
-    assert server.model.asked[-1].sampling is not None and server.model.asked[-1].sampling.seed == 7
+    assert server.model.asked[-1].params["do_sample"] and server.model.asked[-1].params["seed"] == 7
 
 
 def test_best_of_generates_more_than_it_returns(server: Served) -> None:
     body = server.complete(best_of=3).json()
     assert len(body["choices"]) == 1
     query = server.model.asked[-1]
-    assert query.num_candidates == 3 and query.num_beams == 3 and query.sampling is None
+    assert query.params == {"num_return_sequences": 3, "num_beams": 3} and query.ranks_candidates
 
 
 @pytest.mark.parametrize(
@@ -82,8 +83,21 @@ def test_only_who_asks_for_sampling_gets_it(
     server: Served, fields: dict[str, Any], temperature: float | None
 ) -> None:
     assert server.complete(**fields).status_code == 200
-    sampling = server.model.asked[-1].sampling
-    assert (None if sampling is None else sampling.temperature) == temperature
+    params = server.model.asked[-1].params
+    assert params.get("temperature") == temperature and params.get("do_sample", False) == (temperature is not None)
+    assert ("seed" in params) == (temperature is not None)
+
+
+def test_parameters_beside_openais_reach_the_engine_under_transformers_names(server: Served) -> None:
+    given = {"num_beams": 4, "length_penalty": 0.5, "early_stopping": True, "no_repeat_ngram_size": 2,
+             "repetition_penalty": 1.5}  # fmt: skip
+    assert server.complete(**given, min_tokens=3, max_tokens=9).status_code == 200
+    assert server.model.asked[-1].params == {**given, "min_new_tokens": 3, "max_new_tokens": 9}
+    GenerationParams(**server.model.asked[-1].params)
+    server.complete(top_k=5, seed=-1)
+    assert server.model.asked[-1].params == {
+        "do_sample": True, "temperature": 1.0, "top_k": 5, "seed": 2**32 - 1,
+    }  # fmt: skip
 
 
 def test_what_changes_no_answer_is_let_through(server: Served) -> None:
@@ -214,7 +228,7 @@ def test_a_chat_is_one_user_message(server: Served) -> None:
     assert body["object"] == "chat.completion" and body["id"].startswith("chatcmpl-")
     [choice] = body["choices"]
     assert choice["message"] == {"role": "assistant", "content": "two one", "refusal": None}
-    assert server.model.asked[-1].max_new_tokens == 5
+    assert server.model.asked[-1].params["max_new_tokens"] == 5
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     assert server.chat({"role": "user", "content": parts}).json()["choices"][0]["message"]["content"] == "two one"
 
