@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -214,6 +215,15 @@ def test_a_recipe_that_does_not_fit_names_the_dials(monkeypatch: pytest.MonkeyPa
 
 def test_typical_lengths_are_known_for_every_task() -> None:
     assert all(task.public_data is not None for task in TASKS.values())
+
+
+def test_a_task_without_public_data_is_planned_by_the_recipes_limits(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TASKS, "emotion", replace(TASKS["emotion"], public_data=None))
+    lengths = speed_module.typical_lengths(recipe)
+    assert len(lengths.source) == 10_000 and set(lengths.source) == {recipe.data.max_source_tokens}
+    assert set(lengths.target) == {recipe.data.max_target_tokens}
 
 
 def test_typical_lengths_keep_the_recipes_limits(recipe: Recipe) -> None:
