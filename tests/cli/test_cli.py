@@ -222,6 +222,16 @@ def test_an_unknown_recipe_names_the_near_one() -> None:
 
 
 @dataclass
+class FakeEstimate:
+    """As much of an estimate as the command looks at."""
+
+    num_trainable: int = 0
+
+    def __str__(self) -> str:
+        return "3,000 steps"
+
+
+@dataclass
 class FakeFactory:
     """Records how it is called."""
 
@@ -232,9 +242,9 @@ class FakeFactory:
         self.calls.append(((recipe, source), options))
         return Path(options["adapters_dir"]) / "mini" / recipe.name
 
-    def plan(self, recipe: Recipe, source: Any) -> str:
+    def plan(self, recipe: Recipe, source: Any) -> FakeEstimate:
         self.calls.append(((recipe, source), {}))
-        return "3,000 steps"
+        return FakeEstimate()
 
 
 @pytest.fixture
@@ -420,7 +430,7 @@ def test_eval_prints_scores_with_intervals_and_saves_predictions(
             predictions=("p",),
         )
 
-    put_fake(monkeypatch, "training.factory", reevaluate=reevaluate)
+    put_fake(monkeypatch, "training.reevaluate", reevaluate=reevaluate)
     put_fake(
         monkeypatch,
         "evaluation.predictions",
