@@ -1,4 +1,4 @@
-"""docs/map.md: every module that it names is there, every package is in the tree, both lives have eight steps."""
+"""docs/map.md and footguns: modules they name are there, packages stand in the tree, lives have eight steps."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ REPO = Path(__file__).resolve().parents[1]
 MAP = (REPO / "docs" / "map.md").read_text(encoding="utf-8")
 
 
+def modules_named_in(text: str) -> list[str]:
+    """Paths below the package, as guides write them."""
+    return [path for path in re.findall(r"`([a-z0-9_/]+\.py)`", text) if not path.startswith("tests/")]
+
+
 def test_every_module_that_the_map_names_is_there() -> None:
-    named = re.findall(r"`([a-z0-9_/]+\.py)`", MAP)
-    modules = [path for path in named if not path.startswith("tests/")]
-    assert len(modules) > 30 and [path for path in modules if not (REPO / "flan_lora" / path).is_file()] == []
+    named = modules_named_in(MAP)
+    assert len(named) > 30 and [path for path in named if not (REPO / "flan_lora" / path).is_file()] == []
+
+
+def test_every_module_that_the_footguns_name_is_there() -> None:
+    named = modules_named_in((REPO / "docs" / "footguns.md").read_text(encoding="utf-8"))
+    assert named and [path for path in named if not (REPO / "flan_lora" / path).is_file()] == []
 
 
 def test_every_package_is_in_the_tree() -> None:
