@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -42,6 +43,8 @@ class KnownAdapter:
     home: Path | None = None
     """The folder that it was published in; None: a plain folder, which is read once."""
     stamp: Stamp = None
+    is_loaded: bool = False
+    """Whether it is known only because it was loaded from a folder."""
 
     @property
     def is_current(self) -> bool:
@@ -67,9 +70,7 @@ class AdapterRegistry:
         if path is not None:
             _check_own_name(name)
             self._add_folder(name, Path(path), task)
-        self.ready(name)
-        with self._cache.lease([name]):
-            pass
+        self._when_ready(name, self._bring_in)
 
     def unload(self, name: str) -> None:
         """`Router.unload`."""
@@ -79,8 +80,7 @@ class AdapterRegistry:
 
     def pin(self, name: str) -> None:
         """Keep an adapter in its slot."""
-        self.ready(name)
-        self._cache.pin(name)
+        self._when_ready(name, self._cache.pin)
 
     def unpin(self, name: str) -> None:
         """Let an adapter be evicted again."""
@@ -115,12 +115,12 @@ class AdapterRegistry:
         known = self.find(name)
         if self._cache.source(name) is not known.source:
             with self._replacing:  # one at a time, or an old version could come back over a new one
-                known = self.find(name)
-                self._cache.replace(known.source)
-                known = self._note(name, replace(known, source=self._cache.source(name) or known.source))
+                known = self._hand_over(name, self.find(name))
         try:
             self._cache.read_in(name)
-        except AdapterCorruptError:  # published anew since we looked, perhaps
+        except UnknownAdapterError:  # unloaded since; one of the store comes back
+            return self.ready(name)
+        except AdapterCorruptError:  # published anew since, perhaps
             if known.is_current:
                 raise
             return self.ready(name)
@@ -162,6 +162,33 @@ class AdapterRegistry:
 
     # Reading
 
+    def _when_ready(self, name: str, act: Callable[[str], None]) -> None:
+        """Act on an adapter in the cache; again when it was unloaded before that."""
+        while True:
+            self.ready(name)
+            try:
+                return act(name)
+            except UnknownAdapterError:
+                continue
+
+    def _bring_in(self, name: str) -> None:
+        with self._cache.lease([name]):
+            pass
+
+    def _hand_over(self, name: str, known: KnownAdapter) -> KnownAdapter:
+        """Make the cache know a version. What was unloaded meanwhile, and no store has, stays unloaded."""
+        self._cache.replace(known.source)
+        known = replace(known, source=self._cache.source(name) or known.source)
+        with self._lock:
+            is_gone = known.is_loaded and name not in self._known
+            if not is_gone:
+                self._known[name] = known
+        if is_gone:
+            with suppress(UnknownAdapterError):
+                self._cache.unload(name)
+            return self.find(name)
+        return known
+
     def _open_again(self, name: str, known: KnownAdapter | None) -> KnownAdapter:
         """What lies in the home of an adapter, or in the store."""
         check_name(name if known is None or known.home is None else known.home.name)  # a name, never a path
@@ -170,7 +197,8 @@ class AdapterRegistry:
         source = _named(self._published(Store(home.parent).open, home.name), name)
         if known is not None and known.source == source:  # touched, and no more
             return replace(known, stamp=stamp)
-        return KnownAdapter(source, ServingConfig.of(source), home, stamp)
+        is_loaded = known is not None and known.is_loaded
+        return KnownAdapter(source, ServingConfig.of(source), home, stamp, is_loaded)
 
     def _note(self, name: str, known: KnownAdapter) -> KnownAdapter:
         with self._lock:
@@ -183,10 +211,10 @@ class AdapterRegistry:
             stamp = _stamp(home)
             stored, files = self._published(Store(home.parent).read, home.name)
             source: Source = _named(stored, name)
-            known = KnownAdapter(source, ServingConfig.of(source), home, stamp)
+            known = KnownAdapter(source, ServingConfig.of(source), home, stamp, is_loaded=True)
         else:
             source, files = open_folder(name, folder)
-            known = KnownAdapter(source, ServingConfig.of(source, task))
+            known = KnownAdapter(source, ServingConfig.of(source, task), is_loaded=True)
         self._cache.add(source, files)
         self._note(name, replace(known, source=self._cache.source(name) or source))
 
