@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from flan_lora.cli.options import adapters_dir_option
 from flan_lora.cli.output import print_table
 
 
 @click.group()
 def bench() -> None:
-    """Measure this machine: the router beside PEFT and CTranslate2."""
+    """Measure this machine: router and server, beside PEFT and CTranslate2."""
 
 
 @bench.command()
@@ -98,6 +99,52 @@ def router(
         ],
     )
     line = to_json(options, findings)
+    click.echo(line)
+    if save is not None:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        save.write_text(line + "\n", encoding="utf-8")
+
+
+@bench.command()
+@click.option("--base", metavar="BASE", default="mini", show_default=True, help="Whose published adapters.")
+@adapters_dir_option
+@click.option("--clients", type=click.IntRange(min=1), default=16, show_default=True, help="At once, closed loop.")
+@click.option("--requests", type=click.IntRange(min=2), default=200, show_default=True, help="Of every turn.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Turns of every system.")
+@click.option("--no-plain", is_flag=True, help="Without the PEFT server.")
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON line here too.")
+def server(
+    base: str, adapters_dir: Path, clients: int, requests: int, rounds: int, no_plain: bool, save: Path | None
+) -> None:
+    """Measure the HTTP server: a table, then JSON.
+
+    Questions for all published adapters of a base, mixed, against the engine without HTTP and against a server of
+    one PeftModel with set_adapter behind a lock. Closed loop, then open loop at 0.7 of what closed loop found.
+    Needs: pip install 'flan-lora[bench]'.
+    """
+    from flan_lora.bench.server import ServerOptions, run, to_json
+    from flan_lora.cli.options import stores
+
+    _quiet_transformers()
+    (store,) = stores(adapters_dir, base)
+    options = ServerOptions(store.root, clients, requests, rounds, with_plain=not no_plain)
+    rows = run(options)
+    alone = rows[0].requests_per_s
+    print_table(
+        ("SYSTEM", "REQUESTS/S", "OF ENGINE", "TOKENS/S", "FIRST P50", "P50", "P95", "P99", "ERRORS"),
+        [
+            (
+                row.system,
+                f"{row.requests_per_s:.1f}",
+                f"{row.requests_per_s / alone:.2f}",
+                f"{row.tokens_per_s:.0f}",
+                *(f"{1000 * value:.0f} ms" for value in (row.first_p50_s, row.p50_s, row.p95_s, row.p99_s)),
+                row.num_errors,
+            )
+            for row in rows
+        ],
+    )
+    line = to_json(options, rows)
     click.echo(line)
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
