@@ -32,7 +32,7 @@ class RunningBatch:
     @torch.inference_mode()
     def add(self, requests: Sequence[RunningRequest]) -> None:
         """Prefill new requests; they get their first token in the next step. If it raises, none is in."""
-        self._groups += [self._model.prefill(self._runner, alike) for alike in _alike(requests)]
+        self._groups += [self._model.prefill(self._runner, alike) for alike in _alike(requests, self._model)]
 
     def drop(self, requests: Collection[RunningRequest]) -> None:
         """Forget requests that nobody waits for any more; who has a slot of its own frees it at once."""
@@ -64,15 +64,16 @@ class RunningBatch:
             self._runner.release_idle()
 
 
-def _alike(requests: Sequence[RunningRequest]) -> Iterator[list[RunningRequest]]:
+def _alike(requests: Sequence[RunningRequest], model: ModelRunner) -> Iterator[list[RunningRequest]]:
     """Requests that may share a group: the same way to decode, sources of like length; those of a mix together.
 
     Leases from before and after the adapters' pool was made roomier are apart.
     """
-    ways: dict[tuple[bool, int, int], list[RunningRequest]] = {}
+    ways: dict[tuple[bool, int, int, int | None], list[RunningRequest]] = {}
     for each in requests:
         params = each.request.params
-        ways.setdefault((params.num_beams > 1, params.width, id(each.lease.pool)), []).append(each)
+        length = model.padded_length(_length(each))
+        ways.setdefault((params.num_beams > 1, params.width, id(each.lease.pool), length), []).append(each)
     for alike in ways.values():
         alike.sort(key=_length)
         start = 0

@@ -85,15 +85,16 @@ class Engine:
         *,
         limits: EngineLimits = DEFAULT_LIMITS,
         graphs: bool | None = None,
+        deterministic: bool = False,
     ) -> None:
         """
         Args:
-            graphs: as of `ModelRunner`.
+            graphs, deterministic: as of `ModelRunner`.
 
         Raises:
             AdapterError: PEFT has put an adapter into the base.
         """
-        self._model = ModelRunner(base_model, graphs=graphs)
+        self._model = ModelRunner(base_model, graphs=graphs, deterministic=deterministic)
         self._adapters, self._limits = adapters, limits
         self._changed = threading.Condition()
         self._queue = WaitingQueue(limits)

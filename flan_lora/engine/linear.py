@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from flan_lora.engine.lora_batch import LoraBatch
+from flan_lora.errors import BaseModelError
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,9 @@ _MIN_WEIGHT = 1 << 20
 _DEQUANTISE = 6.200124e-05
 """Codes are x / max|x| * 127 on both sides of an int8 product (LLM.int8, arXiv:2208.07339, equation 2). That makes
 1 / 127**2 = 6.200012e-05; bitsandbytes' CPU kernel has this number (0.50.2), and adapters are trained on it."""
+
+LEAST_ROWS = 32
+"""Of a float product whose bits must not depend on the number of rows."""
 
 _TOKENS_IN_CACHE = 256
 """That an int8 product takes at once: their codes, sums and floats fit into the second level cache of a core."""
@@ -40,6 +44,8 @@ class Linear:
     """(out, in): floats, or int8 codes."""
     scale: Tensor | None
     """max |row| (out,) fp32 of int8 codes; None for floats."""
+    product: Callable[[Tensor, Tensor], Tensor]
+    """Of floats: `linear` or `invariant_linear`."""
 
 
 def linear_with_lora(linears: Sequence[Linear], x: Tensor, lora: LoraBatch) -> list[Tensor]:
@@ -52,7 +58,7 @@ def linear_with_lora(linears: Sequence[Linear], x: Tensor, lora: LoraBatch) -> l
     """
     lora_x = lora.cast(x)
     if all(each.scale is None for each in linears):
-        outputs = [linear(x, each.weight) for each in linears]
+        outputs = [each.product(x, each.weight) for each in linears]
     else:
         outputs = _int8_products(linears, x)
     return [lora.add_lora(each.name, lora_x, out) for each, out in zip(linears, outputs, strict=True)]
@@ -67,6 +73,35 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     if weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= _MIN_WEIGHT:
         return _large_product()(x, weight)
     return functional.linear(x, weight)
+
+
+def invariant_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """As `linear`, and a row's bits do not depend on how many rows there are.
+
+    Libraries choose another order of sums for few rows, and in bf16 for any other number of them. So fp32 is never
+    computed for fewer than `LEAST_ROWS`, and bf16 for so many at a time.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    num_rows, step = len(flat), LEAST_ROWS
+    missing = max(step - num_rows, 0) if weight.dtype == torch.float32 else -num_rows % step
+    if missing:
+        flat = functional.pad(flat, (0, 0, 0, missing))
+    parts = (flat,) if weight.dtype == torch.float32 else torch.split(flat, step)
+    out = torch.cat([linear(part, weight) for part in parts])[:num_rows]
+    return out.view(*x.shape[:-1], -1)
+
+
+def check_invariant(weight: Tensor) -> None:
+    """Raises BaseModelError where a row of `invariant_linear` has other bits beside other rows."""
+    rows = torch.linspace(-1, 1, 70 * weight.shape[1]).view(70, -1).sin()
+    together = invariant_linear(rows, weight)
+    for number in (1, 2, 3, 7, 17, 33, 64):
+        if not torch.equal(invariant_linear(rows[:number], weight), together[:number]):
+            raise BaseModelError(
+                "deterministic: this machine's matrix products give a row other bits beside other rows\n"
+                f"  a weight of {tuple(weight.shape)} in {weight.dtype}, {number} rows against 70\n"
+                "Open the base without deterministic, or in another precision."
+            )
 
 
 @cache

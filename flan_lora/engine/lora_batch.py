@@ -11,10 +11,14 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from flan_lora.engine.memory_pool import LoraMemoryPool
 
 log = logging.getLogger(__name__)
+
+_LEAST_ROWS = 32
+"""Of a product whose bits must not depend on their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +48,20 @@ class LoraBatch(Protocol):
         """
 
 
-def lora_batch(rows: Sequence[tuple[AdapterRef, ...]]) -> LoraBatch:
+def lora_batch(rows: Sequence[tuple[AdapterRef, ...]], *, is_invariant: bool = False) -> LoraBatch:
     """The updates of these rows, by the kernels that suit where they lie.
 
     On a GPU launching a product takes longer than running it, so rows whose adapters lie in one pool are indexed.
+
+    Args:
+        is_invariant: on a CPU, whether a row's bits must not depend on the other rows.
     """
     pools = {id(ref.pool): ref.pool for refs in rows for ref in refs}
     if len(pools) == 1:
         (pool,) = pools.values()
         if pool.rows.is_cuda:
             return IndexedLora.of(pool, rows)
-    return SegmentedLora(rows)
+    return SegmentedLora(rows, is_invariant=is_invariant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +90,8 @@ class SegmentedLora:
     layouts. Like SGMV (Punica, arXiv:2310.18547, section 4), with segments of several adapters.
     """
 
-    def __init__(self, rows: Sequence[tuple[AdapterRef, ...]]) -> None:
-        self._num_rows = len(rows)
+    def __init__(self, rows: Sequence[tuple[AdapterRef, ...]], *, is_invariant: bool = False) -> None:
+        self._num_rows, self._is_invariant = len(rows), is_invariant
         self._segments = _segments(rows)
         self._pairs: dict[str, list[tuple[Segment, Tensor, Tensor]]] = {}
         distinct = {ref for refs in rows for ref in refs}
@@ -103,8 +110,12 @@ class SegmentedLora:
         per_row = flat.shape[0] // self._num_rows
         for segment, a, b in self.segments(linear):
             own, weight = slice(segment.start * per_row, segment.stop * per_row), segment.first.weight
-            low = torch.bmm(flat[own].view(segment.number, -1, flat.shape[-1]), a)
+            own_x = flat[own].view(segment.number, -1, flat.shape[-1])
             there = result[own].view(segment.number, -1, result.shape[-1])
+            if self._is_invariant:
+                there += _invariant_product(own_x, a, b) * weight
+                continue
+            low = torch.bmm(own_x, a)
             if result.dtype == low.dtype:
                 there.baddbmm_(low, b, alpha=weight)
             else:  # summed in the update's dtype, then rounded once
@@ -119,6 +130,14 @@ class SegmentedLora:
             found = [(each, *each.first.pool.pairs(each.first.slot, each.number, linear)) for each in own]
             self._pairs[linear] = found
         return found
+
+
+def _invariant_product(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """x A^T B^T for x (N, R, in), whose bits do not depend on R (`linear.invariant_linear`, in fp32)."""
+    num_rows = x.shape[1]
+    if num_rows < _LEAST_ROWS:
+        x = functional.pad(x, (0, 0, 0, _LEAST_ROWS - num_rows))
+    return torch.bmm(torch.bmm(x, a), b)[:, :num_rows]
 
 
 class IndexedLora:

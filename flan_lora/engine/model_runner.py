@@ -17,23 +17,35 @@ from flan_lora.engine.lora_batch import NO_LORA
 from flan_lora.engine.runner import EagerRunner, GraphRunner, Runner
 from flan_lora.engine.sampling import SamplingGroup
 from flan_lora.engine.t5 import T5
+from flan_lora.errors import BaseModelError
 
 if TYPE_CHECKING:
     from transformers import T5ForConditionalGeneration
 
 
+_PADDED_TO = 32
+"""Multiples of tokens that sources are padded to where an answer must not depend on its neighbours' lengths."""
+
+
 class ModelRunner:
     """The one base and how to run it. It keeps nothing of a request, so any number of threads may use it."""
 
-    def __init__(self, base: T5ForConditionalGeneration, *, graphs: bool | None = None) -> None:
+    def __init__(
+        self, base: T5ForConditionalGeneration, *, graphs: bool | None = None, deterministic: bool = False
+    ) -> None:
         """
         Args:
             graphs: run by CUDA graphs (`flan_lora.engine.graphs`); None is on a GPU, where that pays.
+            deterministic: an answer, and its log-probability, is the same to the last bit whatever else is in the
+                batch: products of fixed shapes, sources padded to lengths of their own. On a CPU only.
 
         Raises:
             AdapterError: PEFT has put an adapter into the base.
+            BaseModelError: ``deterministic`` cannot be had here.
         """
-        self._t5 = T5(base)
+        if deterministic and base.device.type != "cpu":
+            raise BaseModelError(f"deterministic: on a CPU only (got {base.device}). Open the base on the CPU.")
+        self._t5 = T5(base, is_invariant=deterministic)
         has_graphs = self._t5.device.type == "cuda" if graphs is None else graphs
         self._graph_pool = GraphPool.on(self._t5.device) if has_graphs else None
         config = base.config
@@ -46,6 +58,10 @@ class ModelRunner:
     def device(self) -> torch.device:
         """Where the base is."""
         return self._t5.device
+
+    def padded_length(self, num_tokens: int) -> int | None:
+        """What a source is padded to wherever it is read; None: to the longest of its group."""
+        return -(-num_tokens // _PADDED_TO) * _PADDED_TO if self._t5.is_invariant else None
 
     def new_runner(self) -> Runner[Any]:
         """For a new batch."""
@@ -72,9 +88,10 @@ class ModelRunner:
         token by token.
         """
         found: list[dict[str, float]] = [{} for _ in requests]
-        groups: dict[int, list[int]] = {}
+        groups: dict[tuple[int, int | None], list[int]] = {}
         for place, each in enumerate(requests):
-            groups.setdefault(id(each.request.constraint), []).append(place)
+            length = self.padded_length(len(each.request.input_ids))
+            groups.setdefault((id(each.request.constraint), length), []).append(place)
         for places in groups.values():
             constraint = requests[places[0]].request.constraint
             assert constraint is not None, "only a request with labels has label probabilities"
@@ -86,14 +103,29 @@ class ModelRunner:
     @torch.inference_mode()
     def pooled_states(self, sources: Sequence[Sequence[int]]) -> Tensor:
         """Mean of the bare base's encoder states over each source's tokens, (N, d_model) fp32 on the CPU."""
-        input_ids, mask = self._inputs(sources)
-        states = self._t5.encode(input_ids, mask, NO_LORA).float()
-        weights = mask[..., None].float()
-        return ((states * weights).sum(1) / weights.sum(1)).cpu()
+        pooled: dict[int, Tensor] = {}
+        for places in self._by_length(sources):
+            input_ids, mask = self._inputs([sources[place] for place in places])
+            states = self._t5.encode(input_ids, mask, NO_LORA).float()
+            weights = mask[..., None].float()
+            pooled.update(zip(places, ((states * weights).sum(1) / weights.sum(1)).cpu(), strict=True))
+        return torch.stack([pooled[place] for place in range(len(sources))])
+
+    def _by_length(self, sources: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Places of sources that may share a pass."""
+        groups: dict[int | None, list[int]] = {}
+        for place, source in enumerate(sources):
+            groups.setdefault(self.padded_length(len(source)), []).append(place)
+        return list(groups.values())
 
     def _inputs(self, sources: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         batch = self._collate([{"input_ids": list(source)} for source in sources])
-        return batch["input_ids"].to(self.device), batch["attention_mask"].to(self.device)
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        missing = (self.padded_length(ids.shape[1]) or 0) - ids.shape[1]
+        if missing > 0:
+            ids = functional.pad(ids, (0, missing), value=self._special.pad)
+            mask = functional.pad(mask, (0, missing))
+        return ids.to(self.device), mask.to(self.device)
 
     def _label_log_probs(self, requests: Sequence[RunningRequest], labels: Sequence[tuple[int, ...]]) -> Tensor:
         """(R, labels): the log-probability of each spelling, all labels of all requests side by side."""

@@ -71,7 +71,7 @@ class EagerRunner:
         max_tokens: int,
     ) -> DynamicKVCache:
         """As `Runner.prefill`."""
-        cross, visible = self._t5.prefill(input_ids, mask, lora_batch(refs))
+        cross, visible = self._t5.prefill(input_ids, mask, lora_batch(refs, is_invariant=self._t5.is_invariant))
         cache = self._t5.new_cache(len(refs) * width, max_tokens)
         each = [own for own in refs for _ in range(width)]
         return DynamicKVCache(cache, cross, visible, self._t5.position_bias(max_tokens), each, width)
@@ -80,7 +80,7 @@ class EagerRunner:
         """As `Runner.decode`."""
         refs = [own for cache in caches for own in cache.refs]
         if refs != self._refs:  # mostly the same objects as in the last step, which takes microseconds to see
-            self._refs, self._lora = refs, lora_batch(refs)
+            self._refs, self._lora = refs, lora_batch(refs, is_invariant=self._t5.is_invariant)
         logits = self._t5.decode(torch.cat(list(ids)), caches, self._lora)
         return list(logits.split_with_sizes([cache.num_sequences for cache in caches]))
 

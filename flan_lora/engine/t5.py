@@ -7,7 +7,7 @@ and values of the cross attention, position biases.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from flan_lora.base.fingerprint import int8_scale
 from flan_lora.engine.kv_cache import KVCache, attend
-from flan_lora.engine.linear import Linear, linear, linear_with_lora
+from flan_lora.engine.linear import Linear, check_invariant, invariant_linear, linear, linear_with_lora
 from flan_lora.engine.lora_batch import LoraBatch
 from flan_lora.errors import AdapterError
 
@@ -80,14 +80,30 @@ class Block:
 class T5:
     """The two stacks of one base."""
 
-    def __init__(self, base: T5ForConditionalGeneration) -> None:
-        """Raises AdapterError for a base that PEFT has put an adapter into."""
+    def __init__(self, base: T5ForConditionalGeneration, *, is_invariant: bool = False) -> None:
+        """
+        Args:
+            is_invariant: whether a row's bits must not depend on the number of rows, on a CPU.
+
+        Raises:
+            AdapterError: PEFT has put an adapter into the base.
+            BaseModelError: this machine's products are not invariant.
+        """
         config = base.config
+        self.is_invariant = is_invariant
+        self._product = invariant_linear if is_invariant else linear
         self.device: torch.device = base.shared.weight.device
         self._shared, self._head = base.shared.weight, base.lm_head.weight
         self._output_scale = config.d_model**-0.5 if config.scale_decoder_outputs else None
         self._num_heads, self._head_size = config.num_heads, config.d_kv
-        self._encoder, self._decoder = _blocks(base, "encoder"), _blocks(base, "decoder")
+        self._encoder, self._decoder = (
+            _blocks(base, "encoder", self._product),
+            _blocks(base, "decoder", self._product),
+        )
+        if is_invariant:
+            weights = [each.weight for each in _linears(self._encoder + self._decoder) if each.scale is None]
+            for weight in {(each.shape, each.dtype): each for each in (*weights, self._head)}.values():
+                check_invariant(weight)
         self._encoder_norm, self._decoder_norm = (
             _norm(base.encoder.final_layer_norm),
             _norm(base.decoder.final_layer_norm),
@@ -155,7 +171,7 @@ class T5:
         x = self._decoder_norm(x[:, 0])
         if self._output_scale is not None:
             x = x * self._output_scale
-        return linear(x, self._head).float()
+        return self._product(x, self._head).float()
 
     def _heads(self, projected: Sequence[Tensor]) -> list[Tensor]:
         """(N, T, H * D) -> (N, H, T, D)"""
@@ -190,7 +206,15 @@ def _feed_forward(layer: FeedForward, x: Tensor, lora: LoraBatch) -> Tensor:
     return linear_with_lora((layer.wo,), hidden, lora)[0].to(x.dtype)
 
 
-def _blocks(base: T5ForConditionalGeneration, stack: str) -> list[Block]:
+def _linears(blocks: Sequence[Block]) -> Iterator[Linear]:
+    for block in blocks:
+        for attention in (block.attention, block.cross):
+            if attention is not None:
+                yield from (attention.q, attention.k, attention.v, attention.o)
+        yield from (*block.feed_forward.wi, block.feed_forward.wo)
+
+
+def _blocks(base: T5ForConditionalGeneration, stack: str, product: Callable[..., Tensor]) -> list[Block]:
     """A stack of the base as data."""
     blocks = []
     for number, block in enumerate(getattr(base, stack).block):
@@ -198,25 +222,27 @@ def _blocks(base: T5ForConditionalGeneration, stack: str) -> list[Block]:
         first, *cross, last = block.layer
         blocks.append(
             Block(
-                _attention(f"{name}.0.SelfAttention", first.SelfAttention, first.layer_norm),
-                _attention(f"{name}.1.EncDecAttention", cross[0].EncDecAttention, cross[0].layer_norm)
+                _attention(f"{name}.0.SelfAttention", first.SelfAttention, first.layer_norm, product),
+                _attention(f"{name}.1.EncDecAttention", cross[0].EncDecAttention, cross[0].layer_norm, product)
                 if cross
                 else None,
-                _dense(f"{name}.{len(block.layer) - 1}.DenseReluDense", last.DenseReluDense, last.layer_norm),
+                _dense(
+                    f"{name}.{len(block.layer) - 1}.DenseReluDense", last.DenseReluDense, last.layer_norm, product
+                ),
             )
         )
     return blocks
 
 
-def _attention(name: str, module: Any, norm: nn.Module) -> Attention:
-    q, k, v, o = (_linear(f"{name}.{part}", getattr(module, part)) for part in "qkvo")
+def _attention(name: str, module: Any, norm: nn.Module, product: Callable[..., Tensor]) -> Attention:
+    q, k, v, o = (_linear(f"{name}.{part}", getattr(module, part), product) for part in "qkvo")
     return Attention(_norm(norm), q, k, v, o)
 
 
-def _dense(name: str, module: Any, norm: nn.Module) -> FeedForward:
+def _dense(name: str, module: Any, norm: nn.Module, product: Callable[..., Tensor]) -> FeedForward:
     parts = ("wi_0", "wi_1") if hasattr(module, "wi_0") else ("wi",)
-    wi = tuple(_linear(f"{name}.{part}", getattr(module, part)) for part in parts)
-    return FeedForward(_norm(norm), wi, _linear(f"{name}.wo", module.wo), module.act)
+    wi = tuple(_linear(f"{name}.{part}", getattr(module, part), product) for part in parts)
+    return FeedForward(_norm(norm), wi, _linear(f"{name}.wo", module.wo, product), module.act)
 
 
 def _norm(module: nn.Module) -> Norm:
@@ -225,10 +251,10 @@ def _norm(module: nn.Module) -> Norm:
     return Norm(module, weight.data, float(module.variance_epsilon))  # type: ignore[arg-type]
 
 
-def _linear(name: str, module: nn.Module) -> Linear:
+def _linear(name: str, module: nn.Module, product: Callable[..., Tensor]) -> Linear:
     if not isinstance(module, nn.Linear):  # PEFT puts its layers into the base itself; we would run past them
         raise AdapterError(
             f"this base already carries an adapter: {name} is a {type(module).__name__}, expected a linear.\n"
             "Call unload() on its PeftModel first, or open the base anew."
         )
-    return Linear(name, module.weight.data, int8_scale(module))
+    return Linear(name, module.weight.data, int8_scale(module), product)
