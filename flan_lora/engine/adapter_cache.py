@@ -19,7 +19,7 @@ import torch
 
 from flan_lora.adapters.validation import StoredAdapter, check_fits
 from flan_lora.adapters.weights import AdapterFiles, Linears, Source, bind_to_base, read_adapter
-from flan_lora.engine.lease import AdapterStatus, AdapterVersion, CacheStats, Lease, Reservation
+from flan_lora.engine.lease import AdapterStatus, AdapterVersion, CacheStats, CpuTier, Lease, Reservation
 from flan_lora.engine.memory_pool import LoraMemoryPool
 from flan_lora.errors import AdapterError, UnknownAdapterError
 from flan_lora.system.text import suggest
@@ -50,15 +50,14 @@ class AdapterCache:
                 nobody waits for.
         """
         assert num_slots >= 2, "slot 0 is the bare base: serving adapters takes two slots at least"
-        self._linears, self._fingerprint = linears, fingerprint
-        self._num_slots, self._device, self._dtype = num_slots, torch.device(device), dtype
-        self._max_cpu_bytes = max_cpu_bytes
+        self._linears, self._fingerprint, self._num_slots = linears, fingerprint, num_slots
+        self._device, self._dtype = torch.device(device), dtype
         self._changed = threading.Condition()
         self._write_lock = threading.Lock()  # sole writer of slots; taken without, or before, `_changed`
         self._pool: LoraMemoryPool | None = None
         self._latest: dict[str, AdapterVersion] = {}
         self._used: dict[AdapterVersion, None] = {}  # those in slots, least recently leased first
-        self._read: dict[AdapterVersion, None] = {}  # those in CPU memory, least recently read first
+        self._in_cpu = CpuTier(max_cpu_bytes)
         self._free = list(range(num_slots - 1, BARE, -1))
         self._stats = CacheStats()
         self._listeners = list[weakref.WeakMethod[Callable[[], None]]]()
@@ -109,8 +108,7 @@ class AdapterCache:
         version = self._version(source, files)
         with self._changed:
             self._changed.wait_for(lambda: not self._is_leaving(source.name))
-            known = self._latest.get(source.name)
-            if known is not None and known.source == source:
+            if (known := self._latest.get(source.name)) is not None and known.source == source:
                 return
             self._make_latest(version)
             if known is not None:
@@ -135,18 +133,12 @@ class AdapterCache:
         with self._changed:
             if version.is_latest and version.weights is None:
                 version.weights = weights
-                self._keep(version)
+                self._in_cpu.keep(version)
 
     def source(self, name: str) -> Source | None:
         """What a name stands for; None if it is not known."""
         with self._changed:
             return None if (found := self._latest.get(name)) is None else found.source
-
-    def has_room(self, names: Iterable[str]) -> bool:
-        """Whether one batch may use these adapters, given what is pinned now."""
-        wanted = set(names)
-        with self._changed:
-            return len(wanted) <= self._num_usable(wanted)
 
     def names(self) -> list[str]:
         """Adapters that may be asked for."""
@@ -305,7 +297,7 @@ class AdapterCache:
     def _make_latest(self, version: AdapterVersion) -> None:
         self._latest[version.name] = version
         if version.weights is not None:
-            self._keep(version)
+            self._in_cpu.keep(version)
 
     def _names(self) -> list[str]:
         return sorted(name for name, version in self._latest.items() if not version.is_leaving)
@@ -380,21 +372,7 @@ class AdapterCache:
             return
         if version.resident is not None:
             self._free_slot(version)
-        self._read.pop(version, None)
-        version.weights = None
-
-    def _keep(self, version: AdapterVersion) -> None:
-        """In CPU memory; those that were read longest ago make room, those that nobody waits for first."""
-        self._read.pop(version, None)
-        self._read[version] = None
-        size = sum(each.size_bytes for each in self._read)
-        for leaver in sorted(self._read, key=lambda each: each.num_waiting > 0):  # stable
-            if size <= self._max_cpu_bytes or len(self._read) == 1:
-                return
-            if leaver is not version:
-                size -= leaver.size_bytes
-                del self._read[leaver]
-                leaver.weights = None
+        self._in_cpu.drop(version)
 
     # Loading; takes the locks itself
 
@@ -408,7 +386,7 @@ class AdapterCache:
         weights = version.weights or bind_to_base(version.name, read_adapter(version.source), self._linears)
         with self._changed:
             version.weights = weights
-            self._keep(version)
+            self._in_cpu.keep(version)
         with self._write_lock:
             pool = self._pool or LoraMemoryPool.empty(self._num_slots, dtype=self._dtype, device=self._device)
             pool = pool.with_room_for(weights, self._linears)

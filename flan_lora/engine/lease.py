@@ -94,6 +94,31 @@ class AdapterVersion:
         return AdapterState.CPU if self.weights is not None else AdapterState.DISK
 
 
+class CpuTier:
+    """The versions whose weights are in CPU memory. For one thread at a time."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._versions: dict[AdapterVersion, None] = {}  # least recently read first
+
+    def keep(self, version: AdapterVersion) -> None:
+        """Those that were read longest ago make room, those that nobody waits for first."""
+        self._versions.pop(version, None)
+        self._versions[version] = None
+        size = sum(each.size_bytes for each in self._versions)
+        for leaver in sorted(self._versions, key=lambda each: each.num_waiting > 0):  # stable
+            if size <= self._max_bytes:
+                return
+            if leaver is not version:
+                size -= leaver.size_bytes
+                self.drop(leaver)
+
+    def drop(self, version: AdapterVersion) -> None:
+        """Free its weights, if they are there."""
+        self._versions.pop(version, None)
+        version.weights = None
+
+
 @dataclass(frozen=True, eq=False)
 class Reservation:
     """Versions that somebody waits for (`AdapterCache.reserve`)."""
