@@ -16,7 +16,6 @@ from flan_lora.cli.options import adapters_dir_option
 from flan_lora.cli.output import format_table
 from flan_lora.cli.serving import open_router, serving_base_option
 from flan_lora.errors import FlanLoraError
-from flan_lora.system.documents import DocumentError, parse_json
 from flan_lora.system.text import shorten
 
 if TYPE_CHECKING:
@@ -124,6 +123,7 @@ class Chat:
     def _set(self, assignment: str) -> str:
         """Keep a parameter that makes sense; forget all of them when none is named."""
         from flan_lora.serving.params import resolve
+        from flan_lora.system.documents import DocumentError, parse_json
 
         if not assignment:
             self._params = {}
