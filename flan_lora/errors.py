@@ -5,6 +5,9 @@ An error says where, what, got, expected and the next step; its text is the whol
 
 from __future__ import annotations
 
+_MAX_PLACE_CHARS = 300
+"""Of a path in a message; a name may have thousands."""
+
 
 class FlanLoraError(Exception):
     """Base of all errors a user can fix; the CLI prints the text alone and exits with code 1."""
@@ -38,8 +41,9 @@ class DiskError(FlanLoraError, OSError):
     """A file cannot be written: no room, no permission, or a limit; the text says where, why, and how to go on."""
 
     def __init__(self, where: str, reason: str, next_step: str) -> None:
-        self.where, self.reason = where, reason
-        super().__init__(f"cannot write {where}: {reason}.\n{next_step}")
+        self.where = where if len(where) <= _MAX_PLACE_CHARS else f"{where[:_MAX_PLACE_CHARS]}..."
+        self.reason = reason
+        super().__init__(f"cannot write {self.where}: {reason}.\n{next_step}")
 
 
 class BusyError(FlanLoraError):

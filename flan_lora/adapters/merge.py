@@ -23,6 +23,7 @@ from flan_lora.base.load import Base, open_base
 from flan_lora.errors import AdapterError
 from flan_lora.evaluation.predict import predict
 from flan_lora.recipe import Recipe
+from flan_lora.system.files import check_writable, disk_errors
 from flan_lora.tasks import get_task
 from flan_lora.tasks.task import Example, Task, probe_examples
 
@@ -94,7 +95,8 @@ def save_merged(merged: Merged, folder: Path) -> Path:
     """Write config.json, model.safetensors and the tokenizer; whole, or nothing.
 
     Raises:
-        AdapterError: ``folder`` exists and is not empty, or the disk refuses.
+        AdapterError: ``folder`` exists and is not empty.
+        DiskError: the disk refuses.
     """
 
     def write(place: Path) -> None:
@@ -109,22 +111,37 @@ def write_whole(folder: Path, write: Callable[[Path], None]) -> Path:
     """Let ``write`` fill a new folder beside ``folder``, then rename it: a crash leaves no half of a model.
 
     Raises:
-        AdapterError: ``folder`` exists and is not empty, or the disk refuses.
+        AdapterError: ``folder`` exists and is not empty.
+        DiskError: the disk refuses.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise AdapterError(f"{folder} exists and is not empty.\nGive a new folder (--out), or remove this one.")
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    check_new_folder(folder)
+    temporary = _temporary(folder)
     try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise AdapterError(f"cannot write {folder}: {error}.\nMake room or give write permission.") from error
+        with disk_errors(str(folder)):
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            if folder.exists():
+                folder.rmdir()
+            os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def check_new_folder(folder: Path) -> None:
+    """Refuse a folder that a model cannot be written to as a whole, before the work for it is done.
+
+    Raises:
+        AdapterError: it exists and is not empty.
+        DiskError: its name cannot be one, or we may not write there.
+    """
+    check_writable(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise AdapterError(f"{folder} exists and is not empty.\nGive a new folder (--out), or remove this one.")
+
+
+def _temporary(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name[:200]}.{os.getpid()}.tmp")
 
 
 def answer_with(model: Any, base: Base, task: Task, recipe: Recipe, examples: Sequence[Example]) -> list[str]:

@@ -150,7 +150,7 @@ class Store:
             UnknownAdapterError: nothing of that name is published here.
         """
         check_name(name)
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):  # not is_dir, which raises where a name is too long
             self._existing(name)
         try:
             with self._locked():

@@ -6,6 +6,7 @@ torch and transformers are imported inside the functions, so the CLI may import 
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from flan_lora.mini import MINI_PATH
 from flan_lora.system.devices import choose_device, rest_dtype
 from flan_lora.system.hub import hub_is_reachable
 from flan_lora.system.malloc import return_freed_memory
+from flan_lora.system.text import shorten
 
 if TYPE_CHECKING:
     import torch
@@ -140,16 +142,16 @@ def _is_path(model: str) -> bool:
     if model == MINI:
         return False
     cannot_be_id = model.startswith((".", "~", "/")) or model.count("/") > 1 or "\\" in model
-    return cannot_be_id or Path(model).expanduser().is_dir()
+    return cannot_be_id or os.path.isdir(Path(model).expanduser())  # not is_dir, which raises for long names
 
 
 def _checkpoint_folder(model: str) -> Path:
-    folder = Path(model).expanduser().resolve()
-    if not folder.is_dir():
+    if not os.path.isdir(folder := Path(model).expanduser()):
         raise BaseModelError(
-            f"no base at {model}: there is no such folder.\n"
+            f"no base at {shorten(model, 300)}: there is no such folder.\n"
             "Give a folder that holds config.json and model.safetensors, a Hub id, or --base mini."
         )
+    folder = folder.resolve()
     if not (folder / "config.json").is_file():
         names = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
         raise BaseModelError(
@@ -312,19 +314,20 @@ def _not_found(spec: BaseSection, location: Location, error: Exception) -> BaseM
             f"base {spec.model} has no model.safetensors; pickled weights (pytorch_model.bin) are never loaded.\n"
             "Use a revision that has safetensors, or convert it with save_pretrained where you trust it."
         )
+    name = shorten(spec.model, 300)
     if _is_path(spec.model) or spec.model == MINI:
         return BaseModelError(
-            f"base {spec.model} cannot be read: {_first_line(error)}\n"
+            f"base {name} cannot be read: {_first_line(error)}\n"
             "Restore the folder (config.json, model.safetensors), or use another base."
         )
     at = f" @ {spec.revision}" if spec.revision else ""
     if location.offline:
         return BaseModelError(
-            f"base {spec.model}{at} is not in the local cache and the Hugging Face Hub cannot be reached.\n"
+            f"base {name}{at} is not in the local cache and the Hugging Face Hub cannot be reached.\n"
             "Use --base mini (embedded, no network), give a local folder as --base, or go online once."
         )
     return BaseModelError(
-        f"base {spec.model}{at} was not found on the Hugging Face Hub: {_first_line(error)}\n"
+        f"base {name}{at} was not found on the Hugging Face Hub: {_first_line(error)}\n"
         "Check the id and the revision (a private one needs `hf auth login`), or use --base mini."
     )
 

@@ -60,13 +60,13 @@ class ErrorBoundary(click.Group):
                 raise
             was_interrupted = isinstance(error.__cause__, KeyboardInterrupt)  # a training saved, then stopped
             raise (Interruption if was_interrupted else click.ClickException)(_printable(str(error))) from error
-        except OSError as error:  # what no command has turned into an error of its own
-            if _is_debugging() or not (reason := disk_reason(error)):
-                raise
-            raise click.ClickException(f"a file cannot be written or read: {reason}.\n{MAKE_ROOM}") from error
         except KeyboardInterrupt:
             click.echo("\nInterrupted.", err=True)
             ctx.exit(INTERRUPTED)
+        except Exception as error:  # what no command has turned into an error of its own, from any library
+            if _is_debugging() or not (reason := disk_reason(error)):
+                raise
+            raise click.ClickException(f"a file cannot be written or read: {reason}.\n{MAKE_ROOM}") from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

@@ -184,9 +184,10 @@ def merge(
     The base is dequantised first, because those are the weights that the adapter was trained against. What the
     fold changes is measured and printed.
     """
+    from flan_lora.adapters.merge import check_new_folder, save_merged
     from flan_lora.adapters.merge import merge as merge_adapter
-    from flan_lora.adapters.merge import save_merged
 
+    check_new_folder(folder)  # before the work, not after it
     store, name = find_store(adapter_name, adapters_dir, base)
     merged = merge_adapter(store.open(name), base=base, dtype=dtype)
     save_merged(merged, folder)
@@ -228,11 +229,12 @@ def export(
     The exported model is loaded again, and its answers are held against those of the merged one.
     """
     from flan_lora.adapters.ctranslate2 import check_ctranslate2, export_ctranslate2
+    from flan_lora.adapters.merge import check_new_folder, save_merged
     from flan_lora.adapters.merge import merge as merge_adapter
-    from flan_lora.adapters.merge import save_merged
 
+    check_new_folder(folder)  # before the work, not after it
     if runtime == "ctranslate2":
-        check_ctranslate2()  # before the work, not after it
+        check_ctranslate2()
     store, name = find_store(adapter_name, adapters_dir, base)
     merged = merge_adapter(store.open(name), base=base)
     if runtime == "safetensors":

@@ -8,6 +8,7 @@ import click
 
 from flan_lora.cli.options import adapters_dir_option
 from flan_lora.cli.output import print_table
+from flan_lora.system.files import check_writable_file, replace_file
 
 
 @click.group()
@@ -68,6 +69,8 @@ def router(
     On a CPU merged, traffic and memory need CTranslate2: pip install 'flan-lora[bench]'. On a GPU there is no
     merged, traffic is held against PEFT, and memory against copies of the int8 base.
     """
+    if save is not None:
+        check_writable_file(save)  # before the work, not after it
     from flan_lora.bench.router import MEASURES, Options, has_merged, run, to_json
     from flan_lora.errors import DataError
     from flan_lora.system.devices import choose_device
@@ -101,8 +104,7 @@ def router(
     line = to_json(options, findings)
     click.echo(line)
     if save is not None:
-        save.parent.mkdir(parents=True, exist_ok=True)
-        save.write_text(line + "\n", encoding="utf-8")
+        replace_file(save, f"{line}\n".encode())
 
 
 @bench.command()

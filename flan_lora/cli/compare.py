@@ -117,12 +117,14 @@ def _compare_one(
     """Answer where needed, then read everything back from the report's folder."""
     from flan_lora.compare.results import find_answers, read_results
     from flan_lora.compare.run import report_folder, run_comparison
+    from flan_lora.system.files import check_writable
     from flan_lora.tasks import get_task
 
     stored = store.open(name)
     folder = report_folder(reports_dir, stored)
     task = get_task(stored.manifest.task)
     found = [find_answers(spec, task, runs_dir=Path("runs"), base_slug=store.root.name) for spec in others]
+    check_writable(folder)  # before the work, not after it
     run_comparison(stored, source, folder, echo=lambda line: click.echo(line, err=quiet), **options)
     return read_results(folder, found), folder
 

@@ -55,8 +55,11 @@ def evaluate(
     """
     from flan_lora.data.sources import open_source
     from flan_lora.evaluation.predictions import write_predictions
+    from flan_lora.system.files import check_writable_file
     from flan_lora.training.reevaluate import reevaluate
 
+    if predictions is not None:
+        check_writable_file(predictions)  # before the work, not after it
     store, name = find_store(adapter_name, adapters_dir, base)
     stored, source = store.open(name), open_source(data_spec)
     role = role_of(split, source)

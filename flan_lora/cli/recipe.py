@@ -92,9 +92,10 @@ def schema(output: Path | None) -> None:
     import json
 
     from flan_lora.recipe import RecipeFile
+    from flan_lora.system.files import replace_file
 
     text = json.dumps(RecipeFile.model_json_schema(), indent=2)
     if output is None:
         click.echo(text)
     else:
-        output.write_text(text + "\n", encoding="utf-8")
+        replace_file(output, f"{text}\n".encode())

@@ -7,6 +7,7 @@ from pathlib import Path
 from flan_lora.compare.html import page
 from flan_lora.compare.plots import draw_all
 from flan_lora.compare.results import Results
+from flan_lora.system.files import replace_file
 
 
 def write_report(folder: Path, results: Results) -> Path:
@@ -20,7 +21,7 @@ def write_report(folder: Path, results: Results) -> Path:
         old.unlink()
     for picture in pictures:
         for theme, png in picture.png.items():
-            (folder / f"{picture.name}-{theme}.png").write_bytes(png)
+            replace_file(folder / f"{picture.name}-{theme}.png", png)
     path = folder / "index.html"
-    path.write_text(page(results, pictures), encoding="utf-8")
+    replace_file(path, page(results, pictures).encode())
     return path

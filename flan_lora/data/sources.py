@@ -13,7 +13,7 @@ from flan_lora.data.file_formats import READERS, Row, read_rows
 from flan_lora.errors import DataError
 from flan_lora.recipe import AlsoSection, DataSection, PartnerSection, Recipe, Role
 from flan_lora.system.hub import local_folder, read_hub_rows
-from flan_lora.system.text import suggest
+from flan_lora.system.text import shorten, suggest
 from flan_lora.tasks.task import Task
 
 Names: TypeAlias = "DataSection | AlsoSection | PartnerSection"
@@ -48,11 +48,11 @@ def open_source(spec: str | None) -> DataSource:
         from flan_lora.samples import SAMPLES_PATH
 
         return DataSource("sample", SAMPLES_PATH)
-    name = f"--data {setting}" if spec is not None else f"FLAN_LORA_DATA={setting}"
+    name = f"--data {shorten(setting, 300)}" if spec is not None else f"FLAN_LORA_DATA={shorten(setting, 300)}"
     path = Path(setting).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # not path.is_dir, which raises where a name is too long
         return DataSource("local", path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{name}: no such file or folder.\nGive hub, sample, a folder or a file.")
     if path.suffix.lower() not in READERS:
         raise DataError(f"{name}: files of kind {path.suffix!r} are not read.\nUse one of {', '.join(READERS)}.")

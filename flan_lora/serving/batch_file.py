@@ -28,7 +28,7 @@ from flan_lora.serving.propose import Proposal
 from flan_lora.serving.router import Router
 from flan_lora.system.documents import DocumentError, parse_json
 from flan_lora.system.lock import sole_owner
-from flan_lora.system.text import shown
+from flan_lora.system.text import shorten, shown
 
 _PORTION = 128
 """Lines that are answered and then written: what a kill can cost."""
@@ -116,7 +116,7 @@ def answer_batch(
             return _answer_lines(router, source, lines, partial, target, options, progress)
     except OSError as error:
         raise DataError(
-            f"{target} cannot be written: {error.strerror or error}.\n"
+            f"{shorten(str(target), 300)} cannot be written: {error.strerror or error}.\n"
             "Make room or give write permission, or name another output; the same command then goes on."
         ) from error
 
@@ -124,10 +124,10 @@ def answer_batch(
 def _read(source: Path) -> bytes:
     try:
         if not source.is_file():
-            raise DataError(f"{source}: no such file.")
+            raise DataError(f"{shorten(str(source), 300)}: no such file.")
         content = source.read_bytes()
     except OSError as error:
-        raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
+        raise DataError(f"{shorten(str(source), 300)} cannot be read: {error.strerror or error}.") from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{source}: not UTF-8, but UTF-16. Convert it first: iconv -f utf-16 -t utf-8")
     return content.removeprefix(b"\xef\xbb\xbf")

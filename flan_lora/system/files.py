@@ -18,7 +18,19 @@ MAKE_ROOM = "Make room or give write permission, then give the same command agai
 _DISK_ERRORS = frozenset(
     getattr(errno, name)
     for name in (
-        *("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENAMETOOLONG", "EIO", "ENOTDIR", "EEXIST"),
+        *(
+            "ENOSPC",
+            "EDQUOT",
+            "EFBIG",
+            "EROFS",
+            "EACCES",
+            "EPERM",
+            "ENAMETOOLONG",
+            "EIO",
+            "ENOTDIR",
+            "EEXIST",
+            "ENOENT",
+        ),
         *("EISDIR", "ELOOP", "EMFILE", "ENFILE", "ENXIO", "ESTALE"),
     )
     if hasattr(errno, name)
@@ -38,8 +50,12 @@ def replace_file(path: Path, content: bytes) -> None:
     """Give ``path`` this content; a crash, or another writer of the same path, leaves the old file or a new one.
 
     The folder is made if it is missing. Until the last moment the bytes lie beside it under a hidden name that no
-    other writer has.
+    other writer has. A device or a pipe, such as /dev/stdout, is written to as it is.
     """
+    with disk_errors(str(path)):
+        if _exists_otherwise(path):
+            path.write_bytes(content)
+            return
     temporary = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex[:12]}.tmp")
     with disk_errors(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +108,7 @@ def check_writable(folder: Path, num_bytes: int = 0) -> None:
     Raises:
         DiskError: its name cannot be one, it is no folder, we may not write there, or fewer bytes are free.
     """
-    with disk_errors(str(folder)[:300], "Name another place, or give write permission."):
+    with disk_errors(str(folder), "Name another place, or give write permission."):
         parent = folder
         while not _exists(parent):
             parent = parent.parent
@@ -104,6 +120,24 @@ def check_writable(folder: Path, num_bytes: int = 0) -> None:
     if free < num_bytes:
         reason = f"about {num_bytes / 1e6:,.0f} MB are needed, and {free / 1e6:,.0f} MB are free there"
         raise DiskError(str(folder), reason, "Make room, or name a place on another disk.")
+
+
+def check_writable_file(path: Path) -> None:
+    """Refuse a file that could not be written later, before the work for it is done. Raises DiskError."""
+    with disk_errors(str(path), "Name another place, or give write permission."):
+        if _exists_otherwise(path):
+            return
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    check_writable(path.parent)
+
+
+def _exists_otherwise(path: Path) -> bool:
+    """Whether something is there that is no file: a rename over a device would take its place in /dev."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode) in _KINDS
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _exists(path: Path) -> bool:

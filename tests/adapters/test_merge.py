@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
 from flan_lora.adapters.ctranslate2 import answer_ctranslate2, export_ctranslate2
@@ -23,7 +23,7 @@ from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.adapters.weights import read_published
 from flan_lora.base.load import fuse_gelu, open_base
 from flan_lora.cli import main
-from flan_lora.errors import AdapterError, AdapterMismatchError, FlanLoraError
+from flan_lora.errors import AdapterError, AdapterMismatchError, DiskError, FlanLoraError
 from flan_lora.tasks import TASKS
 from tests.checkpoint import save_checkpoint, spec_of
 from tests.published import make_manifest, stage, tiny_fingerprint
@@ -142,7 +142,15 @@ def test_another_base_is_refused(folder: Path, tmp_path: Path) -> None:
         merge(stored(folder, "plain"), base=str(tmp_path / "other"))
 
 
-def test_a_folder_with_files_is_refused_and_a_crash_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["python", "safetensors"],
+)
+def test_a_folder_with_files_is_refused_and_a_crash_leaves_nothing(tmp_path: Path, error: Exception) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep me")
     with pytest.raises(AdapterError, match="exists and is not empty"):
@@ -151,11 +159,24 @@ def test_a_folder_with_files_is_refused_and_a_crash_leaves_nothing(tmp_path: Pat
     def crash(place: Path) -> None:
         place.mkdir()
         (place / "half").write_text("x")
-        raise OSError("disk full")
+        raise error
 
-    with pytest.raises(AdapterError, match="disk full"):
+    with pytest.raises(DiskError, match=r"cannot write .*new: No space left on device\.\nMake room"):
         write_whole(tmp_path / "new", crash)
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+@pytest.mark.parametrize("command", ["merge", "export"])
+@pytest.mark.parametrize("name", ["full", "file", "file/x", "x" * 5000])
+def test_a_place_for_the_model_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("flan_lora.adapters.merge.merge", lambda *_, **__: pytest.fail("work was done"))
+    result = CliRunner().invoke(main, ["adapter", command, "emotion", "--out", str(tmp_path / name)])
+    assert result.exit_code in (1, 2) and str(tmp_path) in result.stderr and len(result.stderr) < 12_000
 
 
 # CTranslate2

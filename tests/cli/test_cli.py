@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from safetensors import SafetensorError
 
 import flan_lora
 from flan_lora.adapters.store import Store
@@ -123,6 +124,44 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     put_fake(monkeypatch, "training.doctor", examine=raising(FlanLoraError("no such thing")))
     monkeypatch.setenv("FLAN_LORA_DEBUG", "1")
     assert isinstance(run("doctor").exception, FlanLoraError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        OSError(36, "File name too long", "x" * 5000),
+        FileNotFoundError(2, "No such file or directory", "gone"),
+        SafetensorError("Error while serializing: I/O error: File too large (os error 27)"),
+    ],
+    ids=["full", "long", "gone", "safetensors"],
+)
+def test_what_a_disk_refuses_is_one_message_whoever_wrote(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    put_fake(monkeypatch, "training.doctor", examine=raising(error))
+    result = run("doctor")
+    assert result.exit_code == 1 and len(result.stderr) < 500
+    assert result.stderr.startswith("Error: a file cannot be written or read: ") and "Make room" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "emotion", "--dry-run", "--data"),
+        ("train", "emotion", "--dry-run", "--data", "sample", "--base"),
+        ("train", "emotion", "--dry-run", "--data", "sample", "--base", "./"),
+        ("recipe", "schema", "-o"),
+        ("generate", "text", "--adapter"),
+        ("adapter", "list", "--adapters-dir"),
+        ("eval", "emotion", "--data", "sample", "--predictions"),
+    ],
+    ids=lambda arguments: "-".join(arguments[:2] + arguments[-1:]),
+)
+def test_a_name_of_5000_characters_is_one_short_message(arguments: tuple[str, ...]) -> None:
+    *before, last = arguments
+    result = run(*before, f"{last}{'x' * 5000}") if last == "./" else run(*arguments, "x" * 5000)
+    assert result.exit_code == 1 and len(result.stderr) < 1500 and "xxx" in result.stderr, result.output
 
 
 def test_what_only_we_can_fix_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flan_lora.system.files import read_regular, replace_file
+from flan_lora.errors import DiskError
+from flan_lora.system.files import check_writable_file, read_regular, replace_file
 
 posix = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes and devices of POSIX")
 
@@ -44,3 +45,36 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
         replace_file(tmp_path / "new" / "file", b"new")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
     assert (tmp_path / "new" / "file").read_bytes() == b"old"
+
+
+@posix
+def test_a_pipe_or_device_is_written_to_and_stays_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    check_writable_file(tmp_path / "pipe")
+    replace_file(tmp_path / "pipe", b"text")
+    assert os.read(reader, 10) == b"text" and (tmp_path / "pipe").is_fifo()
+    os.close(reader)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_device_that_is_full_is_one_error_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(DiskError, match=r"full: No space left on device"):
+        replace_file(tmp_path / "full", b"text")
+    assert (tmp_path / "full").is_char_device()
+
+
+def test_a_file_that_could_not_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "new" / "folder" / "file"):
+        check_writable_file(place)
+    for place in (tmp_path, tmp_path / "file" / "below", tmp_path / ("x" * 5000)):
+        with pytest.raises(DiskError, match="Name another place") as caught:
+            check_writable_file(place)
+        assert str(tmp_path) in str(caught.value) and len(str(caught.value)) < 1000
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(DiskError, match="no write permission, or a read-only disk"):
+        check_writable_file(tmp_path / "new" / "file")
