@@ -33,7 +33,6 @@ class Prefetcher:
         if not self.waiting or self.waiting[0][0] != step:
             self.waiting.clear()
             self._order(step)
-        self._order(self.waiting[-1][0] + 1)
         while len(self.waiting) < self.depth:
             self._order(self.waiting[-1][0] + 1)
         return self.waiting.popleft()[1].result()
