@@ -89,6 +89,31 @@ def test_exactness_and_nats_are_those_of_a_base_that_knows_the_answer(data_root,
     assert exact == 0.0 and nats > 5.0
 
 
+def test_how_a_gap_ends_counts_nothing_and_how_an_answer_ends_does():
+    """A stand-in that knows every token but the end."""
+    from transformers import AutoTokenizer
+
+    from flan_lora.mini import MINI_PATH
+    from flan_lora.tasks.task import Prompt
+    from tools.mini.panel import _forced
+    from tools.mini.probes import Probe, copies
+
+    tokenizer = AutoTokenizer.from_pretrained(str(MINI_PATH), local_files_only=True)
+
+    class KnowsNoEnd:
+        device = torch.device("cpu")
+
+        def __call__(self, decoder_input_ids, **_):
+            wanted = torch.cat([decoder_input_ids[:, 1:], torch.full_like(decoder_input_ids[:, :1], 5)], 1)
+            wanted = torch.where(wanted == 0, 5, wanted)
+            return type("Output", (), {"logits": 30.0 * torch.nn.functional.one_hot(wanted, 9000)})()
+
+    nats, exact = _forced(KnowsNoEnd(), tokenizer, copies([TEXT], random.Random(0))[:20])
+    assert exact == 1.0 and nats < 1e-3
+    nats, _ = _forced(KnowsNoEnd(), tokenizer, [Probe(Prompt("", "Who?"), "Anders", is_gap=False)])
+    assert nats > 3.0
+
+
 def test_a_trunk_and_a_checkpoint_get_the_same_figures_and_the_trunk_remembers(data_root, tmp_path, monkeypatch):
     from tools.mini import corpus, probes
     from tools.mini.export import save_weights

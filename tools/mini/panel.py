@@ -71,8 +71,9 @@ def _forced(model: Any, tokenizer: Any, probes: Sequence[Probe]) -> tuple[float,
             decoder_input_ids=batch["decoder_input_ids"],
         ).logits.float()
         asked = batch["labels"].clone()
-        if probes[0].is_gap:  # the sentinel is no part of the answer, nor is the end of a continuation
+        if probes[0].is_gap:  # neither the sentinel nor the end belongs to the text that was cut out
             asked[:, 0] = -100
+            asked[asked == tokenizer.eos_token_id] = -100
         losses = torch.nn.functional.cross_entropy(logits.mT, asked, ignore_index=-100, reduction="sum")
         total += float(losses)
         counted = (asked != -100) & (asked != tokenizer.eos_token_id)
