@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +50,7 @@ KINDS: Mapping[type[FlanLoraError], ErrorKind] = {  # the first that fits, so ch
 """Those that a request can meet; the rest (recipes, training) are the operator's to fix, so 500."""
 
 _INTERNAL = ErrorKind(500, SERVER, "internal_error")
+_FOLDERS = re.compile(r"(?<![\w./:])/(?:[^\s/'\"]+/)+")
 _HTTP = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -89,8 +91,13 @@ def as_api_error(error: BaseException) -> ApiError:
     for kind_of, kind in KINDS.items():
         if isinstance(error, kind_of):
             headers = {"Retry-After": str(RETRY_AFTER_S)} if kind.status == 429 else {}
-            return ApiError(kind.status, kind.code, str(error), kind.type, headers=headers)
+            return ApiError(kind.status, kind.code, _without_folders(str(error)), kind.type, headers=headers)
     return ApiError(_INTERNAL.status, _INTERNAL.code, "the server failed; its log says why.", _INTERNAL.type)
+
+
+def _without_folders(message: str) -> str:
+    """An error's text for somebody elsewhere: where things lie on this machine is not for them."""
+    return _FOLDERS.sub("", message)
 
 
 def error_body(error: ApiError) -> dict[str, Any]:

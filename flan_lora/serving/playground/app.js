@@ -341,6 +341,9 @@ function curve(title, points) {
     svg("text", { x: width - 8, y: height - 6, "text-anchor": "end" }, `step ${last}`),
     svg("polyline", { class: "line", points: points.map((p) => `${x(p[0]).toFixed(1)},${y(p[1]).toFixed(1)}`).join(" ") }),
   );
+  if (points.length <= 12) {  // a line through one point is none
+    drawing.append(...points.map((p) => svg("circle", { class: "point", cx: x(p[0]), cy: y(p[1]), r: 3 })));
+  }
   return element("figure", {}, element("figcaption", { textContent: title === "loss" ? "Training loss" : `${title} on validation rows` }), drawing);
 }
 

@@ -168,3 +168,13 @@ def test_every_answer_has_a_number_and_every_request_a_line() -> None:
         server.complete(prompt="one two")
         wait_until(lambda: server.log)
         assert "two" not in str(server.log)
+
+
+def test_an_error_names_no_folder_of_the_machine() -> None:
+    from flan_lora.errors import AdapterCorruptError, DataError
+    from flan_lora.serving.openai.errors import as_api_error
+
+    error = AdapterCorruptError("/srv/adapters/mini/emotion/manifest.json is missing (see '/etc/x/y').")
+    assert as_api_error(error).message == "manifest.json is missing (see 'y')."
+    kept = "3/4 of adapters/mini/emotion, https://example.org/a/b and and/or"
+    assert as_api_error(DataError(kept)).message == kept

@@ -215,6 +215,25 @@ def test_a_reload_serves_the_new_weights_and_says_which(tmp_path: Path, base: Ba
         assert texts_of(server.post({"model": "moods", "prompt": TEXTS[4]}))
 
 
+def test_a_damaged_adapter_is_409_and_says_no_path_of_the_machine(tmp_path: Path, base: Base) -> None:
+    root = tmp_path / "store"
+    for name in ("emotion", "moods"):
+        publish(root, name, 3)
+    weights = root / "moods" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    with tiny_server(root, base) as server:
+        for path, body in {
+            "/v1/completions": {"model": "moods", "prompt": "x"},
+            "/v1/load_lora_adapter": {"lora_name": "moods"},
+        }.items():
+            response = server.post(body, path)
+            assert response.status_code == 409 and response.json()["error"]["code"] == "adapter_corrupt"
+            assert "adapter_model.safetensors: truncated" in response.text and str(tmp_path) not in response.text
+        listed = httpx.get(f"{server.url}/v1/models", headers=KEY, verify=TLS).json()["data"]
+        assert [model["id"] for model in listed] == ["base", "emotion"]
+        assert texts_of(server.post({"model": "emotion", "prompt": "x"}))
+
+
 def test_more_than_may_wait_are_429_and_the_others_are_answered(tmp_path: Path, base: Base) -> None:
     root = tmp_path / "store"
     publish(root, "emotion", 3)
