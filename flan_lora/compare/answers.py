@@ -14,6 +14,7 @@ from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.base.load import Base
 from flan_lora.engine.request import Mix
+from flan_lora.engine.scheduler import EngineLimits
 from flan_lora.evaluation.predictions import Prediction
 from flan_lora.serving.completion import Completion
 from flan_lora.serving.pipeline import Pipeline, wait
@@ -55,9 +56,8 @@ class AnswerCollector:
         self.adapter = stored.name
         # the model's own probabilities, of the order given: what is compared, not what is served calibrated
         self._config = replace(ServingConfig.of(stored), label_temperature=1.0, averages_orders=False)
-        self._pipeline = Pipeline(
-            base, Store(stored.path.parent), num_slots=2, batch_size=stored.recipe.evaluation.batch_size
-        )
+        limits = EngineLimits(max_running=stored.recipe.evaluation.batch_size, max_waiting=None)
+        self._pipeline = Pipeline(base, Store(stored.path.parent), limits, num_slots=2)
         self._pipeline.registry.load(stored.name)
 
     def own(self, task: Task) -> Query:

@@ -28,15 +28,14 @@ class Pipeline:
     """One engine and the adapters that it serves. Any number of threads may use it."""
 
     def __init__(
-        self, base: Base, store: Store, *, num_slots: int, batch_size: int, max_waiting: int | None = None
+        self, base: Base, store: Store, limits: EngineLimits, *, num_slots: int, deterministic: bool = False
     ) -> None:
         self.prompts = PromptEncoder(base.tokenizer)
         cache = AdapterCache(
             base_linears(base.model), fingerprint=base.fingerprint, num_slots=num_slots, device=base.device
         )
         self.registry = AdapterRegistry(base, store, cache)
-        limits = EngineLimits(max_running=batch_size, max_waiting=max_waiting)
-        self.engine = Engine(base.model, cache, limits=limits)
+        self.engine = Engine(base.model, cache, limits=limits, deterministic=deterministic)
 
     def submit_texts(
         self, prepare: Prepare, *, start: float | None = None, label_probabilities: bool = False

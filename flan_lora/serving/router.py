@@ -16,6 +16,7 @@ from flan_lora.base.load import MINI, Base, open_base
 from flan_lora.engine.engine import EngineStats
 from flan_lora.engine.lease import AdapterStatus
 from flan_lora.engine.request import Mix
+from flan_lora.engine.scheduler import EngineLimits
 from flan_lora.errors import RequestError
 from flan_lora.recipe import BaseSection
 from flan_lora.serving.auto_route import AutoRouter
@@ -64,15 +65,18 @@ class Router:
         num_slots: int = 9,
         batch_size: int = 32,
         max_waiting: int | None = None,
+        deterministic: bool = False,
     ) -> None:
         """
         Args:
             num_slots: adapters that stay ready at once, plus one for the bare base.
             batch_size: texts in one pass of the base, of all threads together.
             max_waiting: texts that wait for their turn; beyond that, QueueFullError. None: any number.
+            deterministic: no bit of an answer depends on the other texts; slower, on a CPU only.
         """
         self.base, self.store = base, store
-        self.pipeline = Pipeline(base, store, num_slots=num_slots, batch_size=batch_size, max_waiting=max_waiting)
+        limits = EngineLimits(max_running=batch_size, max_waiting=max_waiting)
+        self.pipeline = Pipeline(base, store, limits, num_slots=num_slots, deterministic=deterministic)
         self._registry = self.pipeline.registry
         self._auto = AutoRouter(base, self._registry, self.pipeline.engine)
 
@@ -86,17 +90,13 @@ class Router:
         num_slots: int = 9,
         batch_size: int = 32,
         max_waiting: int | None = None,
+        deterministic: bool = False,
     ) -> Router:
-        """A router over adapters/<base>; loads nothing but the base.
-
-        Raises:
-            BaseModelError: the base cannot be found or loaded.
-        """
+        """A router over adapters/<base>; loads nothing but the base. Raises what `open_base` raises."""
         if isinstance(base, str):
             base = open_base(BaseSection(model=base, quantization=quantization), device=device)
-        return Router(
-            base, Store(adapters_dir), num_slots=num_slots, batch_size=batch_size, max_waiting=max_waiting
-        )
+        store, size, wait, exact = Store(adapters_dir), batch_size, max_waiting, deterministic
+        return Router(base, store, num_slots=num_slots, batch_size=size, max_waiting=wait, deterministic=exact)
 
     # Answers
 

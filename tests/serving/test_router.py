@@ -80,6 +80,16 @@ def answers(router: Router, texts: Sequence[str], adapter: Choice | Sequence[Cho
     return [completion.text for completion in router.generate(texts, adapter, **options)]
 
 
+def test_a_deterministic_router_says_the_same_to_the_last_bit_beside_other_texts(root: Path, base: Base) -> None:
+    if base.device.type != "cpu":
+        pytest.skip("deterministic is for CPUs")
+    router = Router.open(root, base, deterministic=True)
+    texts = [f"i feel {'so ' * number}sad and not {number}" for number in range(9)]
+    together = router.generate(texts, None)
+    alone = [router.generate(text, None) for text in texts]
+    assert [(each.text, each.log_prob) for each in together] == [(each.text, each.log_prob) for each in alone]
+
+
 # Answers
 
 
