@@ -256,3 +256,18 @@ def test_later_stages_branch_off_a_copy_and_leave_the_trunk_as_it_is(data_root, 
     assert branch(run, packed, data_root, tmp_path / "latest", resume=True, **options) == latest
     with pytest.raises(FlanLoraError, match=r"state-000009.safetensors does not exist"):
         branch(run, packed, data_root, tmp_path / "none", state_file="state-000009.safetensors", **options)
+
+
+def test_the_kept_trunk_is_whole_and_its_files_are_small(tmp_path):
+    from tools.mini.read import read
+    from tools.mini.state import load_state
+
+    state = Path(__file__).parents[2] / "tools" / "mini" / "state"
+    assert max(path.stat().st_size for path in state.iterdir()) < 5_000_000
+    assert load_state(state, tmp_path / "run", tmp_path / "packed") is False
+    manifest = json.loads((state / "manifest.json").read_text())
+    np.save(tmp_path / "packed" / "tokens.npy", np.full(100_000, 7, dtype=np.uint16))
+    step = manifest["counters"]["step"]
+    trainer = read(tmp_path / "packed", tmp_path / "run", until_step=step)
+    assert trainer.step == step > 2000
+    assert all(bool(weight.isfinite().all()) for weight in _weights(trainer).values())

@@ -53,7 +53,7 @@ def save_state(run: Path, packed: Path, state: Path) -> Path:
         (partial / f"weights-{number:02d}.bf16").write_bytes(shard)
         shards[f"weights-{number:02d}.bf16"] = hashlib.sha256(shard).hexdigest()
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    write_curve(records, partial / "log.jsonl")
+    write_curve([record for record in records if record["step"] <= trainer.step], partial / "log.jsonl")
     if (run / PANEL_FILE).exists():
         shutil.copy(run / PANEL_FILE, partial / PANEL_FILE)
     shutil.copy(packed / "tokenizer" / SPIECE_FILE, partial / SPIECE_FILE)
