@@ -26,6 +26,7 @@ from flan_lora.engine.model_runner import ModelRunner
 from flan_lora.engine.request import Request
 from flan_lora.engine.scheduler import DEFAULT_LIMITS, EngineLimits, WaitingQueue, admit
 from flan_lora.errors import RequestError
+from flan_lora.system.malloc import return_freed_memory
 from flan_lora.system.openmp import release_threads
 
 if TYPE_CHECKING:
@@ -253,7 +254,9 @@ class Engine:
             if self._changed.wait_for(lambda: self._has_news, _IDLE_S) or len(self._queue):
                 return True
             self._worker = None
-            return False
+        # malloc keeps what the batches used: 112 of 749 MB after 4,000 requests of eight threads (docs/log.md)
+        return_freed_memory()
+        return False
 
     def _drop_cancelled(self, batch: RunningBatch) -> None:
         gone = [work for work in (*self._running.values(), *self._queue.items) if work.is_cancelled]

@@ -362,7 +362,9 @@ def test_an_interrupted_caller_gives_its_generations_up(gate: Gate, monkeypatch:
 
 
 def test_the_worker_ends_when_nothing_comes_and_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    returned: list[None] = []
     monkeypatch.setattr("flan_lora.engine.engine._IDLE_S", 0.01)
+    monkeypatch.setattr("flan_lora.engine.engine.return_freed_memory", lambda: returned.append(None))
     engine = make()
     for seed in range(3):
         assert ids([engine.submit(request(seed)).result()]) == alone([request(seed)])
@@ -370,6 +372,7 @@ def test_the_worker_ends_when_nothing_comes_and_begins_again(monkeypatch: pytest
             if thread.name == "flan-lora-engine":
                 thread.join(WAIT_S)
                 assert not thread.is_alive()
+    assert len(returned) == 3, "what the batches used goes back to the system"
     assert engine.submit_many([]) == []
 
 
