@@ -120,18 +120,37 @@ def remove(adapter_name: str, base: str | None, adapters_dir: Path, yes: bool) -
 @adapter_argument
 @store_base_option
 @data_option
-@click.option("--rows", "max_rows", type=click.IntRange(min=20), default=300, show_default=True, help="At most.")
+@click.option("--rows", "max_rows", type=click.IntRange(min=20), default=1000, show_default=True, help="At most.")
+@click.option(
+    "--background",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    metavar="FILE",
+    help="Texts that belong to no adapter, beside the 314 that ship: one a line, or JSON lines of text.",
+)
+@click.option(
+    "--reject-share",
+    type=click.FloatRange(0, 0.5),
+    help="Of the adapter's own validation texts. [default: 0.07; 0.02 of an adapter with several inputs]",
+)
 @adapters_dir_option
 def fit_routing(
-    adapter_name: str, base: str | None, data_spec: str | None, max_rows: int, adapters_dir: Path
+    adapter_name: str,
+    base: str | None,
+    data_spec: str | None,
+    max_rows: int,
+    background: Path | None,
+    reject_share: float | None,
+    adapters_dir: Path,
 ) -> None:
     """Fit the routing profile by which a text finds its adapter.
 
-    It is fitted on training texts of the adapter's recipe, its threshold on validation texts, and saved beside
-    the adapter; `flan-lora route` and the router's "auto" need it.
+    It is fitted on training texts of the adapter's recipe against background texts that belong to no adapter,
+    its threshold on validation texts, and saved beside the adapter; `flan-lora route` and the router's "auto" need
+    it. The more kinds of text you add that your users may send and no adapter is for, the fewer are taken.
     """
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split
+    from flan_lora.serving.background import BUNDLED, read_background
     from flan_lora.serving.router import Router
 
     store, name = find_store(adapter_name, adapters_dir, base)
@@ -142,10 +161,12 @@ def fit_routing(
     )
     router = Router.open(store.root, stored.open_base(base))
     bodies = [[example.prompt.body for example in split.examples] for split in (train, validation)]
-    router.fit_routing(name, *bodies)
+    files = [BUNDLED, *([] if background is None else [background])]
+    foreign = [item.text for path in files for item in read_background(path)]
+    router.fit_routing(name, *bodies, background=foreign, reject_share=reject_share)
     click.echo(
-        f"Fitted the routing profile of {name} on {len(bodies[0]):,} texts from {train.origin}, "
-        f"threshold from {len(bodies[1]):,} of {validation.origin}"
+        f"Fitted the routing profile of {name} on {len(bodies[0]):,} texts from {train.origin} against "
+        f"{len(foreign):,} background texts, threshold from {len(bodies[1]):,} of {validation.origin}"
     )
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "--foreign",
     type=click.Path(dir_okay=False, exists=True, path_type=Path),
     metavar="FILE",
-    help="Texts for no adapter, one a line. [default: 24 that ship]",
+    help="Texts for no adapter: one a line, or JSON lines of text and kind. [default: 24 that ship]",
 )
 @columns_option
 @serving_base_option
@@ -75,18 +75,18 @@ def _print_report(
     as_json: bool,
 ) -> None:
     from flan_lora.errors import RequestError
-    from flan_lora.serving.routing_report import FOREIGN, report
+    from flan_lora.serving.background import read_background
+    from flan_lora.serving.routing_report import report
 
     if not router.routable():
         raise RequestError(
             "no adapter has a routing profile: fit them first (flan-lora adapter fit-routing ADAPTER)."
         )
     texts = {name: _test_texts(router, name, data_spec, max_rows, overrides) for name in router.routable()}
-    lines = FOREIGN if foreign is None else [line for line in foreign.read_text("utf-8").splitlines() if line]
-    found = report(router, texts, lines)
+    found = report(router, texts, None if foreign is None else read_background(foreign))
     if as_json:
         shares = {"accuracy": found.accuracy, "false_accept_share": found.false_accept_share}
-        print_json({**shares, "adapters": found.shares, "accepted": dict(found.accepted)})
+        print_json({**shares, "adapters": found.shares, "kinds": found.kinds, "accepted": dict(found.accepted)})
         return
     print_table(
         ("ADAPTER", "TEXTS", "RIGHT", "WRONG", "ABSTAINED", "MOST CONFUSED WITH"),
@@ -103,6 +103,14 @@ def _print_report(
         ],
     )
     click.echo(f"right over all {percent(found.accuracy)}")
+    if any(share.kind for share in found.kinds):
+        print_table(
+            ("FOREIGN KIND", "TEXTS", "TAKEN", "MOSTLY BY"),
+            [
+                (share.kind or "-", share.num_texts, percent(share.accepted_share), share.mostly_by or "-")
+                for share in found.kinds
+            ],
+        )
     click.echo(f"foreign texts taken {len(found.accepted)} of {found.num_foreign}")
     for foreign_text, name in found.accepted:
         click.echo(f"  {name}: {shorten(foreign_text, 80)}")

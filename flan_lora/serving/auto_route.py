@@ -15,11 +15,16 @@ from flan_lora.errors import RequestError
 from flan_lora.serving.completion import Route, Text
 from flan_lora.serving.prompts import ServingConfig, inputs_of, takes
 from flan_lora.serving.registry import AdapterRegistry, Stamp
-from flan_lora.serving.routing_profile import RoutingProfile, fit, read_profile, write_profile
+from flan_lora.serving.routing_profile import AnyProfile, RoutingProfile, fit, read_profile, write_profile
+from flan_lora.serving.text_features import TextFeatures, form
 from flan_lora.tasks import Prompt
 
 _MAX_BODY_TOKENS = 256
 """Of a text whose adapter is looked for: its beginning says what it is about."""
+_REJECT_SHARE = 0.07
+"""Of an adapter's own texts; a text alone may belong to any adapter or none."""
+_REJECT_SHARE_OF_SEVERAL_INPUTS = 0.02
+"""Named inputs already say which task is meant."""
 
 
 class AutoRouter:
@@ -28,7 +33,7 @@ class AutoRouter:
     def __init__(self, base: Base, registry: AdapterRegistry, engine: Engine) -> None:
         self._base, self._registry, self._engine = base, registry, engine
         self._lock = threading.Lock()
-        self._profiles: Mapping[str, RoutingProfile] | None = None
+        self._profiles: Mapping[str, AnyProfile] | None = None
         self._listing: Stamp = None
 
     def routes(self, texts: Sequence[Text]) -> list[Route]:
@@ -41,24 +46,37 @@ class AutoRouter:
             }
             for text, configs in zip(texts, candidates, strict=True)
         ]
-        states = self._pooled([body for row in bodies for body in row.values()])
+        features = self._features([body for row in bodies for body in row.values()])
         profiles = self._known_profiles()
-        return [
-            _best_route({name: profiles[name].score(states[body]).item() for name, body in row.items()}, profiles)
-            for row in bodies
+        scores = [
+            {name: profiles[name].score(features[body]).item() for name, body in row.items()} for row in bodies
         ]
+        return [_best_route(row, profiles) for row in scores]
 
     def routable(self) -> list[str]:
         """Adapters that ``"auto"`` may choose."""
         return sorted(self._known_profiles())
 
     def fit(
-        self, name: str, bodies: Sequence[str], validation: Sequence[str], *, reject_share: float
+        self,
+        name: str,
+        bodies: Sequence[str],
+        validation: Sequence[str],
+        background: Sequence[str],
+        *,
+        reject_share: float | None,
     ) -> RoutingProfile:
         """`Router.fit_routing`."""
         stored = self._registry.open(name)
+        config = self._registry.config(name)
+        if reject_share is None:
+            reject_share = _REJECT_SHARE if len(config.inputs) == 1 else _REJECT_SHARE_OF_SEVERAL_INPUTS
         profile = fit(
-            self._stacked(bodies), self._base.fingerprint, self._stacked(validation), reject_share=reject_share
+            self._stacked(bodies),
+            self._stacked(_bodies(config, background)),
+            self._base.fingerprint,
+            self._stacked(validation) if validation else None,
+            reject_share=reject_share,
         )
         write_profile(stored.path, profile)
         with self._lock:
@@ -81,7 +99,7 @@ class AutoRouter:
             )
         return candidates
 
-    def _known_profiles(self) -> Mapping[str, RoutingProfile]:
+    def _known_profiles(self) -> Mapping[str, AnyProfile]:
         """Of every published adapter that fits this base and has one."""
         with self._lock:
             profiles = self._profiles if self._listing == (listing := self._registry.listing()) else None
@@ -93,24 +111,50 @@ class AutoRouter:
                 self._profiles, self._listing = profiles, listing
         return profiles
 
-    def _pooled(self, bodies: Sequence[str]) -> dict[str, Tensor]:
-        """Body -> its pooled states (1, d_model); texts of like length share a pass."""
+    def _features(self, bodies: Sequence[str]) -> dict[str, TextFeatures]:
+        """Body -> its features, one row; texts of like length share a pass."""
         distinct = [Prompt("", body) for body in dict.fromkeys(bodies)]
         encoded = encode_sources(self._base.tokenizer, distinct, _MAX_BODY_TOKENS)
         order = sorted(range(len(distinct)), key=lambda place: len(encoded[place].input_ids))
         if not order:
             return {}
-        rows = self._engine.encode([encoded[place].input_ids for place in order])
-        return {distinct[place].body: row[None] for place, row in zip(order, rows, strict=True)}
+        sources = [encoded[place].input_ids for place in order]
+        return {
+            body: TextFeatures(self._words(source), row[None], torch.tensor([form(body)], dtype=torch.float32))
+            for body, source, row in zip(
+                (distinct[place].body for place in order), sources, self._engine.encode(sources), strict=True
+            )
+        }
 
-    def _stacked(self, bodies: Sequence[str]) -> Tensor:
-        """(N, d_model), equal bodies as often as they come."""
-        states = self._pooled(bodies)
-        return torch.cat([states[body] for body in bodies]) if bodies else torch.empty(0, 1)
+    def _words(self, source: Sequence[int]) -> Tensor:
+        """Mean embedding of a source's tokens, (1, d_model) fp32."""
+        table: Tensor = self._base.model.get_input_embeddings().weight
+        with torch.inference_mode():
+            return table[torch.tensor(source, device=table.device)].float().mean(dim=0, keepdim=True).cpu()
+
+    def _stacked(self, bodies: Sequence[str]) -> TextFeatures:
+        """A row a body, equal bodies as often as they come."""
+        features = self._features(bodies)
+        return TextFeatures.cat([features[body] for body in bodies])
 
 
-def _best_route(scores: Mapping[str, float], profiles: Mapping[str, RoutingProfile]) -> Route:
-    best, *others = sorted(scores, key=lambda name: (-scores[name], name))
+def _bodies(config: ServingConfig, texts: Sequence[str]) -> list[str]:
+    """Texts as the adapter's task would read them; of several inputs each gets another text, in turn."""
+    reader = config.windowed_prompt()
+    rows = [
+        {name: texts[(place + offset) % len(texts)] for offset, name in enumerate(config.inputs)}
+        for place in range(len(texts))
+    ]
+    return [reader.render(row).body for row in rows]
+
+
+def _best_route(scores: Mapping[str, float], profiles: Mapping[str, AnyProfile]) -> Route:
+    def rank(name: str) -> tuple[int, float, str]:
+        # scores of the first format do not compare with the others': it answers where no other accepts
+        is_accepted, version = scores[name] >= profiles[name].threshold, profiles[name].format_version
+        return 1 if version == 1 else 0 if is_accepted else 2, -scores[name], name
+
+    best, *others = sorted(scores, key=rank)
     threshold = profiles[best].threshold
     return Route(
         adapter=best if scores[best] >= threshold else None,

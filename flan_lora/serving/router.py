@@ -20,6 +20,7 @@ from flan_lora.engine.scheduler import EngineLimits
 from flan_lora.errors import RequestError
 from flan_lora.recipe import BaseSection
 from flan_lora.serving.auto_route import AutoRouter
+from flan_lora.serving.background import read_background
 from flan_lora.serving.completion import (
     AUTO,
     Abstain,
@@ -329,19 +330,30 @@ class Router:
         return self._auto.routable()
 
     def fit_routing(
-        self, name: str, bodies: Sequence[str], validation: Sequence[str] = (), *, reject_share: float = 0.02
+        self,
+        name: str,
+        bodies: Sequence[str],
+        validation: Sequence[str] = (),
+        *,
+        background: Sequence[str] | None = None,
+        reject_share: float | None = None,
     ) -> RoutingProfile:
         """Fit and save what ``"auto"`` needs of a published adapter, from ``Prompt.body`` of training examples.
 
         Args:
             validation: bodies of validation examples, to calibrate the threshold; a fifth of ``bodies`` without.
-            reject_share: of them, that the threshold gives up.
+            background: texts that belong to no adapter, the more kinds the better; None: those that ship
+                (`flan_lora.serving.background`).
+            reject_share: of the validation texts, that the threshold gives up; None: 0.07, and 0.02 of an adapter
+                that takes several inputs.
 
         Raises:
             UnknownAdapterError: nothing of that name is published.
             DataError: too few texts.
         """
-        return self._auto.fit(name, bodies, validation, reject_share=reject_share)
+        if background is None:
+            background = [item.text for item in read_background()]
+        return self._auto.fit(name, bodies, validation, background, reject_share=reject_share)
 
     fit_signature = fit_routing
     """The older name."""

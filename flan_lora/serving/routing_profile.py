@@ -1,8 +1,10 @@
 """What the texts of an adapter look like to the frozen base, so that a text can be sent to the adapter it is for.
 
-A routing profile is a mean and a variance per dimension of the base's own mean-pooled encoder states, fitted on
-training bodies (no instruction, or it would recognise prompts and not contents), and a threshold below which a
-text is like none of them.
+A routing profile tells one adapter's texts from background texts, which belong to no adapter. It is a linear
+classifier fitted by regularised least squares (Hastie, Tibshirani, Friedman: The Elements of Statistical
+Learning, section 4.2) on training bodies: no instruction, or it would recognise prompts and not contents. Its
+features are those of `text_features`, and how far they lie from the adapter's own, so that a text can be too long
+as well as too short.
 """
 
 from __future__ import annotations
@@ -16,23 +18,57 @@ import torch
 from torch import Tensor
 
 from flan_lora.errors import AdapterCorruptError, DataError
+from flan_lora.serving.text_features import FORM_VERSION, NUM_FORM, TextFeatures
 from flan_lora.system.files import replace_file
 
 PROFILE = "routing_profile.safetensors"
 """Beside the adapter's own files."""
 OLD_PROFILE = "signature.safetensors"
 """Its name before; still read where there is no other."""
+FORMAT_VERSION = 2
+"""1, which has no number in its file, is a Gaussian of the states alone."""
 MIN_TEXTS = 20
 """Fewer say nothing about the spread of 100 dimensions or the tail of their scores."""
 _HELD_OUT = 5
 """Every fifth text calibrates the threshold; it is not fitted on, or every threshold would be too high."""
-_VARIANCE_FLOOR = 0.01
-"""Of the mean variance: a dimension that hardly varied among few texts must not decide alone."""
+_RIDGE = 0.01
+"""Of the features' mean second moment. From 0.001 to 0.1 it changed false accepts by 0.1 % (docs/log.md)."""
+_MAX_DEVIATIONS = 8.0
+"""Farther from the adapter's own texts is as far: one odd feature must not outvote the rest."""
+_MAX_FORM_DEVIATIONS = 4.0
 
 
 @dataclass(frozen=True)
 class RoutingProfile:
-    """One adapter's texts, as a Gaussian with independent dimensions."""
+    """One adapter's texts against background texts. F = 2 d_model + 18 features."""
+
+    centre: Tensor
+    """(F,) fp32, mean of the adapter's own texts"""
+    scale: Tensor
+    """(F,) fp32, their standard deviation, with a floor"""
+    weights: Tensor
+    """(F + 18 + 3,) fp32: features, deviations of form, two distances, bias less the threshold"""
+    fingerprint: str
+    """Of the base whose states these are."""
+
+    @property
+    def format_version(self) -> int:
+        """Which scores compare: those of one version."""
+        return FORMAT_VERSION
+
+    @property
+    def threshold(self) -> float:
+        """A text that scores less is unlike the adapter's own."""
+        return 0.0
+
+    def score(self, features: TextFeatures) -> Tensor:
+        """How much more like the adapter's own than its threshold asks, (N,): own texts lie 2 above background."""
+        return _expanded(features.stacked, self.centre, self.scale) @ self.weights
+
+
+@dataclass(frozen=True)
+class GaussianProfile:
+    """Format 1: one adapter's texts as a Gaussian with independent dimensions, without a background."""
 
     mean: Tensor
     """(d_model,) fp32"""
@@ -43,44 +79,90 @@ class RoutingProfile:
     fingerprint: str
     """Of the base whose states these are."""
 
-    def score(self, states: Tensor) -> Tensor:
-        """Log-density per dimension, without constants, of states (N, d_model): (N,)."""
-        distance = (states - self.mean).square() / self.variance
+    @property
+    def format_version(self) -> int:
+        """Which scores compare: those of one version."""
+        return 1
+
+    def score(self, features: TextFeatures) -> Tensor:
+        """Log-density of the states per dimension, without constants: (N,)."""
+        distance = (features.states - self.mean).square() / self.variance
         return -0.5 * (distance + self.variance.log()).mean(dim=1)
 
 
+AnyProfile = RoutingProfile | GaussianProfile
+
+
 def fit(
-    states: Tensor, fingerprint: str, validation: Tensor | None = None, *, reject_share: float = 0.02
+    own: TextFeatures,
+    background: TextFeatures,
+    fingerprint: str,
+    validation: TextFeatures | None = None,
+    *,
+    reject_share: float = 0.07,
 ) -> RoutingProfile:
-    """The profile of pooled states (N, d_model) of an adapter's training bodies.
+    """The profile of an adapter's training bodies.
 
     Args:
-        validation: states (M, d_model) of other texts of its kind, which the threshold is calibrated on. Without
-            them, every fifth of ``states`` is kept from the fit for that.
+        background: texts that belong to no adapter, as this adapter's task would read them.
+        validation: other texts of the adapter's kind, which the threshold is calibrated on. Without them, every
+            fifth of ``own`` is kept from the fit for that.
         reject_share: of the adapter's own texts that the threshold gives up.
 
     Raises:
-        DataError: fewer than 20 texts, of either kind.
+        DataError: fewer than 20 texts, of any kind.
     """
-    _check_enough(states, "training")
+    _check_enough(own, "training")
+    _check_enough(background, "background")
     if validation is None or not len(validation):
-        is_held_out = torch.arange(len(states)) % _HELD_OUT == 0
-        states, validation = states[~is_held_out], states[is_held_out]
+        is_held_out = torch.arange(len(own)) % _HELD_OUT == 0
+        own, validation = own[~is_held_out], own[is_held_out]
     else:
         _check_enough(validation, "validation")
-    fitted = states.float()
-    variance = fitted.var(dim=0)
-    variance = variance.clamp_min(_VARIANCE_FLOOR * variance.mean().item() + 1e-12)
-    profile = RoutingProfile(fitted.mean(dim=0), variance, 0.0, fingerprint)
-    threshold = profile.score(validation.float()).quantile(reject_share).item()
-    return RoutingProfile(profile.mean, profile.variance, threshold, fingerprint)
+    centre, scale = _location(own)
+    weights = _least_squares(
+        _expanded(own.stacked, centre, scale), _expanded(background.stacked, centre, scale)
+    ).float()
+    scores = _expanded(validation.stacked, centre, scale) @ weights
+    weights[-1] -= scores.quantile(reject_share)
+    return RoutingProfile(centre, scale, weights, fingerprint)
 
 
-def _check_enough(states: Tensor, kind: str) -> None:
-    if len(states) < MIN_TEXTS:
+def _location(own: TextFeatures) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature, (F,). A dimension that hardly varied must not decide alone."""
+    stacked = own.stacked.float()
+    deviations = [part.float().std(dim=0) for part in (own.words, own.states, own.form)]
+    words, states = (deviation + 0.01 * deviation.mean() + 1e-6 for deviation in deviations[:2])
+    return stacked.mean(dim=0), torch.cat((words, states, deviations[2] + 1e-3))
+
+
+def _expanded(stacked: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+    """(N, F) -> (N, F + 18 + 3): standard deviations from the centre, and how far off the whole is."""
+    deviations = ((stacked - centre) / scale).clamp(-_MAX_DEVIATIONS, _MAX_DEVIATIONS)
+    of_base, of_form = deviations[:, :-NUM_FORM], deviations[:, -NUM_FORM:]
+    # 4: distances lie near 1 for own texts, and the ridge would hold their weights down
+    distances = [4 * part.square().mean(dim=1, keepdim=True).sqrt() for part in (of_base, of_form)]
+    return torch.cat(
+        (deviations, of_form.abs().clamp_max(_MAX_FORM_DEVIATIONS), *distances, torch.ones(len(stacked), 1)), dim=1
+    )
+
+
+def _least_squares(own: Tensor, background: Tensor) -> Tensor:
+    """Weights that take own texts to 1 and background texts to -1, each side counting half: fp64."""
+    own, background = own.double(), background.double()
+    moment: Tensor = own.T @ own / len(own) + background.T @ background / len(background)
+    target = own.mean(dim=0) - background.mean(dim=0)
+    penalty = torch.full((len(target),), _RIDGE * moment.trace().item() / len(target), dtype=torch.float64)
+    penalty[-1] = 1e-8  # the bias
+    weights: Tensor = torch.linalg.solve(moment + penalty.diag(), target)
+    return weights
+
+
+def _check_enough(features: TextFeatures, kind: str) -> None:
+    if len(features) < MIN_TEXTS:
         raise DataError(
-            f"a routing profile takes {MIN_TEXTS} texts or more (got {len(states)} {kind} texts).\n"
-            f"Give more of the adapter's {kind} texts; a few hundred are enough."
+            f"a routing profile takes {MIN_TEXTS} texts or more (got {len(features)} {kind} texts).\n"
+            f"Give more {kind} texts; a few hundred are enough."
         )
 
 
@@ -88,19 +170,23 @@ def write_profile(folder: Path, profile: RoutingProfile) -> Path:
     """Save it beside the adapter; a crash leaves the old file or the new one."""
     from safetensors.torch import save
 
-    metadata = {"threshold": json.dumps(profile.threshold), "fingerprint": profile.fingerprint}
-    content = save({"mean": profile.mean, "variance": profile.variance}, metadata=metadata)
+    metadata = {
+        "format_version": str(FORMAT_VERSION),
+        "form_version": str(FORM_VERSION),
+        "fingerprint": profile.fingerprint,
+    }
+    tensors = {"centre": profile.centre, "scale": profile.scale, "weights": profile.weights}
     path = folder / PROFILE
-    replace_file(path, content)
+    replace_file(path, save(tensors, metadata=metadata))
     (folder / OLD_PROFILE).unlink(missing_ok=True)
     return path
 
 
-def read_profile(folder: Path) -> RoutingProfile | None:
+def read_profile(folder: Path) -> AnyProfile | None:
     """The profile beside an adapter, None where there is none.
 
     Raises:
-        AdapterCorruptError: the file cannot be read.
+        AdapterCorruptError: the file cannot be read, or was written by a later version.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -110,10 +196,30 @@ def read_profile(folder: Path) -> RoutingProfile | None:
     try:
         with safe_open(path, framework="pt") as file:
             metadata: Mapping[str, str] = file.metadata()
-            mean, variance = file.get_tensor("mean"), file.get_tensor("variance")
-        return RoutingProfile(mean, variance, float(metadata["threshold"]), metadata["fingerprint"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        return _profile(metadata, tensors)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise AdapterCorruptError(
             f"{path} is not a routing profile: {error}.\n"
             "Delete it, and fit it again (flan-lora adapter fit-routing)."
         ) from error
+
+
+def _profile(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> AnyProfile:
+    fingerprint = metadata["fingerprint"]
+    if "format_version" not in metadata:
+        threshold = float(json.loads(metadata["threshold"]))
+        return GaussianProfile(tensors["mean"], tensors["variance"], threshold, fingerprint)
+    versions = metadata["format_version"], metadata["form_version"]
+    if versions != (str(FORMAT_VERSION), str(FORM_VERSION)):
+        raise ValueError(
+            f"it has format {' and form '.join(versions)}, this version reads {FORMAT_VERSION} and {FORM_VERSION}"
+        )
+    profile = RoutingProfile(tensors["centre"], tensors["scale"], tensors["weights"], fingerprint)
+    sizes = profile.centre.shape, profile.scale.shape, profile.weights.shape
+    num = profile.centre.numel()
+    if sizes != ((num,), (num,), (num + NUM_FORM + 3,)):
+        raise ValueError(f"its tensors do not fit each other: {', '.join(str(tuple(size)) for size in sizes)}")
+    if not all(bool(tensor.isfinite().all()) for tensor in (profile.centre, profile.scale, profile.weights)):
+        raise ValueError("it holds values that are not finite")
+    return profile

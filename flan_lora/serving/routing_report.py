@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from flan_lora.serving.background import BackgroundText
 from flan_lora.serving.completion import Route, Text
 from flan_lora.serving.router import Router
 
@@ -37,7 +38,7 @@ FOREIGN = (
     '{"id": 17, "tags": ["red", "blue"], "ok": true}',
     "Goal by the number nine in the 84th minute, corner from the right, header, two one.",
 )
-"""Code, lists, instructions, other languages: written for this, in no data set that an adapter is trained on."""
+"""Code, lists, instructions, other languages: written for this; nothing is trained or fitted on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,24 @@ class RoutingShare:
     """The adapter that most of the wrong ones went to."""
 
 
+@dataclass(frozen=True, slots=True)
+class ForeignShare:
+    """How many texts of one kind, that belongs to no adapter, were taken by one: false accepts."""
+
+    kind: str
+    num_texts: int
+    accepted_share: float
+    mostly_by: str | None
+    """The adapter that took most of them."""
+
+
 @dataclass(frozen=True)
 class RoutingReport:
     """Of all adapters, and of texts for none of them."""
 
     shares: tuple[RoutingShare, ...]
+    kinds: tuple[ForeignShare, ...]
+    """Of the foreign texts, in the order in which the kinds come."""
     num_foreign: int
     accepted: tuple[tuple[str, str], ...]
     """(foreign text, adapter that took it): false accepts."""
@@ -75,25 +89,41 @@ class RoutingReport:
         return len(self.accepted) / self.num_foreign if self.num_foreign else 0.0
 
 
-def report(router: Router, texts: Mapping[str, Sequence[Text]], foreign: Sequence[str] = FOREIGN) -> RoutingReport:
+def report(
+    router: Router, texts: Mapping[str, Sequence[Text]], foreign: Sequence[BackgroundText] | None = None
+) -> RoutingReport:
     """Route every text and count.
 
     Args:
         texts: adapter -> texts that belong to it, none of which its routing profile has seen.
-        foreign: texts that belong to no adapter.
+        foreign: texts that belong to no adapter, and that no profile was fitted against; None: `FOREIGN`.
 
     Raises:
         RequestError: no adapter with a routing profile takes a text's inputs.
     """
     shares = [_share(name, router.routes(own)) for name, own in texts.items() if own]
-    routes = router.routes(foreign)
-    accepted = [(text, route.adapter) for text, route in zip(foreign, routes, strict=True) if route.adapter]
-    return RoutingReport(tuple(shares), len(foreign), tuple(accepted))
+    given = [BackgroundText(text) for text in FOREIGN] if foreign is None else foreign
+    went = [route.adapter for route in router.routes([item.text for item in given])]
+    kinds = dict.fromkeys(item.kind for item in given)
+    by_kind = [
+        _foreign(kind, [adapter for item, adapter in zip(given, went, strict=True) if item.kind == kind])
+        for kind in kinds
+    ]
+    accepted = [(item.text, adapter) for item, adapter in zip(given, went, strict=True) if adapter]
+    return RoutingReport(tuple(shares), tuple(by_kind), len(given), tuple(accepted))
+
+
+def _foreign(kind: str, went: Sequence[str | None]) -> ForeignShare:
+    taken = [adapter for adapter in went if adapter]
+    return ForeignShare(kind, len(went), len(taken) / len(went), _most(taken))
+
+
+def _most(adapters: Sequence[str]) -> str | None:
+    return max(sorted(set(adapters)), key=adapters.count, default=None)
 
 
 def _share(name: str, routes: Sequence[Route]) -> RoutingShare:
     went = [route.adapter for route in routes]
-    wrong = [adapter for adapter in went if adapter not in (name, None)]
-    most = max(sorted(set(filter(None, wrong))), key=wrong.count, default=None)
+    wrong = [adapter for adapter in went if adapter and adapter != name]
     num = len(routes)
-    return RoutingShare(name, num, went.count(name) / num, len(wrong) / num, went.count(None) / num, most)
+    return RoutingShare(name, num, went.count(name) / num, len(wrong) / num, went.count(None) / num, _most(wrong))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
@@ -24,13 +23,14 @@ from flan_lora.base.load import Base, open_base
 from flan_lora.cli import main
 from flan_lora.engine.generation_params import Sampling
 from flan_lora.engine.lease import AdapterState
-from flan_lora.errors import AdapterError, AdapterMismatchError, DataError, RequestError, UnknownAdapterError
+from flan_lora.errors import AdapterError, AdapterMismatchError, RequestError, UnknownAdapterError
 from flan_lora.evaluation.calibration import tempered
 from flan_lora.evaluation.predict import label_probabilities, predict
+from flan_lora.serving.background import BackgroundText
 from flan_lora.serving.completion import Choice, Completion
 from flan_lora.serving.propose import Proposal, is_new
 from flan_lora.serving.router import Router
-from flan_lora.serving.routing_profile import OLD_PROFILE, PROFILE, fit, read_profile
+from flan_lora.serving.routing_profile import PROFILE, read_profile
 from flan_lora.serving.routing_report import report
 from flan_lora.tasks import TASKS, Example
 from tests.checkpoint import save_checkpoint, spec_of
@@ -511,57 +511,18 @@ def test_a_routing_profile_stays_beside_its_adapter_and_leaves_it_sound(routed: 
     assert read_profile(store.root / "nerves") is None
 
 
-def test_a_profile_under_its_older_name_is_read_and_fitting_anew_replaces_it(
-    routed: Router, tmp_path: Path
-) -> None:
-    path = tmp_path / "store" / "emotion"
-    (path / PROFILE).rename(path / OLD_PROFILE)
-    again = Router.open(tmp_path / "store", routed.base)
-    assert again.routable() == ["emotion", "moods"] and again.route(SAD[31]).adapter == "emotion"
-    again.fit_signature("emotion", SAD[:30])  # the method's older name
-    assert (path / PROFILE).is_file() and not (path / OLD_PROFILE).exists()
-
-
-def test_a_threshold_gives_up_the_share_it_is_asked_to() -> None:
-    states = torch.randn(4000, 16, generator=torch.Generator().manual_seed(0)) * torch.linspace(0.5, 3, 16) + 5
-    profile = fit(states, "f" * 64, reject_share=0.1)
-    torch.testing.assert_close(profile.mean, torch.full((16,), 5.0), rtol=0, atol=0.3)
-    torch.testing.assert_close(profile.variance, torch.linspace(0.5, 3, 16) ** 2, rtol=0.2, atol=0.01)
-    rejected = (profile.score(states) < profile.threshold).float().mean().item()
-    assert rejected == pytest.approx(0.1, abs=0.02)
-    with pytest.raises(DataError, match=r"20 texts or more \(got 3 training texts\)"):
-        fit(states[:3], "f" * 64)
-
-
-def test_a_threshold_is_not_taken_from_texts_that_were_fitted_on() -> None:
-    """Of few texts in many dimensions, those score so high that 39 % of the unseen ones would be given up."""
-    generator = torch.Generator().manual_seed(0)
-    states, unseen = torch.randn(100, 1024, generator=generator), torch.randn(4000, 1024, generator=generator)
-    profile = fit(states, "f" * 64, reject_share=0.1)
-    assert (profile.score(unseen) < profile.threshold).float().mean().item() < 0.2
-
-
-def test_a_threshold_is_calibrated_on_validation_texts() -> None:
-    """Which lie farther off than the training texts, as unseen texts do."""
-    generator = torch.Generator().manual_seed(0)
-    states, unseen = torch.randn(300, 16, generator=generator), 1.5 * torch.randn(400, 16, generator=generator)
-    profile = fit(states, "f" * 64, unseen, reject_share=0.1)
-    assert (profile.score(unseen) < profile.threshold).float().mean().item() == pytest.approx(0.1, abs=0.01)
-    torch.testing.assert_close(profile.mean, states.mean(0))
-    assert profile.threshold < fit(states, "f" * 64, reject_share=0.1).threshold
-    with pytest.raises(DataError, match=r"got 5 validation texts"):
-        fit(states, "f" * 64, unseen[:5])
-
-
 def test_a_report_counts_right_wrong_and_abstained(routed: Router) -> None:
     strange = "%%%% 9999 ZZZZ ++++ QQQQ"
     texts = {"emotion": [*SAD[30:], strange, ASKING[30]], "moods": ASKING[30:], "nerves": []}
-    found = report(routed, texts, [strange, SAD[31]])
+    found = report(routed, texts, [BackgroundText(strange, "noise"), BackgroundText(SAD[31], "tears")])
     first, second = found.shares
     assert (first.adapter, first.num_texts, first.most_confused_with) == ("emotion", 8, "moods")
     assert (first.right_share, first.wrong_share, first.abstained_share) == (6 / 8, 1 / 8, 1 / 8)
     assert (second.right_share, second.wrong_share, second.most_confused_with) == (1.0, 0.0, None)
     assert found.accuracy == 12 / 14
+    noise, tears = found.kinds
+    assert (noise.kind, noise.num_texts, noise.accepted_share, noise.mostly_by) == ("noise", 1, 0.0, None)
+    assert (tears.kind, tears.accepted_share, tears.mostly_by) == ("tears", 1.0, "emotion")
     assert found.accepted == ((SAD[31], "emotion"),) and found.false_accept_share == 0.5
     assert routed.routable() == ["emotion", "moods"]
 
