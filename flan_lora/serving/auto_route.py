@@ -68,7 +68,7 @@ class AutoRouter:
     ) -> RoutingProfile:
         """`Router.fit_routing`."""
         stored = self._registry.open(name)
-        config = self._registry.config(name)
+        config = ServingConfig.of(stored)
         if reject_share is None:
             reject_share = _REJECT_SHARE if len(config.inputs) == 1 else _REJECT_SHARE_OF_SEVERAL_INPUTS
         profile = fit(

@@ -31,8 +31,11 @@ MIN_TEXTS = 20
 """Fewer say nothing about the spread of 100 dimensions or the tail of their scores."""
 _HELD_OUT = 5
 """Every fifth text calibrates the threshold; it is not fitted on, or every threshold would be too high."""
-_RIDGE = 0.01
-"""Of the features' mean second moment. From 0.001 to 0.1 it changed false accepts by 0.1 % (docs/log.md)."""
+_RIDGE_TEXTS = 300
+"""Texts that the penalty weighs as much as: 0.3 of the features' mean second moment at 1,000 texts, 0.06 at 5,000.
+Measured best of 0.001 to 3 at either number (docs/log.md)."""
+_SCALE_FLOOR = 0.1
+"""Of the background's deviation: a feature that hardly varied among few own texts must not decide alone."""
 _MAX_DEVIATIONS = 8.0
 """Farther from the adapter's own texts is as far: one odd feature must not outvote the rest."""
 _MAX_FORM_DEVIATIONS = 4.0
@@ -45,7 +48,7 @@ class RoutingProfile:
     centre: Tensor
     """(F,) fp32, mean of the adapter's own texts"""
     scale: Tensor
-    """(F,) fp32, their standard deviation, with a floor"""
+    """(F,) fp32, their standard deviation, at least 0.1 of the background's"""
     weights: Tensor
     """(F + 18 + 3,) fp32: features, deviations of form, two distances, bias less the threshold"""
     fingerprint: str
@@ -119,7 +122,7 @@ def fit(
         own, validation = own[~is_held_out], own[is_held_out]
     else:
         _check_enough(validation, "validation")
-    centre, scale = _location(own)
+    centre, scale = _location(own, background)
     weights = _least_squares(
         _expanded(own.stacked, centre, scale), _expanded(background.stacked, centre, scale)
     ).float()
@@ -128,12 +131,11 @@ def fit(
     return RoutingProfile(centre, scale, weights, fingerprint)
 
 
-def _location(own: TextFeatures) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature, (F,). A dimension that hardly varied must not decide alone."""
+def _location(own: TextFeatures, background: TextFeatures) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature of the adapter's own texts, (F,)."""
     stacked = own.stacked.float()
-    deviations = [part.float().std(dim=0) for part in (own.words, own.states, own.form)]
-    words, states = (deviation + 0.01 * deviation.mean() + 1e-6 for deviation in deviations[:2])
-    return stacked.mean(dim=0), torch.cat((words, states, deviations[2] + 1e-3))
+    floor = _SCALE_FLOOR * background.stacked.float().std(dim=0)
+    return stacked.mean(dim=0), stacked.std(dim=0).maximum(floor) + 1e-6
 
 
 def _expanded(stacked: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
@@ -152,7 +154,8 @@ def _least_squares(own: Tensor, background: Tensor) -> Tensor:
     own, background = own.double(), background.double()
     moment: Tensor = own.T @ own / len(own) + background.T @ background / len(background)
     target = own.mean(dim=0) - background.mean(dim=0)
-    penalty = torch.full((len(target),), _RIDGE * moment.trace().item() / len(target), dtype=torch.float64)
+    ridge = _RIDGE_TEXTS / (len(own) + len(background))
+    penalty = torch.full((len(target),), ridge * moment.trace().item() / len(target), dtype=torch.float64)
     penalty[-1] = 1e-8  # the bias
     weights: Tensor = torch.linalg.solve(moment + penalty.diag(), target)
     return weights

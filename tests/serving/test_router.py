@@ -457,8 +457,10 @@ def test_a_pinned_adapter_stays(root: Path, base: Base) -> None:
 # auto
 
 
-SAD = [f"i am so sad, {word} is not what you love" for word in "abcdefghijklmnopqrstuvwxyz0123456789"]
-ASKING = [f"what is the question to {word}" for word in "abcdefghijklmnopqrstuvwxyz0123456789"]
+SUBJECTS = ["".join(pair) for pair in itertools.product("abcdefghijkl", "mnopqrstuv")]
+SAD = [f"i am so sad, {word} is not what you love" for word in SUBJECTS]
+ASKING = [f"what is the question to {word}" for word in SUBJECTS]
+FITTED = slice(0, 114)
 
 
 @pytest.fixture
@@ -467,17 +469,17 @@ def routed(base: Base, tmp_path: Path) -> Router:
     for seed, name in enumerate(("emotion", "moods", "nerves")):
         publish(tmp_path / "store", name, seed)
     router = Router.open(tmp_path / "store", base)
-    router.fit_routing("emotion", SAD[:30])
-    router.fit_routing("moods", ASKING[:30])
+    router.fit_routing("emotion", SAD[FITTED], reject_share=0.0)
+    router.fit_routing("moods", ASKING[FITTED], reject_share=0.0)
     return router
 
 
 def test_auto_sends_a_text_where_its_like_was_learned(routed: Router) -> None:
-    completions = routed.generate([*SAD[30:], *ASKING[30:]], "auto")
+    completions = routed.generate([*SAD[114:], *ASKING[114:]], "auto")
     assert [c.adapter for c in completions] == ["emotion"] * 6 + ["moods"] * 6
-    expected = answers(routed, SAD[30:], "emotion") + answers(routed, ASKING[30:], "moods")
+    expected = answers(routed, SAD[114:], "emotion") + answers(routed, ASKING[114:], "moods")
     assert [c.text for c in completions] == expected
-    beside = routed.generate([ASKING[30], SAD[30], SAD[31]], ["moods", "auto", "nerves"])
+    beside = routed.generate([ASKING[114], SAD[114], SAD[115]], ["moods", "auto", "nerves"])
     assert [c.adapter for c in beside] == ["moods", "emotion", "nerves"]
     route, again = completions[0].route, beside[1].route
     assert route is not None and again is not None
@@ -513,8 +515,8 @@ def test_a_routing_profile_stays_beside_its_adapter_and_leaves_it_sound(routed: 
 
 def test_a_report_counts_right_wrong_and_abstained(routed: Router) -> None:
     strange = "%%%% 9999 ZZZZ ++++ QQQQ"
-    texts = {"emotion": [*SAD[30:], strange, ASKING[30]], "moods": ASKING[30:], "nerves": []}
-    found = report(routed, texts, [BackgroundText(strange, "noise"), BackgroundText(SAD[31], "tears")])
+    texts = {"emotion": [*SAD[114:], strange, ASKING[114]], "moods": ASKING[114:], "nerves": []}
+    found = report(routed, texts, [BackgroundText(strange, "noise"), BackgroundText(SAD[115], "tears")])
     first, second = found.shares
     assert (first.adapter, first.num_texts, first.most_confused_with) == ("emotion", 8, "moods")
     assert (first.right_share, first.wrong_share, first.abstained_share) == (6 / 8, 1 / 8, 1 / 8)
@@ -523,7 +525,7 @@ def test_a_report_counts_right_wrong_and_abstained(routed: Router) -> None:
     noise, tears = found.kinds
     assert (noise.kind, noise.num_texts, noise.accepted_share, noise.mostly_by) == ("noise", 1, 0.0, None)
     assert (tears.kind, tears.accepted_share, tears.mostly_by) == ("tears", 1.0, "emotion")
-    assert found.accepted == ((SAD[31], "emotion"),) and found.false_accept_share == 0.5
+    assert found.accepted == ((SAD[115], "emotion"),) and found.false_accept_share == 0.5
     assert routed.routable() == ["emotion", "moods"]
 
 
