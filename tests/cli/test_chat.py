@@ -191,7 +191,8 @@ def test_an_adapter_with_a_routing_profile_is_found_by_content(repo: Path, tmp_p
     code, output = run("adapter", "fit-routing", "emotion", "--data", "sample")
     assert (
         code == 0
-        and "Fitted the routing profile of emotion on 300 texts" in output
+        and "Fitted the routing profile of emotion on" in output
+        and "against 314 background texts" in output
         and "threshold from 150 of" in output
     )
     code, output = run("route", "--json", "i miss her every day and the house feels empty")

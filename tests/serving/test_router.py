@@ -461,6 +461,8 @@ SUBJECTS = ["".join(pair) for pair in itertools.product("abcdefghijkl", "mnopqrs
 SAD = [f"i am so sad, {word} is not what you love" for word in SUBJECTS]
 ASKING = [f"what is the question to {word}" for word in SUBJECTS]
 FITTED = slice(0, 114)
+FARTHEST = "99"
+"""Unlike any subject that is fitted: thresholds that accept it lie below all of the texts above."""
 
 
 @pytest.fixture
@@ -469,8 +471,10 @@ def routed(base: Base, tmp_path: Path) -> Router:
     for seed, name in enumerate(("emotion", "moods", "nerves")):
         publish(tmp_path / "store", name, seed)
     router = Router.open(tmp_path / "store", base)
-    router.fit_routing("emotion", SAD[FITTED], reject_share=0.0)
-    router.fit_routing("moods", ASKING[FITTED], reject_share=0.0)
+    for name, texts in (("emotion", SAD), ("moods", ASKING)):
+        farthest = texts[1].replace(SUBJECTS[1], FARTHEST)
+        validation = [TASKS["emotion"].prompt({"text": text}).body for text in [*texts, farthest]]
+        router.fit_routing(name, validation[FITTED], validation, reject_share=0.0)
     return router
 
 
