@@ -235,9 +235,10 @@ class Engine:
         if self._is_stopping:
             return None
         try:
-            self._admit(batch)
+            has_admitted = self._admit(batch)
             if not self._running:
-                return batch if self._wait() else None
+                # what was done at once leaves room for the next in the queue, of whom no news will come
+                return batch if has_admitted or self._wait() else None
             output = batch.step()
         except Exception:  # whose fault it is shows when each runs by itself
             self._run_apart()
@@ -271,11 +272,11 @@ class Engine:
             self._count(num_cancelled=1)
             work.end_cancelled()
 
-    def _admit(self, batch: RunningBatch) -> None:
-        """Let in what fits: generations join the batch, all else is done at once."""
+    def _admit(self, batch: RunningBatch) -> bool:
+        """Let in what fits: generations join the batch, all else is done at once. Whether any was let in."""
         admitted = admit(self._queue.items, len(self._running), self._limits, self._try_lease)
         if not admitted:
-            return
+            return False
         now = time.perf_counter()
         for work in admitted:
             work.admitted_s = now
@@ -294,6 +295,7 @@ class Engine:
         self._run_jobs([work for work in admitted if isinstance(work, Encoding)], self._encode)
         if joining:
             batch.add(list(joining))
+        return True
 
     def _try_lease(self, work: AnyWork) -> bool:
         """Whether ``work`` has its adapters now; if they cannot be loaded it has failed."""

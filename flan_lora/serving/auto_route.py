@@ -21,6 +21,8 @@ from flan_lora.tasks import Prompt
 
 _MAX_BODY_TOKENS = 256
 """Of a text whose adapter is looked for: its beginning says what it is about."""
+_CHUNK = 256
+"""Texts that are handed to the engine at once: its queue is bounded, and others ask meanwhile."""
 _REJECT_SHARE = 0.07
 """Of an adapter's own texts; a text alone may belong to any adapter or none."""
 _REJECT_SHARE_OF_SEVERAL_INPUTS = 0.02
@@ -119,11 +121,13 @@ class AutoRouter:
         if not order:
             return {}
         sources = [encoded[place].input_ids for place in order]
+        chunks = [sources[start : start + _CHUNK] for start in range(0, len(sources), _CHUNK)]
+        states = torch.cat([self._engine.encode(chunk) for chunk in chunks])
         return {
-            body: TextFeatures(self._words(source), row[None], torch.tensor([form(body)], dtype=torch.float32))
-            for body, source, row in zip(
-                (distinct[place].body for place in order), sources, self._engine.encode(sources), strict=True
+            distinct[place].body: TextFeatures(
+                self._words(source), row[None], torch.tensor([form(distinct[place].body)], dtype=torch.float32)
             )
+            for place, source, row in zip(order, sources, states, strict=True)
         }
 
     def _words(self, source: Sequence[int]) -> Tensor:

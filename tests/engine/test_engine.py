@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -152,6 +153,17 @@ def test_tokens_come_one_by_one(gate: Gate) -> None:
 def test_beams_come_as_tokens_when_they_are_known() -> None:
     generation = make().submit(request(2, 6, num_beams=3))
     assert tuple(generation.tokens()) == generation.result().sequences[0].ids == alone([generation.request])[0][0]
+
+
+def test_more_texts_to_read_than_rows_follow_each_other_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is decoded meanwhile, so nobody tells the worker that there is room again."""
+    monkeypatch.setattr("flan_lora.engine.engine._IDLE_S", WAIT_S)
+    sources = [[5 + number % 80, 1] for number in range(12)]
+    engine, start = make(EngineLimits(max_running=2)), time.perf_counter()
+    torch.testing.assert_close(
+        engine.encode(sources), ModelRunner(tiny_t5()).pooled_states(sources), rtol=1e-4, atol=1e-5
+    )
+    assert time.perf_counter() - start < WAIT_S
 
 
 def test_labels_and_states_are_jobs_of_the_same_worker(tmp_path: Path) -> None:
