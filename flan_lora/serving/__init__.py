@@ -7,6 +7,7 @@ a handle on an answer that is on its way                       pending
 generation parameters of a caller over those of an adapter     params
 which adapters there are: load, unload, pin, names             registry
 the adapter that a text without one belongs to                 auto_route, routing_profile
+what routing sees of a text, and the texts of no adapter       text_features, background
 OpenAI's HTTP API, and a page to try the adapters              openai/, playground/
 how often "auto" is right                                      routing_report
 questions that can be asked of a passage                       propose

@@ -193,7 +193,7 @@ def test_every_task_accepts_every_row(rows, task):
 def test_the_generator_writes_the_committed_files_again(tmp_path):
     written = write_samples(tmp_path)
     names = sorted(str(path.relative_to(tmp_path)) for path in written)
-    assert names == sorted(str(path.relative_to(SAMPLES_PATH)) for path in SAMPLES_PATH.rglob("*.jsonl"))
+    assert names == sorted(str(path.relative_to(SAMPLES_PATH)) for path in SAMPLES_PATH.glob("*/*/*.jsonl"))
     for name in names:
         assert (tmp_path / name).read_bytes() == (SAMPLES_PATH / name).read_bytes(), name
 
