@@ -82,7 +82,7 @@ def test_a_prefill_graph_is_used_again_but_not_for_much_at_once() -> None:
     for rows, length, is_kept in ((1, 9, True), (1, 30, True), (100, 64, False)):
         ids = torch.full((rows, length), 5)
         with prefill(BASE, idle, ids, torch.ones_like(ids), [()] * rows, None) as (cross, visible):
-            assert len(cross) == 2 and visible.bucket == (rows, 1, 1, length)
+            assert len(cross) == 2 and visible.shape == (rows, 1, 1, length)
             assert not idle.idle or not is_kept, "nobody else may read with it now"
         assert len(list(idle.idle)) == 1, "the first one, again and again"
 
