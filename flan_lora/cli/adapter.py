@@ -123,7 +123,7 @@ def remove(adapter_name: str, base: str | None, adapters_dir: Path, yes: bool) -
 @click.option("--rows", "max_rows", type=click.IntRange(min=20), default=1000, show_default=True, help="At most.")
 @click.option(
     "--background",
-    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="FILE",
     help="Texts that belong to no adapter, beside the 314 that ship: one a line, or JSON lines of text.",
 )

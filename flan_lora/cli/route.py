@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--foreign",
-    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="FILE",
     help="Texts for no adapter: one a line, or JSON lines of text and kind. [default: 24 that ship]",
 )
