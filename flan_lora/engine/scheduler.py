@@ -35,7 +35,7 @@ class WaitingQueue:
 
     def __init__(self, limits: EngineLimits) -> None:
         self._limits = limits
-        self._waiting: list[AnyWork] = []
+        self._waiting: dict[AnyWork, None] = {}  # in order; a long queue is left without looking through it
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -56,11 +56,12 @@ class WaitingQueue:
 
     def add(self, work: Sequence[AnyWork]) -> None:
         """To the end of the queue. `check_room` first."""
-        self._waiting += work
+        self._waiting.update(dict.fromkeys(work))
 
     def remove(self, work: Collection[AnyWork]) -> None:
         """Let in, or given up."""
-        self._waiting = [each for each in self._waiting if each not in work]
+        for each in work:
+            self._waiting.pop(each, None)
 
 
 def admit(
