@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,9 +86,9 @@ class AdapterWeights:
         """The largest over its linears."""
         return max(a.shape[0] for a, _ in self.pairs.values())
 
-    @property
+    @cached_property
     def size_bytes(self) -> int:
-        """Of all tensors."""
+        """Of all tensors. Kept: every load asks it of all adapters in memory."""
         return sum(tensor.numel() * tensor.element_size() for pair in self.pairs.values() for tensor in pair)
 
 
