@@ -28,8 +28,12 @@ def pytest_report_header() -> list[str]:
     return [versions, f"device: {device}; {os.cpu_count()} cores, {platform.machine()}"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need CUDA skip, with the reason, where there is none."""
+    """The tests of a file, which share its fixtures, run in one worker; those that need CUDA skip without it."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(REPO))))
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_items:
         return

@@ -19,10 +19,18 @@ import torch
 
 from flan_lora.adapters.validation import StoredAdapter, check_fits
 from flan_lora.adapters.weights import AdapterFiles, Linears, Source, bind_to_base, read_adapter
-from flan_lora.engine.lease import AdapterStatus, AdapterVersion, CacheStats, CpuTier, Lease, Reservation
+from flan_lora.engine.lease import (
+    AdapterStatus,
+    AdapterVersion,
+    CacheStats,
+    Lease,
+    Reservation,
+    WaitingLeases,
+    not_loaded,
+)
 from flan_lora.engine.memory_pool import LoraMemoryPool
-from flan_lora.errors import AdapterError, UnknownAdapterError
-from flan_lora.system.text import suggest
+from flan_lora.engine.tiers import CpuTier, SlotTier
+from flan_lora.errors import AdapterError
 
 BARE = 0
 """The slot of the bare base: all zeros, never given away."""
@@ -40,6 +48,7 @@ class AdapterCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         max_cpu_bytes: int = 1 << 30,
+        max_overtaken: int = 64,
     ) -> None:
         """
         Args:
@@ -48,6 +57,7 @@ class AdapterCache:
             num_slots: slot 0 included. Memory grows with it: 73 MB each at flan-t5-large, rank 16, all linears.
             max_cpu_bytes: of weights kept beside the slots; the least recently read leave first, of those that
                 nobody waits for.
+            max_overtaken: how often others are leased adapters while a caller of `lease` waits; then they wait.
         """
         assert num_slots >= 2, "slot 0 is the bare base: serving adapters takes two slots at least"
         self._linears, self._fingerprint, self._num_slots = linears, fingerprint, num_slots
@@ -56,9 +66,8 @@ class AdapterCache:
         self._write_lock = threading.Lock()  # sole writer of slots; taken without, or before, `_changed`
         self._pool: LoraMemoryPool | None = None
         self._latest: dict[str, AdapterVersion] = {}
-        self._used: dict[AdapterVersion, None] = {}  # those in slots, least recently leased first
-        self._in_cpu = CpuTier(max_cpu_bytes)
-        self._free = list(range(num_slots - 1, BARE, -1))
+        self._in_slots, self._in_cpu = SlotTier(range(num_slots - 1, BARE, -1)), CpuTier(max_cpu_bytes)
+        self._waiting = WaitingLeases(max_overtaken)
         self._stats = CacheStats()
         self._listeners = list[weakref.WeakMethod[Callable[[], None]]]()
 
@@ -141,7 +150,7 @@ class AdapterCache:
             return None if (found := self._latest.get(name)) is None else found.source
 
     def names(self) -> list[str]:
-        """Adapters that may be asked for."""
+        """Adapters that may be asked for, sorted."""
         with self._changed:
             return self._names()
 
@@ -173,6 +182,7 @@ class AdapterCache:
     def cancel(self, reservation: Reservation) -> None:
         """Nobody will lease these versions for it any more."""
         with self._changed:
+            self._waiting.remove(reservation)
             for version in reservation.versions:
                 version.num_waiting -= 1
                 self._forget_if_unused(version)
@@ -192,7 +202,7 @@ class AdapterCache:
         try:
             with self._changed:
                 self._check_fits(reservation)
-                slots = self._take_slots(reservation.versions)
+                slots = self._take_slots(reservation)
         except BaseException:
             self.cancel(reservation)
             raise
@@ -205,7 +215,7 @@ class AdapterCache:
                 del slots[version]
         except BaseException:
             with self._changed:
-                self._free.extend(slots.values())
+                self._in_slots.give_back(slots.values())
                 for version in slots:
                     version.is_loading = False
             self.release(lease_of)
@@ -226,7 +236,9 @@ class AdapterCache:
 
     @contextmanager
     def lease(self, names: Sequence[str]) -> Iterator[Lease]:
-        """`reserve` and `try_lease`, again and again until there is room. Do not ask for a second lease inside.
+        """`reserve` and `try_lease`, again and again until there is room; nobody starves (``max_overtaken``).
+
+        Do not ask for a second lease inside.
 
         Raises what both raise.
         """
@@ -234,7 +246,9 @@ class AdapterCache:
         while (lease := self.try_lease(reservation)) is None:
             try:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._has_slots(reservation.versions))
+                    self._waiting.add(reservation)
+                    # a pin made meanwhile may leave it no room for ever: asking again says so
+                    self._changed.wait_for(lambda: self._has_slots(reservation) or not self._fits(reservation))
             except BaseException:  # Ctrl-C
                 self.cancel(reservation)
                 raise
@@ -309,69 +323,52 @@ class AdapterCache:
         for name in names:
             if name in self._latest and not self._is_leaving(name):
                 continue
-            known = self._names()
-            hint = suggest(name, known, list_known=False) or "."
-            raise UnknownAdapterError(
-                f"no adapter {name!r} is loaded{hint}\n  there are: {', '.join(known) or 'none'}\n"
-                "Load it first, or ask for None: the bare base."
-            )
+            raise not_loaded(name, self._names())
 
-    def _num_usable(self, wanted: set[str]) -> int:
-        """Slots that are not pinned by others than ``wanted``."""
+    def _num_usable(self, reservation: Reservation) -> int:
+        """Slots that are not pinned by others than its versions."""
         pinned = {version.name for version in self._latest.values() if version.is_pinned}
-        return self._num_slots - 1 - len(pinned - wanted)
+        return self._num_slots - 1 - len(pinned - {version.name for version in reservation.versions})
+
+    def _fits(self, reservation: Reservation) -> bool:
+        return len(reservation.versions) <= self._num_usable(reservation)
 
     def _check_fits(self, reservation: Reservation) -> None:
-        num_usable = self._num_usable({version.name for version in reservation.versions})
-        if len(reservation.versions) > num_usable:
+        if not self._fits(reservation):
+            num_usable = self._num_usable(reservation)
             raise AdapterError(
                 f"{len(reservation.versions)} adapters in one batch, but only {num_usable} slots that are not "
                 "pinned by others.\nAsk for fewer at once, unpin some, or open the router with more slots."
             )
 
-    def _has_slots(self, versions: Sequence[AdapterVersion]) -> bool:
-        """Whether all of them could be leased now."""
-        if any(version.is_loading for version in versions):
+    def _has_slots(self, reservation: Reservation) -> bool:
+        """Whether all of its versions could be leased now."""
+        if any(version.is_loading for version in reservation.versions) or self._waiting.is_barred(reservation):
             return False
-        missing = [version for version in versions if version.resident is None]
-        return len(missing) <= len(self._free) + len(self._evictable(versions))
+        return self._in_slots.has_room(reservation.versions)
 
-    def _evictable(self, wanted: Sequence[AdapterVersion]) -> list[AdapterVersion]:
-        """Residents that may leave for ``wanted``, the least recently leased first."""
-        return [each for each in self._used if not each.num_leases and not each.is_pinned and each not in wanted]
-
-    def _take_slots(self, versions: Sequence[AdapterVersion]) -> dict[AdapterVersion, int] | None:
+    def _take_slots(self, reservation: Reservation) -> dict[AdapterVersion, int] | None:
         """Lease what is there and take slots for the rest; None when it is time to wait."""
-        if not self._has_slots(versions):
+        if not self._has_slots(reservation):
             return None
-        missing = [version for version in versions if version.resident is None]
-        evictable = self._evictable(versions)
-        for leaver in evictable[: max(len(missing) - len(self._free), 0)]:
-            self._free_slot(leaver)
-            self._stats = replace(self._stats, num_evictions=self._stats.num_evictions + 1)
-        for version in versions:
+        self._waiting.leased(reservation)
+        slots, num_evicted = self._in_slots.take(reservation.versions)
+        for version in reservation.versions:
             version.num_leases += 1
             version.num_waiting -= 1
-            version.is_loading = version.resident is None
-            self._used.pop(version, None)
-            if version.resident is not None:
-                self._used[version] = None
-        num_hits = self._stats.num_hits + len(versions) - len(missing)
-        self._stats = replace(self._stats, num_hits=num_hits)
-        return {version: self._free.pop() for version in missing}
-
-    def _free_slot(self, version: AdapterVersion) -> None:
-        assert version.resident is not None, "only a resident has a slot"
-        self._free.append(version.resident.slot)
-        version.resident = None
-        self._used.pop(version, None)
+            version.is_loading = version in slots
+        self._stats = replace(
+            self._stats,
+            num_hits=self._stats.num_hits + len(reservation.versions) - len(slots),
+            num_evictions=self._stats.num_evictions + num_evicted,
+        )
+        return slots
 
     def _forget_if_unused(self, version: AdapterVersion) -> None:
         """Free the slot and the memory of a version that nobody can ask for again."""
         if version.is_latest or version.num_users:
             return
-        if version.resident is not None:
-            self._free_slot(version)
+        self._in_slots.evict(version)
         self._in_cpu.drop(version)
 
     # Loading; takes the locks itself
@@ -393,8 +390,7 @@ class AdapterCache:
             pool.write(slot, weights)
             with self._changed:
                 self._pool = pool
-                version.enter(slot, weights)
-                self._used[version] = None
+                self._in_slots.enter(version, slot, weights)
                 self._stats = replace(self._stats, num_loads=self._stats.num_loads + 1)
                 self._changed.notify_all()
         self._tell()

@@ -366,15 +366,14 @@ class Engine:
         """Out of the queue and the batch; its adapters may leave their slots."""
         with self._changed:
             self._queue.remove([work])
-            self._running = {running: each for running, each in self._running.items() if each is not work}
+            self._running.pop(work.running, None)
             self._changed.notify_all()
         self._give_back(work)
 
     def _give_back(self, work: AnyWork) -> None:
         reservation, work.reservation = work.reservation, None
-        if work.lease is not BARE_LEASE:
-            self._adapters.release(work.lease)
-            work.lease = BARE_LEASE
+        if (lease := work.drop_lease()) is not BARE_LEASE:
+            self._adapters.release(lease)
         elif reservation is not None:
             self._adapters.cancel(reservation)
 

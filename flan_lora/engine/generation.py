@@ -27,7 +27,9 @@ class Work(Generic[Result]):
             reservation: of its adapters; None for the bare base.
             wake: tells the engine that it has been cancelled.
         """
-        self.request, self.reservation, self.lease = request, reservation, BARE_LEASE
+        self.request, self.reservation = request, reservation
+        self.running = RunningRequest(request, BARE_LEASE)
+        """As the model takes it, with the lease on its adapters once there is one."""
         versions = () if reservation is None else reservation.versions
         self.sources: Mapping[str, Source] = {version.name: version.source for version in versions}
         """Adapter -> what its name stood for when this was submitted."""
@@ -50,11 +52,6 @@ class Work(Generic[Result]):
     def done(self) -> bool:
         """Whether `result` returns, or raises, at once."""
         return self._future.done()
-
-    @property
-    def running(self) -> RunningRequest:
-        """As the model takes it, once its adapters are leased."""
-        return RunningRequest(self.request, self.lease)
 
     def result(self, timeout: float | None = None) -> Result:
         """Wait for it, at most ``timeout`` seconds. A caller that is interrupted (Ctrl-C) gives it up.
@@ -88,8 +85,14 @@ class Work(Generic[Result]):
     def take(self, lease: Lease | None) -> bool:
         """The lease on its adapters; whether there is one."""
         if lease is not None:
-            self.lease = lease
+            self.running = RunningRequest(self.request, lease)
         return lease is not None
+
+    def drop_lease(self) -> Lease:
+        """The lease that it had, for its cache: whoever keeps this handle keeps no slots."""
+        lease = self.running.lease
+        self.running = RunningRequest(self.request, BARE_LEASE)
+        return lease
 
     def finish(self, result: Result) -> None:
         """Answer whoever waits."""

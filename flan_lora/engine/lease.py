@@ -9,6 +9,8 @@ from enum import Enum
 from flan_lora.adapters.weights import AdapterWeights, Source
 from flan_lora.engine.lora_batch import AdapterRef, LoraBatch, lora_batch
 from flan_lora.engine.memory_pool import LoraMemoryPool
+from flan_lora.errors import UnknownAdapterError
+from flan_lora.system.text import suggest
 
 
 class AdapterState(Enum):
@@ -94,36 +96,41 @@ class AdapterVersion:
         return AdapterState.CPU if self.weights is not None else AdapterState.DISK
 
 
-class CpuTier:
-    """The versions whose weights are in CPU memory. For one thread at a time."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._versions: dict[AdapterVersion, None] = {}  # least recently read first
-
-    def keep(self, version: AdapterVersion) -> None:
-        """Those that were read longest ago make room, those that nobody waits for first."""
-        self._versions.pop(version, None)
-        self._versions[version] = None
-        size = sum(each.size_bytes for each in self._versions)
-        for leaver in sorted(self._versions, key=lambda each: each.num_waiting > 0):  # stable
-            if size <= self._max_bytes:
-                return
-            if leaver is not version:
-                size -= leaver.size_bytes
-                self.drop(leaver)
-
-    def drop(self, version: AdapterVersion) -> None:
-        """Free its weights, if they are there."""
-        self._versions.pop(version, None)
-        version.weights = None
-
-
 @dataclass(frozen=True, eq=False)
 class Reservation:
     """Versions that somebody waits for (`AdapterCache.reserve`)."""
 
     versions: tuple[AdapterVersion, ...]
+
+
+class WaitingLeases:
+    """Reservations whose callers wait in `AdapterCache.lease`, in order. For one thread at a time.
+
+    The engine asks before every step and a caller only when it is woken, so under steady traffic somebody else has
+    every slot that becomes free. After ``max_overtaken`` others, all wait for the one that has waited longest.
+    """
+
+    def __init__(self, max_overtaken: int) -> None:
+        self._max_overtaken = max_overtaken
+        self._num_overtaken: dict[Reservation, int] = {}
+
+    def add(self, reservation: Reservation) -> None:
+        """To the end, unless it waits already."""
+        self._num_overtaken.setdefault(reservation, 0)
+
+    def remove(self, reservation: Reservation) -> None:
+        """Given up; nothing if it never waited."""
+        self._num_overtaken.pop(reservation, None)
+
+    def leased(self, reservation: Reservation) -> None:
+        """It waits no more; those that still do have been overtaken once more."""
+        self.remove(reservation)
+        self._num_overtaken = {each: number + 1 for each, number in self._num_overtaken.items()}
+
+    def is_barred(self, reservation: Reservation) -> bool:
+        """Whether it has to wait for another one that has been overtaken too often."""
+        too_often = (each for each, number in self._num_overtaken.items() if number >= self._max_overtaken)
+        return next(too_often, reservation) is not reservation
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,3 +157,12 @@ class Lease:
 
 BARE_LEASE = Lease(None, {})
 """Of the bare base, which needs no slot."""
+
+
+def not_loaded(name: str, known: Sequence[str]) -> UnknownAdapterError:
+    """The error for a name that no cache has, with those that it has."""
+    hint = suggest(name, known, list_known=False) or "."
+    return UnknownAdapterError(
+        f"no adapter {name!r} is loaded{hint}\n  there are: {', '.join(known) or 'none'}\n"
+        "Load it first, or ask for None: the bare base."
+    )

@@ -71,7 +71,7 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     """``x`` W^T in the dtype of the weight. Shapes: x (..., in), weight (out, in) -> (..., out)."""
     x = x.to(weight.dtype)
     if weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= _MIN_WEIGHT:
-        return _large_product()(x, weight)
+        return large_product()(x, weight)
     return functional.linear(x, weight)
 
 
@@ -105,12 +105,12 @@ def check_invariant(weight: Tensor) -> None:
 
 
 @cache
-def _large_product() -> Callable[[Tensor, Tensor], Tensor]:
+def large_product() -> Callable[[Tensor, Tensor], Tensor]:
     """oneDNN's if this torch has it and it is right: torch keeps it for `torch.compile`, and may change it."""
     x, weight = torch.linspace(-1, 1, 6).view(2, 3), torch.linspace(-2, 1, 12).view(4, 3)
     try:
-        if torch.allclose(_by_onednn(x, weight), functional.linear(x, weight)):
-            return _by_onednn
+        if torch.allclose(by_onednn(x, weight), functional.linear(x, weight)):
+            return by_onednn
         reason = "its numbers differ"
     except (AttributeError, RuntimeError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -118,7 +118,8 @@ def _large_product() -> Callable[[Tensor, Tensor], Tensor]:
     return functional.linear
 
 
-def _by_onednn(x: Tensor, weight: Tensor) -> Tensor:
+def by_onednn(x: Tensor, weight: Tensor) -> Tensor:
+    """x W^T by oneDNN. Raises what torch raises where it has not got it."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
     return product
 

@@ -1,70 +1,29 @@
-"""Slots, leases and tiers: what is in a slot is exactly the adapter asked for, and stays while it is used."""
+"""What is in a slot is exactly the adapter asked for; what cannot be one is refused."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import threading
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from flan_lora.adapters.store import Store
-from flan_lora.adapters.weights import PlainFolder, base_linears, bind_to_base, open_folder, read_adapter
-from flan_lora.engine.adapter_cache import BARE, AdapterCache
+from flan_lora.adapters.weights import bind_to_base, open_folder, read_adapter
+from flan_lora.engine.adapter_cache import AdapterCache
 from flan_lora.engine.lease import AdapterState
 from flan_lora.errors import AdapterCorruptError, AdapterError, AdapterMismatchError, UnknownAdapterError
-from tests.published import make_manifest, stage, tiny_fingerprint, tiny_peft
-from tests.tiny import tiny_t5
+from tests.engine.caches import LINEARS, Q, folder, make_cache, peft_deltas, slot_deltas, use
+from tests.published import make_manifest, stage, tiny_fingerprint
 
-LINEARS = base_linears(tiny_t5())
-Q = "encoder.block.0.layer.0.SelfAttention.q"
 WO = "decoder.block.1.layer.2.DenseReluDense.wo"
-
-
-def folder(path: Path, name: str = "one", seed: int = 0, **lora: object) -> PlainFolder:
-    """A plain PEFT folder on the tiny T5, opened."""
-    return open_folder(name, stage(path / name, seed, **lora))[0]
-
-
-def make_cache(*sources: PlainFolder, num_slots: int = 4, **settings: int) -> AdapterCache:
-    cache = AdapterCache(LINEARS, fingerprint=tiny_fingerprint(), num_slots=num_slots, **settings)
-    for source in sources:
-        cache.add(source)
-    return cache
 
 
 def edit_config(path: Path, **changes: object) -> Path:
     file = path / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
     return path
-
-
-def peft_deltas(seed: int, **lora: object) -> dict[str, torch.Tensor]:
-    """PEFT's own B A * scaling for every adapted linear."""
-    from peft.tuners.lora import LoraLayer
-
-    return {
-        name.removeprefix("base_model.model."): module.get_delta_weight("default").detach()
-        for name, module in tiny_peft(seed, **lora).named_modules()
-        if isinstance(module, LoraLayer)
-    }
-
-
-def slot_deltas(cache: AdapterCache, name: str, linears: list[str]) -> dict[str, torch.Tensor]:
-    """What the cache adds for one row of an adapter, as weights: the identity goes in."""
-    with cache.lease([name]) as lease:
-        lora = lease.gather([{name: 1.0}, {}])
-        found = {}
-        for linear in linears:
-            features_in, features_out = LINEARS[linear]
-            x = torch.eye(features_in).expand(2, -1, -1)
-            added = lora.add_lora(linear, x, torch.zeros(2, features_in, features_out))
-            assert not added[1].any(), "the bare row beside it got something"
-            found[linear] = added[0].T
-        return found
 
 
 ADAPTERS = [
@@ -261,139 +220,3 @@ def test_two_folders_cannot_have_one_name(tmp_path: Path) -> None:
     cache = make_cache(folder(tmp_path / "a", "one"))
     with pytest.raises(AdapterError, match="already loaded"):
         cache.add(folder(tmp_path / "b", "one", 3))
-
-
-# Who stays and who leaves
-
-
-def resident(cache: AdapterCache) -> list[str]:
-    return [status.name for status in cache.status() if status.state is AdapterState.RESIDENT]
-
-
-def use(cache: AdapterCache, *names: str) -> None:
-    with cache.lease(names):
-        pass
-
-
-def test_the_least_recently_used_leaves(tmp_path: Path) -> None:
-    cache = make_cache(*(folder(tmp_path, name, seed) for seed, name in enumerate("abcd")), num_slots=3)
-    use(cache, "a"), use(cache, "b"), use(cache, "a"), use(cache, "c")
-    assert resident(cache) == ["a", "c"]
-    expected = peft_deltas(2)[Q]
-    torch.testing.assert_close(slot_deltas(cache, "c", [Q])[Q], expected, rtol=1e-5, atol=1e-5)
-
-
-def test_pins_and_leases_are_never_evicted(tmp_path: Path) -> None:
-    cache = make_cache(*(folder(tmp_path, name, seed) for seed, name in enumerate("abcd")), num_slots=4)
-    cache.pin("a")
-    with cache.lease(["b"]):
-        use(cache, "c"), use(cache, "d")
-        assert resident(cache) == ["a", "b", "d"]
-    use(cache, "c"), use(cache, "d")
-    assert resident(cache) == ["a", "c", "d"]
-    cache.unpin("a")
-    use(cache, "b")
-    assert "a" not in resident(cache)
-
-
-def test_asking_for_more_than_can_ever_fit_is_an_error_and_not_a_wait(tmp_path: Path) -> None:
-    cache = make_cache(*(folder(tmp_path, name, seed) for seed, name in enumerate("abcd")), num_slots=3)
-    with pytest.raises(AdapterError, match="3 adapters in one batch, but only 2 slots"):
-        use(cache, "a", "b", "c")
-    cache.pin("a")
-    with pytest.raises(AdapterError, match="cannot pin 'b'"):
-        cache.pin("b")
-    with pytest.raises(AdapterError, match="2 adapters in one batch, but only 1 slots"):
-        use(cache, "b", "c")
-
-
-def test_who_finds_no_slot_waits_until_one_is_given_back(tmp_path: Path) -> None:
-    cache = make_cache(*(folder(tmp_path, name, seed) for seed, name in enumerate("abc")), num_slots=3)
-    with cache.lease(["a", "b"]):
-        waiting = threading.Thread(target=use, args=(cache, "c"))
-        waiting.start()
-        time.sleep(0.05)
-        assert waiting.is_alive() and resident(cache) == ["a", "b"]
-    waiting.join(timeout=5)
-    assert not waiting.is_alive() and "c" in resident(cache)
-
-
-def test_unload_waits_for_leases_lets_no_new_one_in_and_frees(tmp_path: Path) -> None:
-    cache = make_cache(folder(tmp_path, "one", 1), folder(tmp_path, "two", 2))
-    use(cache, "one", "two")
-    with cache.lease(["one"]):
-        with pytest.raises(AdapterError, match="1 requests still use it"):
-            cache.unload("one", timeout_s=0.01)
-        unloading = threading.Thread(target=cache.unload, args=("one",))
-        unloading.start()
-        while cache.status()[0].state is not AdapterState.LEAVING:
-            time.sleep(0.001)
-        with pytest.raises(UnknownAdapterError):
-            use(cache, "one")
-        assert unloading.is_alive()
-    unloading.join(timeout=5)
-    assert cache.names() == ["two"] == [status.name for status in cache.status()]
-    with cache.lease(["two"]):  # its slot is free for others, who need not wait
-        for seed, name in enumerate(("three", "four"), 3):
-            cache.add(folder(tmp_path, name, seed))
-        with cache.lease(["two", "three", "four"]) as lease:
-            assert sorted(resident.slot for resident in lease.residents.values()) == [1, 2, 3]
-
-
-def test_an_unloaded_name_can_be_loaded_anew(tmp_path: Path) -> None:
-    cache = make_cache(folder(tmp_path / "a", "one", 1))
-    use(cache, "one")
-    cache.unload("one")
-    cache.add(folder(tmp_path / "b", "one", 2))
-    torch.testing.assert_close(slot_deltas(cache, "one", [Q])[Q], peft_deltas(2)[Q], rtol=1e-5, atol=1e-5)
-
-
-def test_a_name_that_is_being_unloaded_can_be_added_again_and_stays(tmp_path: Path) -> None:
-    source = folder(tmp_path, "one", 1)
-    cache = make_cache(source)
-    with cache.lease(["one"]):
-        unloading = threading.Thread(target=cache.unload, args=("one",))
-        unloading.start()
-        while cache.status()[0].state is not AdapterState.LEAVING:
-            time.sleep(0.001)
-        adding = threading.Thread(target=cache.add, args=(source,))
-        adding.start()
-        time.sleep(0.02)
-        assert adding.is_alive() and cache.names() == []
-    for thread in (unloading, adding):
-        thread.join(timeout=5)
-    assert cache.names() == ["one"]
-
-
-def test_cpu_memory_is_bounded_and_the_disk_is_read_again(tmp_path: Path) -> None:
-    names = "abcd"
-    sources = [folder(tmp_path, name, seed) for seed, name in enumerate(names)]
-    size = bind_to_base("a", read_adapter(sources[0]), LINEARS).size_bytes
-    cache = make_cache(*sources, num_slots=3, max_cpu_bytes=2 * size)
-    for name in names:
-        use(cache, name)
-    assert [status.state.value for status in cache.status()] == ["disk", "disk", "resident", "resident"]
-    torch.testing.assert_close(slot_deltas(cache, "a", [Q])[Q], peft_deltas(0)[Q], rtol=1e-5, atol=1e-5)
-    assert [(s.name, s.state.value) for s in cache.status()] == [
-        ("a", "resident"),
-        ("b", "disk"),
-        ("c", "disk"),
-        ("d", "resident"),
-    ]
-
-
-def test_a_load_that_fails_leaves_the_bank_as_usable_as_before(tmp_path: Path) -> None:
-    sources = [folder(tmp_path, name, seed) for seed, name in enumerate("abc")]
-    cache = make_cache(*sources, num_slots=3)
-    (sources[1].path / "adapter_model.safetensors").write_bytes(b"gone bad")
-    for _ in range(3):
-        with pytest.raises(AdapterCorruptError):
-            use(cache, "a", "b")
-    use(cache, "a", "c")
-    assert resident(cache) == ["a", "c"] and not any(status.num_leases for status in cache.status())
-
-
-def test_slot_0_stays_empty(tmp_path: Path) -> None:
-    cache = make_cache(*(folder(tmp_path, name, seed) for seed, name in enumerate("abc")), num_slots=3)
-    use(cache, "a", "b"), use(cache, "c")
-    assert cache.pool is not None and not cache.pool.rows[BARE].any()

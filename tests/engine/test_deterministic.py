@@ -79,7 +79,7 @@ def answers(engine: Engine, requests: Sequence[Request], *, together: bool) -> l
 
 
 def test_an_answer_has_the_same_bits_whatever_else_is_in_the_batch(base: Base, adapters: Path) -> None:
-    engine, requests = open_engine(base, adapters, deterministic=True), some_requests(60)
+    engine, requests = open_engine(base, adapters, deterministic=True), some_requests(24)
     alone = answers(engine, requests, together=False)
     assert answers(engine, requests, together=True) == alone
     assert answers(engine, requests[::-1], together=True) == alone[::-1]
@@ -96,7 +96,7 @@ def test_labels_and_states_have_the_same_bits_too(base: Base, adapters: Path) ->
 
 def test_without_it_rounding_shows(base: Base, adapters: Path) -> None:
     """Else the tests above could not fail."""
-    engine, requests = open_engine(base, adapters, deterministic=False), some_requests(60)
+    engine, requests = open_engine(base, adapters, deterministic=False), some_requests(24)
     assert answers(engine, requests, together=True) != answers(engine, requests, together=False)
 
 

@@ -177,7 +177,7 @@ def test_what_cannot_be_captured_runs_as_it_is(
     def failing(*_: object) -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr("flan_lora.engine.graphs.cuda_graph._captured", failing)
+    monkeypatch.setattr(torch.cuda, "Stream", failing)
     done: list[int] = []
     replay = capture(lambda: done.append(1), torch.device("cuda"))
     replay()

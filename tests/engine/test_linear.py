@@ -15,29 +15,29 @@ LARGE = torch.randn(1024, 1024, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    dense._large_product.cache_clear()
+    dense.large_product.cache_clear()
     yield
-    dense._large_product.cache_clear()
+    dense.large_product.cache_clear()
 
 
 def spy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Shapes of what oneDNN is given."""
     asked: list[tuple[int, ...]] = []
 
-    def by_onednn(x: torch.Tensor, weight: torch.Tensor, real: object = dense._by_onednn) -> torch.Tensor:
+    def by_onednn(x: torch.Tensor, weight: torch.Tensor, real: object = dense.by_onednn) -> torch.Tensor:
         asked.append(tuple(x.shape))
         return real(x, weight)  # type: ignore[operator,no-any-return]
 
-    monkeypatch.setattr(dense, "_by_onednn", by_onednn)
-    dense._large_product.cache_clear()
-    dense._large_product()
+    monkeypatch.setattr(dense, "by_onednn", by_onednn)
+    dense.large_product.cache_clear()
+    dense.large_product()
     asked.clear()  # the trial
     return asked
 
 
 @pytest.mark.parametrize("shape", [(1, 1024), (3, 1024), (2, 5, 1024), (64, 1024), (0, 1024)])
 def test_large_products_are_the_same_by_onednn(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    if dense._large_product() is functional.linear:
+    if dense.large_product() is functional.linear:
         pytest.skip("this torch is without oneDNN")
     asked = spy(monkeypatch)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
@@ -71,6 +71,6 @@ def test_small_and_bf16_weights_stay_with_torchs_choice(
     ids=["wrong", "gone", "changed"],
 )
 def test_a_product_that_is_wrong_or_gone_is_not_used(product: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense, "_by_onednn", product)
+    monkeypatch.setattr(dense, "by_onednn", product)
     x = torch.randn(3, 1024)
     assert torch.equal(dense.linear(x, LARGE), functional.linear(x, LARGE))

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from flan_lora.system.lock import sole_owner
 from flan_lora.tasks import TASKS
 from tests.checkpoint import save_checkpoint, spec_of
 from tests.published import make_manifest, stage, tiny_fingerprint
+from tests.waiting import wait_until
 
 TEXTS = ["i am so sad", "joy to the question", "what is not to love", "fear", "no anger, is yes"]
 
@@ -166,7 +166,8 @@ def test_a_killed_command_goes_on_where_it_stopped(adapters_dir: Path, tmp_path:
     )
     command = ["generate", "--adapter", "emotion", "-i", source, "-o", target, *where(adapters_dir)]
     process = subprocess.Popen([sys.executable, "-c", code, *map(str, command)])
-    partial = wait_for_partial(target, num_lines=9)
+    wait_until(lambda: [path for path in tmp_path.glob("*.partial") if path.read_bytes().count(b"\n") >= 9])
+    (partial,) = tmp_path.glob("*.partial")
     process.send_signal(signal.SIGKILL)
     process.wait()
     with partial.open("a", encoding="utf-8") as file:
@@ -178,17 +179,6 @@ def test_a_killed_command_goes_on_where_it_stopped(adapters_dir: Path, tmp_path:
     assert f"40 answers in {target}, {num_done} lines of them from before" in result.stderr
     assert target.read_bytes() == whole.read_bytes() and target.read_bytes().startswith(begun[:-17])
     assert not partial.exists()
-
-
-def wait_for_partial(target: Path, num_lines: int) -> Path:
-    """The growing output, once it has so many lines."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        for path in target.parent.glob(f"{target.name}.*.partial"):
-            if path.read_bytes().count(b"\n") >= num_lines:
-                return path
-        time.sleep(0.01)
-    raise AssertionError("nothing was written")
 
 
 def test_another_job_does_not_go_on_in_the_same_file(

@@ -3,81 +3,29 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import threading
-from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
-from safetensors.torch import load_file, save_file
 
 from flan_lora.adapters.peft_loader import load_adapter
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import WEIGHTS
 from flan_lora.base.load import Base, open_base
-from flan_lora.cli import main
 from flan_lora.engine.generation_params import Sampling
-from flan_lora.engine.lease import AdapterState
-from flan_lora.errors import AdapterError, AdapterMismatchError, RequestError, UnknownAdapterError
+from flan_lora.errors import AdapterError, RequestError, UnknownAdapterError
 from flan_lora.evaluation.calibration import tempered
 from flan_lora.evaluation.predict import label_probabilities, predict
-from flan_lora.serving.background import BackgroundText
-from flan_lora.serving.completion import Choice, Completion
-from flan_lora.serving.propose import Proposal, is_new
+from flan_lora.serving.completion import Choice
 from flan_lora.serving.router import Router
-from flan_lora.serving.routing_profile import PROFILE, read_profile
-from flan_lora.serving.routing_report import report
 from flan_lora.tasks import TASKS, Example
-from tests.checkpoint import save_checkpoint, spec_of
-from tests.published import make_manifest, stage, tiny_fingerprint
+from tests.published import stage
+from tests.serving.stores import NAMES, OPEN, TEXTS, answers, publish
 from tests.tiny import tiny_t5
-
-NAMES = ("emotion", "moods", "feelings", "hearts", "nerves")
-TEXTS = (
-    "i am so sad",
-    "joy to the question",
-    "what is not to love",
-    "fear",
-    "no anger is yes to you, the sad one",
-)
-OPEN = {"num_beams": 3, "constrained": False}
-"""How `hearts` was evaluated: not among the labels."""
-
-
-def publish(root: Path, name: str, seed: int, evaluation: dict[str, Any] | None = None, **changes: Any) -> None:
-    manifest = make_manifest(name, **{"base": {"fingerprint": tiny_fingerprint()}, **changes})
-    if evaluation is not None:
-        recipe = {**manifest.recipe, "evaluation": {**manifest.recipe["evaluation"], **evaluation}}
-        manifest = manifest.model_copy(update={"recipe": recipe})
-    Store(root).publish(stage(root.parent / "staged" / name, seed), manifest)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of five emotion adapters on the tiny T5."""
-    path = tmp_path_factory.mktemp("adapters") / "store"
-    for seed, name in enumerate(NAMES):
-        publish(path, name, seed + 3, OPEN if name == "hearts" else None)
-    return path
-
-
-@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return open_base(spec_of(save_checkpoint(tmp_path_factory.mktemp("base"))), device=request.param)
-
-
-@pytest.fixture
-def router(root: Path, base: Base) -> Router:
-    return Router.open(root, base)
-
-
-def answers(router: Router, texts: Sequence[str], adapter: Choice | Sequence[Choice], **options: Any) -> list[str]:
-    return [completion.text for completion in router.generate(texts, adapter, **options)]
 
 
 def test_a_deterministic_router_says_the_same_to_the_last_bit_beside_other_texts(root: Path, base: Base) -> None:
@@ -374,165 +322,6 @@ def test_blank_text_is_refused_as_in_training(router: Router, blank: str) -> Non
     assert router.generate(blank, None, max_new_tokens=2).num_tokens > 0, "the bare base may be asked anything"
 
 
-# Adapters come and go
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "../store/emotion", "emotion/", "/emotion", "./emotion", "e\0"])
-def test_a_request_never_names_a_path(router: Router, name: str) -> None:
-    for ask in (router.generate, router.submit, router.stream):
-        with pytest.raises(AdapterError, match="is not an adapter name"):
-            ask("sad", name)  # type: ignore[operator]
-    with pytest.raises(AdapterError, match="is not an adapter name"):
-        router.load(name)
-
-
-@pytest.mark.parametrize(
-    "name", ["auto", "base", "AUTO", "none", "", " ", "../x", "a/b", "x\ny", ".hidden", "x" * 65]
-)
-def test_a_folder_takes_no_name_that_means_something_else(router: Router, tmp_path: Path, name: str) -> None:
-    folder = stage(tmp_path / "theirs", seed=4)
-    with pytest.raises(AdapterError, match=r"cannot be an adapter's name|is a reserved name"):
-        router.load(name, folder)
-    assert router.status() == []
-
-
-def test_an_unknown_name_is_an_error_with_close_names_and_never_the_base(router: Router) -> None:
-    with pytest.raises(UnknownAdapterError, match="did you mean 'emotion'"):
-        router.generate("sad", "emotoin")
-    with pytest.raises(UnknownAdapterError):
-        router.generate(["sad", "joy"], ["emotion", "nothing-like-it"])
-
-
-def test_a_plain_folder_is_served_under_a_name_of_ones_own(router: Router, tmp_path: Path) -> None:
-    folder = stage(tmp_path / "theirs", seed=4)  # the weights of `moods`
-    router.load("mine", folder, task="emotion")
-    assert answers(router, TEXTS, "mine") == answers(router, TEXTS, "moods")
-    with pytest.raises(UnknownAdapterError, match="Of the loaded ones, 'mine' is close"):
-        router.generate("sad", "minee")
-    with pytest.raises(AdapterError, match="already loaded"):
-        router.load("mine", stage(tmp_path / "other", seed=2))
-    router.unload("mine")
-    with pytest.raises(UnknownAdapterError):
-        router.generate("sad", "mine")
-
-
-def test_a_folder_that_cannot_be_served_is_not_known_afterwards(router: Router, tmp_path: Path) -> None:
-    folder = stage(tmp_path / "theirs", seed=4)
-    weights = load_file(folder / "adapter_model.safetensors")
-    weights.pop(sorted(weights)[0]), weights.pop(sorted(weights)[0])
-    save_file(weights, folder / "adapter_model.safetensors")
-    with pytest.raises(AdapterMismatchError, match="do not fit this base"):
-        router.load("mine", folder)
-    with pytest.raises(UnknownAdapterError):
-        router.generate("sad", "mine")
-    router.load("mine", stage(tmp_path / "mended", seed=4), task="emotion")
-    assert answers(router, TEXTS, "mine") == answers(router, TEXTS, "moods")
-
-
-def test_a_published_folder_elsewhere_keeps_its_checks(router: Router, tmp_path: Path, base: Base) -> None:
-    publish(tmp_path / "store", "emotion", 4)
-    router.load("second", tmp_path / "store" / "emotion")
-    assert answers(router, TEXTS, "second") == answers(router, TEXTS, "moods")
-    publish(tmp_path / "store", "moods", 4, base={"fingerprint": "cd" * 32})
-    with pytest.raises(AdapterMismatchError, match="does not fit this base"):
-        router.load("third", tmp_path / "store" / "moods")
-
-
-def test_a_published_adapter_comes_back_after_unload(router: Router) -> None:
-    before = answers(router, TEXTS, "emotion")
-    router.unload("emotion")
-    assert "emotion" not in [status.name for status in router.status()]
-    assert answers(router, TEXTS, "emotion") == before
-
-
-def test_a_pinned_adapter_stays(root: Path, base: Base) -> None:
-    router = Router.open(root, base, num_slots=3)
-    router.pin("emotion")
-    for name in NAMES:
-        router.generate("sad", name)
-    states = {status.name: status.state for status in router.status()}
-    assert states["emotion"] is AdapterState.RESIDENT and states["moods"] is not AdapterState.RESIDENT
-
-
-# auto
-
-
-SUBJECTS = ["".join(pair) for pair in itertools.product("abcdefghijkl", "mnopqrstuv")]
-SAD = [f"i am so sad, {word} is not what you love" for word in SUBJECTS]
-ASKING = [f"what is the question to {word}" for word in SUBJECTS]
-FITTED = slice(0, 114)
-FARTHEST = "99"
-"""Unlike any subject that is fitted: thresholds that accept it lie below all of the texts above."""
-
-
-@pytest.fixture
-def routed(base: Base, tmp_path: Path) -> Router:
-    """Two adapters with routing profiles, one without."""
-    for seed, name in enumerate(("emotion", "moods", "nerves")):
-        publish(tmp_path / "store", name, seed)
-    router = Router.open(tmp_path / "store", base)
-    for name, texts in (("emotion", SAD), ("moods", ASKING)):
-        farthest = texts[1].replace(SUBJECTS[1], FARTHEST)
-        validation = [TASKS["emotion"].prompt({"text": text}).body for text in [*texts, farthest]]
-        router.fit_routing(name, validation[FITTED], validation, reject_share=0.0)
-    return router
-
-
-def test_auto_sends_a_text_where_its_like_was_learned(routed: Router) -> None:
-    completions = routed.generate([*SAD[114:], *ASKING[114:]], "auto")
-    assert [c.adapter for c in completions] == ["emotion"] * 6 + ["moods"] * 6
-    expected = answers(routed, SAD[114:], "emotion") + answers(routed, ASKING[114:], "moods")
-    assert [c.text for c in completions] == expected
-    beside = routed.generate([ASKING[114], SAD[114], SAD[115]], ["moods", "auto", "nerves"])
-    assert [c.adapter for c in beside] == ["moods", "emotion", "nerves"]
-    route, again = completions[0].route, beside[1].route
-    assert route is not None and again is not None
-    # read beside other texts, so in a GPU's last digits not the same
-    assert replace(again, score=route.score, runner_up_score=route.runner_up_score) == route
-    assert again.score == pytest.approx(route.score, abs=1e-6)
-    assert again.runner_up_score == pytest.approx(route.runner_up_score, abs=1e-6)
-    assert route.runner_up == "moods" and route.score > (route.runner_up_score or 0.0)
-    assert "most like emotion" in route.reason and "ahead of moods" in route.reason
-
-
-def test_auto_abstains_from_what_it_does_not_know(routed: Router) -> None:
-    strange = "%%%% 9999 ZZZZ ++++ QQQQ"
-    assert routed.route(strange).adapter is None
-    with pytest.raises(RequestError, match=r"no adapter is made for this text(.|\n)*less than its"):
-        routed.generate(strange, "auto")
-    assert routed.generate(strange, "auto", abstain="base", max_new_tokens=3).adapter is None
-
-
-def test_auto_considers_only_tasks_that_take_the_inputs(routed: Router) -> None:
-    with pytest.raises(RequestError, match="none has a routing profile for its inputs"):
-        routed.route({"sentence1": "a", "sentence2": "b"})
-
-
-def test_a_routing_profile_stays_beside_its_adapter_and_leaves_it_sound(routed: Router, tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
-    path = store.root / "emotion"
-    profile = read_profile(path)
-    assert (path / PROFILE).is_file() and profile is not None
-    assert profile.fingerprint == tiny_fingerprint() and store.verify("emotion") == []
-    assert read_profile(store.root / "nerves") is None
-
-
-def test_a_report_counts_right_wrong_and_abstained(routed: Router) -> None:
-    strange = "%%%% 9999 ZZZZ ++++ QQQQ"
-    texts = {"emotion": [*SAD[114:], strange, ASKING[114]], "moods": ASKING[114:], "nerves": []}
-    found = report(routed, texts, [BackgroundText(strange, "noise"), BackgroundText(SAD[115], "tears")])
-    first, second = found.shares
-    assert (first.adapter, first.num_texts, first.most_confused_with) == ("emotion", 8, "moods")
-    assert (first.right_share, first.wrong_share, first.abstained_share) == (6 / 8, 1 / 8, 1 / 8)
-    assert (second.right_share, second.wrong_share, second.most_confused_with) == (1.0, 0.0, None)
-    assert found.accuracy == 12 / 14
-    noise, tears = found.kinds
-    assert (noise.kind, noise.num_texts, noise.accepted_share, noise.mostly_by) == ("noise", 1, 0.0, None)
-    assert (tears.kind, tears.accepted_share, tears.mostly_by) == ("tears", 1.0, "emotion")
-    assert found.accepted == ((SAD[115], "emotion"),) and found.false_accept_share == 0.5
-    assert routed.routable() == ["emotion", "moods"]
-
-
 # Threads
 
 
@@ -594,77 +383,3 @@ def test_eight_threads_get_the_answers_of_one(root: Path, base: Base, tmp_path: 
     assert traffic.num_admitted >= 2400 and traffic.num_steps < 2400, "rows share steps"
     assert traffic.num_joined > 100, "rows must join batches that are under way for this to test it"
     assert traffic.most_running > 8, "rows of three calls at least must have met"
-
-
-# What can be asked of a text
-
-
-@pytest.fixture
-def asking(tmp_path: Path, base: Base) -> Router:
-    publish(tmp_path / "store", "asking", 9, task="question-generation")
-    publish(tmp_path / "store", "emotion", 3)
-    return Router.open(tmp_path / "store", base)
-
-
-PASSAGE = "Ada Lovelace met Charles Babbage in London on 5 June 1833. He was 41 years old."
-
-
-def test_proposals_are_questions_to_spans_of_the_text_surest_first(asking: Router) -> None:
-    spans = [inputs["answer"] for inputs in TASKS["question-generation"].propose(PASSAGE)]  # type: ignore[misc]
-    assert spans == ["Ada Lovelace", "Charles Babbage", "London", "5 June 1833", "41 years"]
-    found = asking.propose(PASSAGE, "asking", max_proposals=3)
-    assert 1 <= len(found) <= 3
-    assert [item.sureness for item in found] == sorted((item.sureness for item in found), reverse=True)
-    for item in found:
-        assert item.inputs["answer"] in spans and item.inputs["context"] == PASSAGE
-        assert item.completion.text == asking.generate(item.inputs, "asking").text
-    assert asking.propose("nothing in here.", "asking") == []
-
-
-def test_a_question_that_gives_its_answer_away_or_repeats_another_is_left_out() -> None:
-    def proposal(question: str, answer: str) -> Proposal:
-        return Proposal({"context": "c", "answer": answer}, Completion(question, "a", 0.0, 3, -1.0))
-
-    kept = [proposal("Where did Ada meet him?", "London")]
-    assert is_new(proposal("When was he born?", "1791"), kept)
-    assert not is_new(proposal("Was he born in 1791?", "1791"), kept)
-    assert not is_new(proposal("Where did Ada first meet him?", "Oslo"), kept)
-    assert not is_new(proposal("", "1791"), kept)
-
-
-def test_other_tasks_propose_nothing(asking: Router) -> None:
-    with pytest.raises(RequestError, match="'emotion' proposes nothing: its task takes text, and has no way"):
-        asking.propose("so sad", "emotion")
-
-
-def test_the_command_line_lists_proposals(asking: Router, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    command = ["generate", "--adapter", str(store / "asking"), "--base", asking.base.spec.model, "--propose", "2"]
-    shown = CliRunner().invoke(main, [*command, PASSAGE], catch_exceptions=False)
-    assert shown.exit_code == 0 and shown.stdout.splitlines()[0].split() == ["QUESTION", "ANSWER", "SCORE"]
-    listed = CliRunner().invoke(main, [*command, "--json", PASSAGE, "nothing in here."], catch_exceptions=False)
-    first, second = json.loads(listed.stdout)
-    spans = [inputs["answer"] for inputs in TASKS["question-generation"].propose(PASSAGE)]  # type: ignore[misc]
-    assert len(first["questions"]) == 2 and all(row["answer"] in spans for row in first["questions"])
-    assert all(row["question"] and row["score"] < 0 for row in first["questions"])
-    assert second == {"input": "nothing in here.", "questions": []}
-    for option in ("--compare", "--scores"):
-        refused = CliRunner().invoke(main, [*command, option, PASSAGE])
-        assert refused.exit_code == 2 and "--propose takes texts alone, and scores by itself" in refused.output
-
-
-def test_a_file_of_passages_gets_the_questions_that_each_would_get_alone(asking: Router, tmp_path: Path) -> None:
-    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    lines: list[object] = [PASSAGE, {"context": PASSAGE, "id": 7}, {"text": PASSAGE}, "nothing in here."]
-    lines.append({"context": PASSAGE, "adapter": None})
-    source.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    adapter = str(tmp_path / "store" / "asking")
-    command = ["generate", "--adapter", adapter, "--base", asking.base.spec.model, "--propose", "2"]
-    result = CliRunner().invoke(main, [*command, "-i", str(source), "-o", str(target)])
-    assert result.exit_code == 1 and f"{source}:3: expected the text inputs context (got text)" in result.output
-    assert f'{source}:5: to propose, "adapter" must be the name of one adapter (got null)' in result.output
-    first, second, wrong, none, nameless = map(json.loads, target.read_text().splitlines())
-    listed = CliRunner().invoke(main, [*command, "--json", PASSAGE], catch_exceptions=False)
-    assert first["questions"] == json.loads(listed.stdout)[0]["questions"] and len(first["questions"]) == 2
-    assert second["questions"] == first["questions"] and none["questions"] == []
-    assert "questions" not in wrong and "questions" not in nameless

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from flan_lora.serving.openai.served import (
 from flan_lora.serving.openai.settings import ServerSettings
 from flan_lora.serving.openai.text_stream import first_stop
 from tests.published import manifest_values
+from tests.waiting import wait_until
 
 ADAPTERS = {
     "emotion": ModelInfo(
@@ -200,11 +200,3 @@ def served(model: FakeModel | None = None, **settings: Any) -> Iterator[Served]:
             yield Served(app, model, url, client, log)
         finally:
             model.release()
-
-
-def wait_until(condition: Any, timeout_s: float = 60.0) -> None:
-    """Look again and again; an assertion that fails when the time is over."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.002)

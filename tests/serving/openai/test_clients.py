@@ -16,6 +16,8 @@ from openai import AsyncOpenAI, NotFoundError, OpenAI, UnprocessableEntityError
 from flan_lora.tasks import TASKS
 from tests.serving.openai.process import Process
 
+pytestmark = pytest.mark.xdist_group("server")
+
 HAPPY = "i feel so happy that the whole family came to visit"
 DIALOGUE = "Ann: are you coming on Friday? | Bob: yes, at eight. | Ann: great, please bring some cake! | Bob: ok"
 

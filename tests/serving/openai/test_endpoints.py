@@ -13,7 +13,8 @@ import pytest
 
 from flan_lora.engine.generation_params import GenerationParams
 from flan_lora.errors import DataError, QueueFullError
-from tests.serving.openai.fake import FakeModel, Served, served, wait_until
+from tests.serving.openai.fake import FakeModel, Served, served
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ import pytest
 from flan_lora.serving.openai import gate
 from flan_lora.serving.openai.gate import Keys
 from flan_lora.serving.openai.lifecycle import Phase
-from tests.serving.openai.fake import FakeModel, served, wait_until
+from tests.serving.openai.fake import FakeModel, served
+from tests.waiting import wait_until
 
 BODY = {"model": "mini", "prompt": "x y"}
 

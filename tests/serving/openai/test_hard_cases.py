@@ -29,8 +29,9 @@ from flan_lora.serving.openai.app import App
 from flan_lora.serving.openai.router_model import RouterModel
 from flan_lora.serving.router import Router
 from tests.checkpoint import save_checkpoint, spec_of
-from tests.serving.openai.fake import running_app, wait_until
-from tests.serving.test_router import NAMES, OPEN, TEXTS, publish
+from tests.serving.openai.fake import running_app
+from tests.serving.stores import NAMES, OPEN, TEXTS, publish
+from tests.waiting import wait_until
 
 TLS = ssl.create_default_context()
 """Made once: httpx would read the machine's certificates for every request, though none is encrypted."""

@@ -6,7 +6,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from flan_lora.serving.openai.metrics import MAX_MODELS, OTHER, Metrics
 from flan_lora.serving.openai.served import Answered, Candidate, ModelStats
-from tests.serving.openai.fake import FakeModel, Served, served, wait_until
+from tests.serving.openai.fake import FakeModel, Served, served
+from tests.waiting import wait_until
 
 
 def samples(text: str) -> dict[tuple[str, ...], float]:

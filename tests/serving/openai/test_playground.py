@@ -11,8 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.serving.openai.fake import FakeModel, served, wait_until
+from tests.serving.openai.fake import FakeModel, served
 from tests.serving.openai.process import Process
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.xdist_group("server")
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright here")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -13,8 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from flan_lora.cli import main
-from tests.serving.openai.fake import wait_until
 from tests.serving.openai.process import Process, serving
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.xdist_group("server")
 
 BODY = {"model": "summarization", "prompt": "Ann: hi | Bob: are you coming on Friday? | Ann: yes, at eight."}
 

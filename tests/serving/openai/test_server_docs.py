@@ -17,6 +17,8 @@ from click.testing import CliRunner
 from flan_lora.cli import main
 from tests.serving.openai.process import REPO, Process
 
+pytestmark = pytest.mark.xdist_group("server")
+
 TEXT = (REPO / "docs" / "server.md").read_text(encoding="utf-8")
 URL = "http://127.0.0.1:8000"
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
