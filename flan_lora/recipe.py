@@ -25,6 +25,8 @@ NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"
 MAX_BEAMS = 64
 """Memory and time grow with it; beyond about 10 answers get worse (arXiv:1706.03872)."""
 
+MAX_LENGTH_PENALTY = 5.0
+"""Either way. Length alone decides long before that; 16,384 tokens to the power of 10 are more than fp32 holds."""
 
 GENERATION_FIELDS = (
     "num_beams",
@@ -228,7 +230,7 @@ class EvaluationSection(Section):
     """Tokens of an answer at most, eos included; none = the task's own."""
     min_new_tokens: int = Field(0, ge=0)
     """Tokens before which an answer may not end. This, the penalty and n-grams do nothing to labels."""
-    length_penalty: float = Field(1.0, ge=-100, le=100)
+    length_penalty: float = Field(1.0, ge=-MAX_LENGTH_PENALTY, le=MAX_LENGTH_PENALTY)
     """Beams only: a finished answer's log-probability is divided by its length to this power."""
     early_stopping: bool | Literal["never"] = False
     """Beams only: end at `num_beams` finished answers (true), or when a better one is unlikely (false) or cannot

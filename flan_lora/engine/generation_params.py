@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from flan_lora.errors import RequestError
+from flan_lora.recipe import MAX_LENGTH_PENALTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class GenerationParams:
     """Tokens before which eos is not allowed."""
     num_beams: int = 1
     length_penalty: float = 1.0
-    """A finished beam's log-probability is divided by its length to this power: above 0 favours long answers."""
+    """A finished beam's log-probability is divided by its length to this power: above 0 favours long answers.
+    -5 to 5; long answers allow less below 0, where scores grow with it."""
     early_stopping: bool | Literal["never"] = False
     """When beam search ends: True at ``num_beams`` finished ones, False when a better one is unlikely, ``"never"``
     when none can come."""
@@ -107,8 +109,12 @@ class GenerationParams:
             if not 0 < (value := getattr(self, name)) < math.inf:
                 greedy = "; greedy is do_sample=False" if name == "temperature" else ""
                 problems.append(f"{name}: expected more than 0 (got {value}){greedy}")
-        if not math.isfinite(self.length_penalty):
-            problems.append(f"length_penalty: expected a finite number (got {self.length_penalty})")
+        least = self._least_length_penalty
+        if not least <= self.length_penalty <= MAX_LENGTH_PENALTY:
+            of = f" for {self.max_new_tokens} new tokens" if least > -MAX_LENGTH_PENALTY else ""
+            problems.append(
+                f"length_penalty: expected {least:g} to {MAX_LENGTH_PENALTY:g}{of} (got {self.length_penalty})"
+            )
         if not 0 < self.top_p <= 1:
             problems.append(f"top_p: expected 0 < top_p <= 1 (got {self.top_p})")
         if not 0 <= self.seed < 2**32:
@@ -119,6 +125,14 @@ class GenerationParams:
                 f"(got {self.min_new_tokens})"
             )
         return [*problems, *self._contradictions()]
+
+    @property
+    def _least_length_penalty(self) -> float:
+        """Below 0 scores are multiplied by a power of the length; they must stay above -1e9, that of no answer."""
+        if self.num_beams <= 1 or self.max_new_tokens <= 1:
+            return -MAX_LENGTH_PENALTY
+        worst = math.log(1e9 / (_NATS_PER_TOKEN * self.max_new_tokens)) / math.log(self.max_new_tokens)
+        return max(-MAX_LENGTH_PENALTY, math.ceil(-worst * 100) / 100)
 
     def _contradictions(self) -> list[str]:
         if self.do_sample:
@@ -131,6 +145,8 @@ class GenerationParams:
         return []
 
 
+_NATS_PER_TOKEN = 10.0
+"""Of a beam's tokens, at worst: the logarithm of a vocabulary of 32,000."""
 _LEAST = {
     "max_new_tokens": 1,
     "min_new_tokens": 0,

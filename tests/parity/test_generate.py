@@ -217,7 +217,7 @@ def test_beams_end_and_are_ranked_as_in_generate(served: Served, early_stopping:
     requests = [
         ask(
             plain.input_ids, plain.mix, 12, num_beams=3, num_return_sequences=3,
-            length_penalty=(-1.0, 0.0, 0.5, 1.0, 2.0)[place % 5], early_stopping=early_stopping,
+            length_penalty=(-5.0, -1.0, 0.0, 0.5, 5.0)[place % 5], early_stopping=early_stopping,
         )
         for place, plain in enumerate(random_requests(31, 15, [None, *ADAPTERS]))
     ]  # fmt: skip

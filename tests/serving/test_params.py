@@ -51,6 +51,9 @@ def test_what_is_asked_for_stands_over_what_the_adapter_was_evaluated_with(given
         ({"stop": ""}, "stop: expected texts"),
         ({"temperature": 0.5, "num_beams": 2}, "sampling takes 1"),
         ({"num_return_sequences": 9}, "num_return_sequences"),
+        ({"length_penalty": 5.1}, r"length_penalty: expected -3.*? to 5 .*got 5.1"),
+        ({"length_penalty": float("nan")}, "length_penalty: expected"),
+        ({"max_new_tokens": 512, "length_penalty": -2.0}, r"length_penalty: expected -1.* for 512 new tokens"),
     ],
 )
 def test_what_makes_no_sense_is_named(given: Any, message: str) -> None:

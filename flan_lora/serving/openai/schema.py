@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flan_lora.recipe import MAX_LENGTH_PENALTY
 from flan_lora.serving.openai.errors import ApiError, refused
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -87,7 +88,7 @@ class GenerationBody(Section):
     """What ``auto`` does with a text that is like those of no adapter."""
     label_probabilities: bool | None = None
     early_stopping: bool | Literal["never"] | None = None
-    length_penalty: float | None = Field(None, ge=-10, le=10)
+    length_penalty: float | None = Field(None, ge=-MAX_LENGTH_PENALTY, le=MAX_LENGTH_PENALTY)
     min_tokens: int | None = Field(None, ge=0, le=4096)
     no_repeat_ngram_size: int | None = Field(None, ge=0, le=4096)
     num_beams: int | None = Field(None, ge=1, le=MAX_CANDIDATES)
