@@ -8,51 +8,36 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from flan_lora.adapters.manifest import Manifest
 from flan_lora.adapters.store import Store
 from flan_lora.base.load import MINI, Base, open_base
 from flan_lora.engine.engine import EngineStats
 from flan_lora.engine.lease import AdapterStatus
-from flan_lora.engine.request import Mix
 from flan_lora.engine.scheduler import EngineLimits
-from flan_lora.errors import RequestError
 from flan_lora.recipe import BaseSection
 from flan_lora.serving.auto_route import AutoRouter
 from flan_lora.serving.background import read_background
 from flan_lora.serving.completion import (
-    AUTO,
     Abstain,
     Choice,
     Completion,
     PerText,
     Route,
     Text,
-    heaviest,
-    mix_of,
-    one_line,
     per_text,
 )
 from flan_lora.serving.params import OlderParams, Params, over
 from flan_lora.serving.pending import PendingCompletion
 from flan_lora.serving.pipeline import Pipeline, wait
-from flan_lora.serving.prompts import PreparedRequest, ServingConfig
+from flan_lora.serving.preprocess import Asked, Preprocessor
+from flan_lora.serving.prompts import PreparedRequest
 from flan_lora.serving.propose import Proposal, propose
-from flan_lora.serving.registry import KnownAdapter
 from flan_lora.serving.routing_profile import RoutingProfile
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-class Asked(NamedTuple):
-    """One text and who shall answer it."""
-
-    text: Text
-    adapter: Choice
-    task_of: str | None
-    params: Params
 
 
 class Router:
@@ -80,6 +65,7 @@ class Router:
         self.pipeline = Pipeline(base, store, limits, num_slots=num_slots, deterministic=deterministic)
         self._registry = self.pipeline.registry
         self._auto = AutoRouter(base, self._registry, self.pipeline.engine)
+        self._preprocess = Preprocessor(self._registry, self._auto, self.pipeline.prompts)
 
     @staticmethod
     def open(
@@ -219,7 +205,7 @@ class Router:
             )
         ]
         return self.pipeline.submit_texts(
-            lambda: self._prepare(asked, task, abstain), start=start, label_probabilities=label_probabilities
+            lambda: self._preprocess(asked, task, abstain), start=start, label_probabilities=label_probabilities
         )
 
     def stream(
@@ -371,42 +357,4 @@ class Router:
         params: Params = None,
     ) -> PreparedRequest:
         """What ``submit`` hands to the engine for one text. Raises what ``generate`` raises before it asks."""
-        return self._prepare([Asked(text, adapter, task_of, params)], task, abstain)[0]
-
-    def _prepare(self, asked: Sequence[Asked], task: str | None, abstain: Abstain) -> list[PreparedRequest]:
-        places = [place for place, each in enumerate(asked) if each.adapter == AUTO]
-        routes = dict(zip(places, self.routes([asked[place].text for place in places]), strict=True))
-        known: dict[str, KnownAdapter] = {}
-        prepared = []
-        for place, each in enumerate(asked):
-            route = routes.get(place)
-            mix = mix_of(each.adapter) if route is None else _routed(each.text, route, abstain)
-            for name in mix.keys() - known.keys():
-                known[name] = self._registry.ready(name)
-            asked_as, config = self._config(mix, known, task, each.task_of)
-            sources = {name: known[name].source for name in mix}
-            prepared.append(
-                self.pipeline.prompts.prepare(each.text, mix, config, each.params, route, asked_as, sources)
-            )
-        return prepared
-
-    def _config(
-        self, mix: Mix, known: Mapping[str, KnownAdapter], task: str | None, task_of: str | None
-    ) -> tuple[str | None, ServingConfig]:
-        """In whose way a text is asked, and what that is."""
-        if mix:
-            return (name := heaviest(mix)), known[name].config.under(task)
-        if task_of is not None:
-            return task_of, self._registry.find(task_of).config.under(task)
-        return (None, ServingConfig()) if task is None else self._registry.of_task(task)
-
-
-def _routed(text: Text, route: Route, abstain: Abstain) -> Mix:
-    if route.adapter is not None:
-        return {route.adapter: 1.0}
-    if abstain == "base":
-        return {}
-    raise RequestError(
-        f"no adapter is made for this text: {one_line(text)}\n  {route.reason}\n"
-        "Name the adapter, or take the bare base (abstain='base')."
-    )
+        return self._preprocess([Asked(text, adapter, task_of, params)], task, abstain)[0]
