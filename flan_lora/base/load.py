@@ -85,7 +85,7 @@ def open_base(spec: BaseSection, *, device: str | None = None) -> Base:
     model = _load_weights(spec, location, config, target)
     return_freed_memory()  # or the temporaries of quantising lie beside those of the cast
     dtype = rest_dtype(spec.quantization, target)
-    _cast_unquantised(model, dtype)
+    cast_unquantised(model, dtype)
     fuse_gelu(model)
     model.requires_grad_(False).eval()
     return_freed_memory()
@@ -287,7 +287,7 @@ def _settle_head(spec: BaseSection, model: T5ForConditionalGeneration) -> None:
     model.config.tie_word_embeddings = False
 
 
-def _cast_unquantised(model: T5ForConditionalGeneration, dtype: torch.dtype) -> None:
+def cast_unquantised(model: T5ForConditionalGeneration, dtype: torch.dtype) -> None:
     """bf16 -> fp32 for a GPU without bf16 (nothing to do elsewhere); int8 weights stay."""
     for parameter in model.parameters():
         if parameter.is_floating_point() and parameter.dtype != dtype:

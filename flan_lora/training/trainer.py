@@ -144,7 +144,7 @@ def build_trainer(
         eval_dataset=validation_rows,
         data_collator=collator,
         order=order,
-        score_validation=_validation_scorer(recipe, base, validation),
+        score_validation=validation_scorer(recipe, base, validation),
         interrupt=StopOnInterrupt(),
         callbacks=_callbacks(recipe, order, run),
     )
@@ -277,7 +277,7 @@ def _callbacks(recipe: Recipe, order: LengthGroupedOrder, run: Run) -> list[Any]
     return callbacks
 
 
-def _validation_scorer(
+def validation_scorer(
     recipe: Recipe, base: Base, validation: Split
 ) -> Callable[[PeftModel, int, int], dict[str, float]]:
     """(model, rank, world size) -> scores of the whole validation split; each rank generates its share."""

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from flan_lora.adapters import store as store_module
 from flan_lora.adapters.manifest import FileRecord, dump, load
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import BrokenAdapter, StoredAdapter
@@ -285,10 +284,10 @@ def test_a_task_that_is_gone_is_refused(staged: Path, store: Store) -> None:
 
 
 def test_a_store_without_locks_can_be_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(file: object) -> None:
+    def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(store_module, "_lock", refuse)
+    monkeypatch.setattr("msvcrt.locking" if sys.platform == "win32" else "fcntl.flock", refuse)
     assert store.open("emotion") and len(store.list()) == 1 and store.verify("emotion") == []
     with pytest.raises(UnknownAdapterError):
         store.open("qa")

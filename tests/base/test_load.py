@@ -160,13 +160,13 @@ def test_what_quantising_freed_is_given_back_before_the_cast_takes_more(
     order: list[str] = []
 
     def cast(
-        model: T5ForConditionalGeneration, dtype: torch.dtype, real: Any = base_module._cast_unquantised
+        model: T5ForConditionalGeneration, dtype: torch.dtype, real: Any = base_module.cast_unquantised
     ) -> None:
         order.append("cast")
         real(model, dtype)
 
     monkeypatch.setattr(base_module, "return_freed_memory", lambda: order.append("given back"))
-    monkeypatch.setattr(base_module, "_cast_unquantised", cast)
+    monkeypatch.setattr(base_module, "cast_unquantised", cast)
     open_base(spec_of(checkpoint, "int8"), device="cpu")
     assert order == ["given back", "cast", "given back"]
 

@@ -70,17 +70,17 @@ def test_long_mails_and_dialogues_are_left_out_not_cut():
 
 def test_every_set_gives_pairs_some_written_otherwise(data_root, monkeypatch):
     from tools.mini import augment
-    from tools.mini.instruct import _templated
+    from tools.mini.instruct import templated
 
     for mix in more.MORE:
         if mix.fields in (more.reply, more.topic, more.meeting):
             continue  # the made-up dialogues have two turns
         if mix.fields is more.subject:
             continue  # and the made-up lines are no mails
-        pairs = list(_templated(data_root, mix, random.Random(0)))
+        pairs = list(templated(data_root, mix, random.Random(0)))
         assert pairs and all(pair.target for pair in pairs), mix.source
         monkeypatch.setattr(augment, "SHARE", 0.0)
-        plain = list(_templated(data_root, mix, random.Random(0)))
+        plain = list(templated(data_root, mix, random.Random(0)))
         monkeypatch.undo()
         assert len(plain) == len(pairs)
         if mix.augment is not None:

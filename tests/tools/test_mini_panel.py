@@ -65,7 +65,7 @@ def test_exactness_and_nats_are_those_of_a_base_that_knows_the_answer(data_root,
     from transformers import AutoTokenizer
 
     from flan_lora.mini import MINI_PATH
-    from tools.mini.panel import _forced
+    from tools.mini.panel import teacher_forced
     from tools.mini.probes import copies
 
     tokenizer = AutoTokenizer.from_pretrained(str(MINI_PATH), local_files_only=True)
@@ -83,9 +83,9 @@ def test_exactness_and_nats_are_those_of_a_base_that_knows_the_answer(data_root,
             logits = 30.0 * torch.nn.functional.one_hot(wanted + self.shift, 9000)
             return type("Output", (), {"logits": logits})()
 
-    nats, exact = _forced(Knows(0), tokenizer, probes)
+    nats, exact = teacher_forced(Knows(0), tokenizer, probes)
     assert exact == 1.0 and nats < 1e-3
-    nats, exact = _forced(Knows(1), tokenizer, probes)
+    nats, exact = teacher_forced(Knows(1), tokenizer, probes)
     assert exact == 0.0 and nats > 5.0
 
 
@@ -95,7 +95,7 @@ def test_how_a_gap_ends_counts_nothing_and_how_an_answer_ends_does():
 
     from flan_lora.mini import MINI_PATH
     from flan_lora.tasks.task import Prompt
-    from tools.mini.panel import _forced
+    from tools.mini.panel import teacher_forced
     from tools.mini.probes import Probe, copies
 
     tokenizer = AutoTokenizer.from_pretrained(str(MINI_PATH), local_files_only=True)
@@ -108,9 +108,9 @@ def test_how_a_gap_ends_counts_nothing_and_how_an_answer_ends_does():
             wanted = torch.where(wanted == 0, 5, wanted)
             return type("Output", (), {"logits": 30.0 * torch.nn.functional.one_hot(wanted, 9000)})()
 
-    nats, exact = _forced(KnowsNoEnd(), tokenizer, copies([TEXT], random.Random(0))[:20])
+    nats, exact = teacher_forced(KnowsNoEnd(), tokenizer, copies([TEXT], random.Random(0))[:20])
     assert exact == 1.0 and nats < 1e-3
-    nats, _ = _forced(KnowsNoEnd(), tokenizer, [Probe(Prompt("", "Who?"), "Anders", is_gap=False)])
+    nats, _ = teacher_forced(KnowsNoEnd(), tokenizer, [Probe(Prompt("", "Who?"), "Anders", is_gap=False)])
     assert nats > 3.0
 
 

@@ -211,7 +211,7 @@ def test_the_best_checkpoint_is_staged_not_the_last(tmp_path, validation, monkey
     recipe = tiny_recipe(epochs=4, evals_per_epoch=1, patience=None)
     scores = iter([0.1, 0.9, 0.2, 0.3])
     monkeypatch.setattr(
-        "flan_lora.training.trainer._validation_scorer",
+        "flan_lora.training.trainer.validation_scorer",
         lambda *_: lambda model, rank, world_size: {recipe.select_on: next(scores)},
     )
     staged, run = run_training(recipe, tmp_path / "run", validation)
@@ -226,7 +226,7 @@ def test_the_best_checkpoint_is_staged_not_the_last(tmp_path, validation, monkey
 def test_patience_stops_early(tmp_path, validation, monkeypatch):
     recipe = tiny_recipe(epochs=20, evals_per_epoch=1, patience=2)
     monkeypatch.setattr(
-        "flan_lora.training.trainer._validation_scorer",
+        "flan_lora.training.trainer.validation_scorer",
         lambda *_: lambda model, rank, world_size: {recipe.select_on: 0.5},
     )
     _, run = run_training(recipe, tmp_path / "run", validation)

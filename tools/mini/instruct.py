@@ -31,7 +31,7 @@ FEELINGS = ("sad", "happy", "affectionate", "angry", "afraid", "astonished")
 to the adapter."""
 
 
-def _one_of_two(turn: int) -> Callable[[Row], dict[str, str]]:
+def one_of_two(turn: int) -> Callable[[Row], dict[str, str]]:
     """Fields that ask for a row's feeling beside another one, which the row's text and `turn` choose."""
 
     def fields(row: Row) -> dict[str, str]:
@@ -93,7 +93,7 @@ TWO_FEELINGS = tuple(
     Mix(
         "dair-ai/emotion",
         16000,
-        _one_of_two(turn),
+        one_of_two(turn),
         (
             Template("", "{text}", " Does the writer feel {left} or {right}?"),
             Template("{left} or {right}? ", "{text}", ""),
@@ -251,7 +251,7 @@ MAX_SAME_ANSWER_SHARE = 0.6
 """Of one set, so that a base which always says "false" gains nothing (WikiQA: 95 % false)."""
 
 
-def _templated(root: Path, mix: Mix, rng: random.Random) -> Iterator[Pair]:
+def templated(root: Path, mix: Mix, rng: random.Random) -> Iterator[Pair]:
     """Pairs of one set of the mixture, a template drawn for every row."""
     rows = [row for row in corpus.read_rows(root, corpus.source(mix.source)) if mix.reads(row)]
     rng.shuffle(rows)
@@ -310,7 +310,7 @@ def _balanced(rows: Sequence[Row]) -> list[Row]:
 def build_pairs(root: Path, seed: int, mixture: Sequence[Mix] = MIXTURE) -> list[Pair]:
     """A mixture with all that belongs to each, shuffled; the same for the same files and seed."""
     rng = random.Random(seed)
-    pairs = [pair for mix in mixture for pair in _templated(root, mix, rng)]
+    pairs = [pair for mix in mixture for pair in templated(root, mix, rng)]
     pairs += [pair for task in OWN_SOURCES for pair in _own(root, task, rng)]
     pairs += _instruct_pairs(root, rng, MAX_PAIRS_PER_SET)
     pairs += selfmade_pairs(list(corpus.documents(root, corpus.source(SELFMADE_FROM))), rng)

@@ -48,7 +48,7 @@ def measure(
         for name, probes in all_probes(root, passages).items():
             if not probes:
                 continue
-            nats, exact = _forced(model, tokenizer, probes)
+            nats, exact = teacher_forced(model, tokenizer, probes)
             figures[f"nats: {name}"] = nats
             if name in ("last word", "cloze", "copying"):
                 figures[f"exact: {name}"] = exact
@@ -57,7 +57,7 @@ def measure(
     return {name: round(value, 4) for name, value in figures.items()}
 
 
-def _forced(model: Any, tokenizer: Any, probes: Sequence[Probe]) -> tuple[float, float]:
+def teacher_forced(model: Any, tokenizer: Any, probes: Sequence[Probe]) -> tuple[float, float]:
     """(nats per character, share of targets of which every token is the likeliest)."""
     targets = [f"{GAP} {probe.target}" if probe.is_gap else probe.target for probe in probes]
     sources = encode_sources(tokenizer, [probe.prompt for probe in probes], MAX_SOURCE_TOKENS)

@@ -109,7 +109,7 @@ class Trainer:
         started, saved_at, window = time.monotonic() - self.elapsed_s, time.monotonic(), []
         begun = time.monotonic()
         while self.step < until and time.monotonic() - begun < self.stop_after_s:
-            window.append(self._update(batch_of(self.step)))
+            window.append(self.update(batch_of(self.step)))
             self.step += 1
             self.elapsed_s = time.monotonic() - started
             if self.step % self.log_every == 0 or self.step == until:
@@ -124,7 +124,7 @@ class Trainer:
                 saved_at = time.monotonic()
         self.save()
 
-    def _update(self, batches: list[Batch]) -> float:
+    def update(self, batches: list[Batch]) -> float:
         """One optimizer step over the micro-batches; returns the mean loss per target token."""
         weights = [batch.token_weights() for batch in batches]
         weight = sum(float(w.sum()) for w in weights)
