@@ -123,6 +123,10 @@ class DataSection(Section):
     """Encoding of a text file of yours, e.g. cp1252; none = UTF-8, or what its byte order mark says."""
     also: tuple[AlsoSection, ...] = ()
     """Auxiliary sources of training rows, Hub or local root; with your own file or the sample there are none."""
+    augment: tuple[Literal["case", "punctuation", "contractions", "speaker_marks", "emoji", "nukta"], ...] = ()
+    """Ways to write a third of the training rows otherwise, drawn anew each epoch: `case`, `punctuation`,
+    `contractions` (don't, do n't, dont, do not), `speaker_marks` (of dialogues; half of them without names),
+    `emoji` (and hashtags), `nukta` (Devanagari without it). A task takes those that its prompt does not undo."""
     max_train_rows: int | None = Field(None, ge=1)
     """Use at most this many training rows (a seeded sample), those of `also` among them, none = all."""
     max_validation_rows: int | None = Field(400, ge=1)
@@ -258,7 +262,11 @@ class EvaluationSection(Section):
         return {name: value for name, value in params.items() if value is not None}
 
 
-_YOUNGER = (("data", "encoding"), *(("evaluation", name) for name in GENERATION_FIELDS if name != "num_beams"))
+_YOUNGER = (
+    ("data", "encoding"),
+    ("data", "augment"),
+    *(("evaluation", name) for name in GENERATION_FIELDS if name != "num_beams"),
+)
 """Fields that are younger than published adapters, whose recipes must stay theirs."""
 
 
@@ -288,6 +296,14 @@ class Recipe(Section):
         return task
 
     @model_validator(mode="after")
+    def _augment_reaches_the_base(self) -> Recipe:
+        known = TASKS[self.task].augment
+        if idle := [name for name in self.data.augment if name not in known]:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise ValueError(f"data.augment: {', '.join(idle)} changes nothing that {self.task} reads; {has}")
+        return self
+
+    @model_validator(mode="after")
     def _select_on_is_a_score(self) -> Recipe:
         chosen, task = self.evaluation.select_on, TASKS[self.task]
         if chosen is None or chosen == task.select_on:
@@ -315,7 +331,8 @@ class Recipe(Section):
         """sha256 (hex) of the resolved recipe: equal exactly when two recipes train the same adapter."""
         values = self.resolved()
         for section, name in _YOUNGER:
-            if values[section][name] == type(getattr(self, section)).model_fields[name].default:
+            own = getattr(self, section)
+            if getattr(own, name) == type(own).model_fields[name].default:
                 del values[section][name]
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

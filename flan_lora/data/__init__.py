@@ -6,6 +6,7 @@ bytes of a text file to text                        text_encoding
 labels by name or by place                          label_readings
 rows to train, validation and test                  splits
 rows of other sets beside                           mixing
+training rows written otherwise each epoch           augment
 is this data worth a run                            lint
 what the model will see                             inspect
 examples to token ids                               encoding

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +97,40 @@ def encode_split(
     except OSError as error:
         log.warning("%s cannot be written (%s): encoding is not cached. Set FLAN_LORA_CACHE.", folder, error)
     return _from_file(encoded, key)
+
+
+def encode_afresh(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> EncodedSplit:
+    """`encode_split` without a cache, for rows that are read once."""
+    return _from_file(_encode(split, recipe, tokenizer), _cache_key(split, recipe, tokenizer))
+
+
+class AugmentedRows:
+    """Training rows as each epoch writes them: a map-style dataset whose index says the row and the epoch.
+
+    ``index = epoch * len(rows) + row``, so that nothing has to be told of an epoch's begin: what a resumed run or
+    another process reads depends on the index alone.
+    """
+
+    def __init__(self, num_rows: int, encode_epoch: Callable[[int], EncodedSplit]) -> None:
+        """
+        Args:
+            num_rows: examples of an epoch; the same in each.
+            encode_epoch: epoch, from 0 -> its rows as token ids; called once per epoch in order.
+        """
+        self.num_rows = num_rows
+        self._encode_epoch = encode_epoch
+        self._epoch = -1
+        self._rows: EncodedSplit | None = None
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        epoch, row = divmod(index, self.num_rows)
+        if self._rows is None or epoch != self._epoch:
+            self._epoch, self._rows = epoch, self._encode_epoch(epoch)
+            assert len(self._rows) == self.num_rows, "an epoch has other examples than the one before"
+        return self._rows[row]
 
 
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -7,10 +7,11 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
+from flan_lora.data.augment import augmented
 from flan_lora.data.file_formats import Row
 from flan_lora.data.label_readings import label_readings
 from flan_lora.data.mixing import Addition, auxiliary_rows, sample
@@ -20,9 +21,6 @@ from flan_lora.recipe import Recipe, Role
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.labels import Reading
 from flan_lora.tasks.task import Example, Task, swapped
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +59,41 @@ def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int 
     Raises:
         DataError: rows cannot be found, read, divided or used by the task.
     """
-    task = TASKS[recipe.task]
+    return _split(recipe, role, _rows_of_role(recipe, role, source, max_rows))
+
+
+def augmented_train(recipe: Recipe, source: DataSource) -> Callable[[int], Split]:
+    """Epoch (from 0) -> the training rows as ``data.augment`` writes them then; as many examples in each.
+
+    Raises what ``load_split`` raises.
+    """
+    rows = _rows_of_role(recipe, "train", source, max_rows_of(recipe, "train"))
+    task, seed = TASKS[recipe.task], recipe.training.seed
+
+    def epoch_rows(epoch: int) -> Split:
+        numbered = [
+            dataclasses.replace(
+                row,
+                values=augmented(row.values, task, recipe.data.augment, seed=seed, epoch=epoch, place=place),
+            )
+            for place, row in enumerate(rows.numbered)
+        ]
+        return _split(recipe, "train", dataclasses.replace(rows, numbered=numbered))
+
+    return epoch_rows
+
+
+@dataclass(frozen=True, slots=True)
+class _RoleRows:
+    """The rows of a role before the task has seen them."""
+
+    table: Table
+    numbered: list[_NumberedRow]
+    additions: tuple[Addition, ...]
+
+
+def _rows_of_role(recipe: Recipe, role: Role, source: DataSource, max_rows: int | None) -> _RoleRows:
+    """Read, divide, add and sample."""
     table, numbered = _own_rows(recipe, role, source)
     additions: list[Addition] = []
     if role == "train" and recipe.data.also:
@@ -69,7 +101,12 @@ def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int 
         for also, rows, addition in auxiliary_rows(recipe, source, held_out, [row.values for row in numbered]):
             numbered += [_NumberedRow(also.where, number, row) for number, row in enumerate(rows)]
             additions.append(addition)
-    numbered = sample(numbered, max_rows, recipe.training.seed)
+    return _RoleRows(table, sample(numbered, max_rows, recipe.training.seed), tuple(additions))
+
+
+def _split(recipe: Recipe, role: Role, rows: _RoleRows) -> Split:
+    """Render."""
+    task, table, numbered = TASKS[recipe.task], rows.table, rows.numbered
     examples = _render(task, numbered, table.where)
     if role == "train" and task.swap is not None:
         examples += tuple(swapped(task, example) for example in examples)
@@ -79,7 +116,7 @@ def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int 
         origin=table.origin,
         num_rows=len(numbered),
         content_hash=sha256_of(content(row.values, task) for row in numbered),
-        also=tuple(additions),
+        also=rows.additions,
         label_readings=label_readings([row.values for row in numbered], task, table.where),
     )
 

@@ -7,6 +7,7 @@ text that T5's vocabulary can hold; a row's fields   text
 a row's label, by name or by place                   labels
 a row's answers, in any shape                        answers
 speakers of a dialogue, under names that T5 knows    speakers
+one text written otherwise: case, emoji, nukta, ...  spelling
 answers to scores                                    scorers
 words and sentences as scorers compare them          normalise
 trivial predictors                                   baselines

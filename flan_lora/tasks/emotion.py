@@ -152,6 +152,8 @@ TASK = Task(
     labels=LABELS,
     baselines=(Baseline("majority", majority),),
     public_data=DataSize(16_000, 59, 2),
+    # the prompt leaves out case and punctuation itself (`bare_words`)
+    augment={"contractions": ("text",), "emoji": ("text",)},
     card=_CARD,
     prompt_variants=_PROMPT_VARIANTS,
     out_of_domain=(_FILM_REVIEWS,),

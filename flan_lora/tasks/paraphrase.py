@@ -97,6 +97,7 @@ TASK = Task(
     baselines=(Baseline("copy", _copy),),
     answer_labels={"label": PAIR_LABELS},
     public_data=DataSize(43_658, 52, 28),
+    augment=dict.fromkeys(("case", "punctuation", "contractions"), ("sentence1", "sentence2")),
     card=_CARD,
     prompt_variants=(
         PromptVariant("in other words", _after("Say this in other words: ")),

@@ -137,6 +137,12 @@ TASK = Task(
     found_in=lambda example: (example.references[0], example.inputs["context"]),
     baselines=(Baseline("random_span", random_span),),
     public_data=DataSize(302, 448, 15),
+    augment={
+        "case": ("context", "question", "answers"),
+        "punctuation": ("question",),
+        "contractions": ("question",),
+        "nukta": ("context", "question", "answers"),
+    },
     card=_CARD,
     prompt_variants=(
         PromptVariant("question, then context", _question_first),

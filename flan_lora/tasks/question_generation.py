@@ -142,6 +142,7 @@ TASK = Task(
     baselines=(Baseline("answer_sentence", _copy_sentence),),
     propose=_propose,
     public_data=DataSize(87_599, 244, 15),
+    augment={"case": ("context", "answers")},
     card=_CARD,
     prompt_variants=(
         PromptVariant("answer, then context", _answer_first),

@@ -105,6 +105,7 @@ TASK = Task(
     baselines=(Baseline("majority", majority),),
     swap=_swap,
     public_data=DataSize(49_401, 87, 2),
+    augment=dict.fromkeys(("case", "punctuation", "contractions"), ("sentence1", "sentence2")),
     card=_CARD,
     prompt_variants=_PROMPT_VARIANTS,
 )

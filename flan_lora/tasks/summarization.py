@@ -108,6 +108,13 @@ TASK = Task(
     max_new_tokens=96,
     baselines=(Baseline("lead_3", _lead_3),),
     public_data=DataSize(14_731, 172, 28),
+    augment={
+        "case": ("dialogue",),
+        "punctuation": ("dialogue",),
+        "contractions": ("dialogue",),
+        "emoji": ("dialogue",),
+        "speaker_marks": ("dialogue", "summary"),
+    },
     card=_CARD,
     prompt_variants=(
         PromptVariant("one word", _around("summarize: ", " ", "")),

@@ -174,6 +174,9 @@ class Task:
     """What model cards say of it."""
     prompt_variants: tuple[PromptVariant, ...] = field(default=(), hash=False)
     """Other ways to ask the bare base, so that it is compared at its best (`all_prompts`)."""
+    augment: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    """What `data.augment` may name: a way to write a row otherwise -> the columns that it rewrites together. Only
+    ways that reach the base through the prompt. Of extractive tasks ``answers`` go along with their context."""
     out_of_domain: tuple[OutOfDomain, ...] = field(default=(), hash=False)
     """Further comparisons of base and adapter, where their rows are at hand."""
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flan_lora.adapters.card import card
 from flan_lora.adapters.figures import LIGHT, has_matplotlib, training_curve
@@ -17,10 +18,10 @@ from flan_lora.adapters.store import Store
 from flan_lora.adapters.training_log import log_text
 from flan_lora.adapters.validation import CARD, LOG, METRICS, PICTURE, check_name
 from flan_lora.base.load import Base, base_slug, open_base, open_config, open_tokenizer
-from flan_lora.data.encoding import encode_split
+from flan_lora.data.encoding import AugmentedRows, encode_afresh, encode_split
 from flan_lora.data.lint import lint_splits
 from flan_lora.data.sources import DataSource
-from flan_lora.data.splits import ROLES, load_split, max_rows_of
+from flan_lora.data.splits import ROLES, augmented_train, load_split, max_rows_of
 from flan_lora.errors import AdapterError, RecipeError
 from flan_lora.recipe import Recipe
 from flan_lora.system.files import disk_errors
@@ -31,6 +32,9 @@ from flan_lora.training.evaluations import evaluate_all
 from flan_lora.training.record import Evaluations, FinishedRun, Rows
 from flan_lora.training.run_dir import Origin, Run, can_resume, resume_run, sole_use, start_run
 from flan_lora.training.trainer import TrainedAdapter, restore, train
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Echo = Callable[[str], None]
 _GO_ON = (
@@ -167,7 +171,16 @@ def prepare_rows(recipe: Recipe, source: DataSource) -> Rows:
         train=encoded,
         validation=encode_split(splits["validation"], recipe, tokenizer),
         lint=lint_splits(recipe, splits, encoded, tokenizer),
+        augmented=_augmented(recipe, source, tokenizer, len(encoded)) if recipe.data.augment else None,
     )
+
+
+def _augmented(
+    recipe: Recipe, source: DataSource, tokenizer: PreTrainedTokenizerBase, num_rows: int
+) -> AugmentedRows:
+    """The training rows as each epoch writes them; encoded when the epoch begins."""
+    rows_of = augmented_train(recipe, source)
+    return AugmentedRows(num_rows, lambda epoch: encode_afresh(rows_of(epoch), recipe, tokenizer))
 
 
 def open_run(run_dir: Path, recipe: Recipe, origin: Origin, *, resume: bool, is_main: bool) -> Run:
@@ -192,6 +205,7 @@ def train_or_restore(
         run=run,
         resume=resume,
         report_to=report_to,
+        augmented=rows.augmented,
     )
 
 

@@ -21,7 +21,7 @@ from flan_lora.adapters.manifest import (
     utc_now,
 )
 from flan_lora.base.load import Base
-from flan_lora.data.encoding import EncodedSplit
+from flan_lora.data.encoding import AugmentedRows, EncodedSplit
 from flan_lora.data.lint import LintReport
 from flan_lora.data.sources import DataSource
 from flan_lora.data.splits import Split
@@ -40,6 +40,8 @@ class Rows:
     train: EncodedSplit
     validation: EncodedSplit
     lint: LintReport
+    augmented: AugmentedRows | None = None
+    """What is trained on in place of ``train`` where the recipe has ``data.augment``."""
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,18 @@ class LengthGroupedOrder(Sampler[int]):
     bit-identical. The batch with the longest row comes first, so memory runs out at step one or never.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, *, says_epoch: bool = False) -> None:
         """
         Args:
             lengths: tokens of each row, source plus target.
             batch_size: rows per optimizer step, over all devices and micro batches.
             seed: of the shuffle, combined with the epoch.
+            says_epoch: give ``epoch * len(lengths) + row`` in place of the row, for `data.encoding.AugmentedRows`.
         """
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
+        self.says_epoch = says_epoch
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -44,7 +46,9 @@ class LengthGroupedOrder(Sampler[int]):
         pool_size = self.batch_size * BATCHES_PER_POOL
         pools = [rows[start : start + pool_size] for start in range(0, len(rows), pool_size)]
         batches = [batch for pool in pools for batch in self._batches(pool)]
-        yield from _shuffled(batches, self.batch_size, generator, self.lengths)
+        first = self.epoch * len(self.lengths) if self.says_epoch else 0
+        for row in _shuffled(batches, self.batch_size, generator, self.lengths):
+            yield first + row
 
     def _batches(self, pool: list[int]) -> Iterator[list[int]]:
         pool = sorted(pool, key=lambda row: self.lengths[row], reverse=True)

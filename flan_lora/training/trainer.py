@@ -25,7 +25,7 @@ from transformers import (
 
 from flan_lora.base.encode import Collator
 from flan_lora.base.load import Base
-from flan_lora.data.encoding import EncodedSplit
+from flan_lora.data.encoding import AugmentedRows, EncodedSplit
 from flan_lora.data.splits import Split
 from flan_lora.errors import TrainingError
 from flan_lora.evaluation.predict import is_out_of_memory, predict
@@ -71,6 +71,7 @@ def train(
     run: Run,
     resume: bool = False,
     report_to: str = "none",
+    augmented: AugmentedRows | None = None,
 ) -> TrainedAdapter:
     """Train one LoRA adapter on the frozen base and stage the best checkpoint.
 
@@ -82,12 +83,15 @@ def train(
         run: where checkpoints, log and the staged adapter go.
         resume: continue from the last whole checkpoint of ``run``, bit-identically.
         report_to: trackers of the Trainer, comma separated: tensorboard, wandb, mlflow, or none.
+        augmented: the rows as each epoch writes them, read in place of ``rows``, whose lengths order them.
 
     Raises:
         TrainingError: batch sizes that do not divide, nothing to resume, out of memory, a diverged loss,
             or an interrupt (checkpoint saved; the text says how to resume).
     """
-    trainer = build_trainer(recipe, base, rows, validation, validation_rows, run=run, report_to=report_to)
+    trainer = build_trainer(
+        recipe, base, rows, validation, validation_rows, run=run, report_to=report_to, augmented=augmented
+    )
     # no whole checkpoint: the run died before its first, and starts at step 0
     checkpoint = run.last_checkpoint(trainer.args.world_size) if resume else None
     if resume and trainer.is_world_process_zero():
@@ -127,6 +131,7 @@ def build_trainer(
     *,
     run: Run,
     report_to: str = "none",
+    augmented: AugmentedRows | None = None,
 ) -> LoraTrainer:
     """The trainer, ready to go: LoRA layers in place, order, callbacks and arguments set."""
     set_seed(recipe.training.seed)
@@ -135,12 +140,13 @@ def build_trainer(
         pad_id=base.tokenizer.pad_token_id, decoder_start_id=base.model.config.decoder_start_token_id
     )
     lengths = [len(source) + len(target) for source, target in zip(rows.input_ids, rows.labels, strict=True)]
-    order = LengthGroupedOrder(lengths, recipe.training.batch_size, recipe.training.seed)
+    training = recipe.training
+    order = LengthGroupedOrder(lengths, training.batch_size, training.seed, says_epoch=augmented is not None)
     arguments = training_arguments(recipe, base.device, len(rows), run, report_to)
     trainer = LoraTrainer(
         model=peft_model,
         args=arguments,
-        train_dataset=rows,
+        train_dataset=rows if augmented is None else augmented,
         eval_dataset=validation_rows,
         data_collator=collator,
         order=order,

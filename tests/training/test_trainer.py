@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from flan_lora.base.encode import Collator
 from flan_lora.base.load import Base, open_base
-from flan_lora.data.encoding import EncodedSplit
+from flan_lora.data.encoding import AugmentedRows, EncodedSplit
 from flan_lora.data.splits import Split
 from flan_lora.errors import TrainingError
 from flan_lora.evaluation.predict import is_out_of_memory
@@ -81,11 +81,13 @@ def validation() -> Split:
     return Split(role="validation", examples=tuple(examples), origin="test", num_rows=4, content_hash="0" * 64)
 
 
-def run_training(recipe, path, validation, rows=None, *, interrupt_at=None, run=None, resume=False):
-    """Train and return (adapter tensors, run); ``interrupt_at`` raises at that step as a kill would."""
-    rows = rows or rows_of_unequal_length()
+def run_training(recipe, path, validation, *, run=None, resume=False, augmented=None):
+    """Train and return (adapter tensors, run)."""
+    rows, validation_rows = rows_of_unequal_length(), rows_of_unequal_length(4)
     run = run or start_run(path, recipe, ORIGIN)
-    trained = train(recipe, tiny_base(recipe), rows, validation, rows_of_unequal_length(4), run=run, resume=resume)
+    trained = train(
+        recipe, tiny_base(recipe), rows, validation, validation_rows, run=run, resume=resume, augmented=augmented
+    )
     return load_file(trained.staged_dir / "adapter_model.safetensors"), run
 
 
@@ -144,14 +146,41 @@ def test_resume_is_bit_identical_with_dropout_and_length_groups(tmp_path, valida
     assert steps == sorted(set(steps)), "the log holds each evaluation once"
 
 
-def train_and_die(recipe, run, validation, at_step):
+def rows_of_epochs(asked: list[int]) -> AugmentedRows:
+    """64 rows that begin with another token in each epoch; ``asked`` gets the epochs that were encoded."""
+    plain = rows_of_unequal_length()
+
+    def encode_epoch(epoch: int) -> EncodedSplit:
+        asked.append(epoch)
+        return dataclasses.replace(plain, input_ids=[[3 + epoch, *ids[1:]] for ids in plain.input_ids])
+
+    return AugmentedRows(len(plain), encode_epoch)
+
+
+def test_augmented_rows_are_read_epoch_by_epoch_and_resume_bit_identically(tmp_path, validation):
+    recipe = tiny_recipe(evals_per_epoch=2, patience=None, epochs=3)
+    asked, again = [], []
+    whole, _ = run_training(recipe, tmp_path / "whole", validation, augmented=rows_of_epochs(asked))
+    plain, _ = run_training(recipe, tmp_path / "plain", validation)
+    assert asked == [0, 1, 2]
+    assert not all(torch.equal(whole[key], plain[key]) for key in whole)
+    run = start_run(tmp_path / "killed", recipe, ORIGIN)
+    train_and_die(recipe, run, validation, at_step=7, augmented=rows_of_epochs([]))
+    assert run.last_checkpoint().name == "checkpoint-6"  # of 12: the middle of the second epoch
+    resumed, _ = run_training(recipe, None, validation, run=run, resume=True, augmented=rows_of_epochs(again))
+    assert again == [1, 2]
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def train_and_die(recipe, run, validation, at_step, augmented=None):
     """Train until the middle of a step, then die without any clean-up."""
 
     class Killed(BaseException):
         pass
 
+    rows, validation_rows = rows_of_unequal_length(), rows_of_unequal_length(4)
     trainer = build_trainer(
-        recipe, tiny_base(recipe), rows_of_unequal_length(), validation, rows_of_unequal_length(4), run=run
+        recipe, tiny_base(recipe), rows, validation, validation_rows, run=run, augmented=augmented
     )
     compute_loss = trainer.compute_loss
 

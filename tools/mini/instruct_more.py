@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 
 from flan_lora.tasks.romanise import romanise
+from flan_lora.tasks.spelling import without_nukta
 from flan_lora.tasks.summarization import TURN_SEPARATOR, turns
 from flan_lora.tasks.text import options, plain
 from tools.mini import augment
@@ -81,7 +82,7 @@ def hindi_verdict(row: Row) -> Fields:
     """As `verdict`, in Hindi as the `qa` task spells it; half of the rows without nukta."""
     texts = [row["sentence1"], row["sentence2"]]
     if zlib.crc32(row["sentence1"].encode()) % 2:
-        texts = [augment.without_nukta(text) for text in texts]
+        texts = [without_nukta(text) for text in texts]
     first, second = (plain(romanise(text)) for text in texts)
     answer = VERDICTS[row["label"]]
     return {"first": first, "second": second, "answer": answer, "options": options(("true", "not said"))}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flan_lora.tasks.spelling import EMOJI
 from tools.mini import corpus
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ NUM_SENTINELS = 100
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 ASCII = "".join(map(chr, range(33, 127)))
 SIGNS = "“”‘’–—…é£€"  # noqa: RUF001
-EMOJI = "😀😂🤣😊😍😘😁😅😎😢😭😡😱🤔👍👏🙏💪🎉🔥✨💕💔😉😜😋😴🙄😏😒🤗😳☺❤♥🙂🙈😔😃😄😆🙃😐😞😩😤😬🤷💖💜💙✌👌🙌"
-"""Pieces of their own though our texts hardly hold them: what people write does (`augment`)."""
 SPIECE_FILE = "spiece.model"
 
 
