@@ -38,6 +38,8 @@ class LoadReport:
 
     seconds: float
     exchanges: Sequence[Exchange]
+    cpu_s: float = float("nan")
+    """Of the process that answered, all its threads; NaN where nobody looked."""
 
     @property
     def answered(self) -> list[Exchange]:
@@ -58,6 +60,11 @@ class LoadReport:
     def tokens_per_s(self) -> float:
         """Generated for those that were answered."""
         return sum(each.num_tokens for each in self.answered) / self.seconds
+
+    @property
+    def cpu_s_per_request(self) -> float:
+        """Of what was answered."""
+        return self.cpu_s / len(self.answered) if self.answered else float("nan")
 
     def quantile_s(self, share: float, *, first: bool = False) -> float:
         """Of the time to the last token, or to the first text (s); NaN where nothing was answered."""

@@ -1,6 +1,8 @@
 """The table of ``flan-lora bench server``: ours over HTTP, the engine alone, and what people write instead.
 
-Same machine, same adapters, same questions, in one run, taking turns. Each server is a process of its own.
+Same machine, same adapters, same questions, in one run, taking turns. Each server is a process of its own. Where
+cores are few the client takes its part of them, so that throughput over HTTP is not the server's alone: beside it
+stands the processor time of the process that answers, per request, which no client adds to.
 """
 
 from __future__ import annotations
@@ -14,12 +16,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
+
+import psutil
 
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import StoredAdapter
@@ -59,6 +64,8 @@ class Row:
     p95_s: float
     p99_s: float
     num_errors: int
+    cpu_s_per_request: float
+    """Of the process that answers; of the engine alone, with the threads that ask it."""
 
     @staticmethod
     def of(system: str, reports: Sequence[LoadReport]) -> Row:
@@ -76,6 +83,7 @@ class Row:
             p95_s=median(report.quantile_s(0.95) for report in reports),
             p99_s=median(report.quantile_s(0.99) for report in reports),
             num_errors=sum(report.num_errors for report in reports),
+            cpu_s_per_request=median(report.cpu_s_per_request for report in reports),
         )
 
 
@@ -96,25 +104,28 @@ def run(options: ServerOptions) -> list[Row]:
     with ExitStack() as stack:
         ours = stack.enter_context(_process(["flan_lora", *_serve(options.root, stored[0])]))
         command = ["flan_lora.bench.plain_server", str(options.root)]
-        plain = stack.enter_context(_process(command)) if options.with_plain else ""
+        plain = stack.enter_context(_process(command)) if options.with_plain else None
         router = Router.open(options.root, stored[0].open_base())
-        for url in filter(None, (ours, plain)):
-            run_closed(url, whole[: 2 * clients], num_clients=clients)  # adapters loaded, caches warm
+        for server in filter(None, (ours, plain)):
+            run_closed(server.url, whole[: 2 * clients], num_clients=clients)  # adapters loaded, caches warm
         _alone(router, whole[: 2 * clients], clients)
         for _ in range(options.num_rounds):
             turns = [
                 ("engine alone", _alone(router, whole, clients)),
-                ("ours", run_closed(ours, whole, num_clients=clients)),
-                ("ours, half streamed", run_closed(ours, streamed, num_clients=clients)),
+                ("ours", ours.closed(whole, clients)),
+                ("ours, half streamed", ours.closed(streamed, clients)),
             ]
-            if plain:
-                turns.append(("PEFT set_adapter, lock", run_closed(plain, whole, num_clients=clients)))
+            if plain is not None:
+                turns.append(("PEFT set_adapter, lock", plain.closed(whole, clients)))
             for name, report in turns:
                 found.setdefault(name, []).append(report)
         closed = statistics.median(report.requests_per_s for report in found["ours, half streamed"])
         rate = options.rate_share * closed
         name = f"ours, open loop at {rate:.1f}/s"
-        found[name] = [run_open(ours, streamed, rate_per_s=rate) for _ in range(options.num_rounds)]
+        found[name] = [
+            ours.measured(partial(run_open, ours.url, streamed, rate_per_s=rate))
+            for _ in range(options.num_rounds)
+        ]
     return [Row.of(name, reports) for name, reports in found.items()]
 
 
@@ -140,15 +151,36 @@ def _alone(router: Router, bodies: Sequence[Body], num_clients: int) -> LoadRepo
         now = time.perf_counter() - start
         return Exchange(200, now, now, answer.num_tokens)
 
-    start = time.perf_counter()
+    start, cpu_s = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(num_clients) as pool:
         exchanges = list(pool.map(ask, bodies))
-    return LoadReport(time.perf_counter() - start, exchanges)
+    return LoadReport(time.perf_counter() - start, exchanges, time.process_time() - cpu_s)
+
+
+@dataclass(frozen=True)
+class _Server:
+    """A server in a process of its own."""
+
+    url: str
+    pid: int
+
+    def closed(self, bodies: Sequence[Body], num_clients: int) -> LoadReport:
+        """`run_closed`, with the server's processor time."""
+        return self.measured(partial(run_closed, self.url, bodies, num_clients=num_clients))
+
+    def measured(self, load: Callable[[], LoadReport]) -> LoadReport:
+        """A load, with the server's processor time."""
+        before = self._cpu_s()
+        report = load()
+        return replace(report, cpu_s=self._cpu_s() - before)
+
+    def _cpu_s(self) -> float:
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system
 
 
 @contextmanager
-def _process(arguments: Sequence[str]) -> Iterator[str]:
-    """The URL of a server in a process of its own."""
+def _process(arguments: Sequence[str]) -> Iterator[_Server]:
     process = subprocess.Popen([sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -158,7 +190,7 @@ def _process(arguments: Sequence[str]) -> Iterator[str]:
             raise FlanLoraError(
                 f"the server {arguments[0]} did not start (it said {line.strip() or 'nothing'!r})."
             )
-        yield found[1]
+        yield _Server(found[1], process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -131,14 +131,28 @@ def server(
     (store,) = stores(adapters_dir, base)
     options = ServerOptions(store.root, clients, requests, rounds, with_plain=not no_plain)
     rows = run(options)
-    alone = rows[0].requests_per_s
+    alone = rows[0]
     print_table(
-        ("SYSTEM", "REQUESTS/S", "OF ENGINE", "TOKENS/S", "FIRST P50", "P50", "P95", "P99", "ERRORS"),
+        (
+            "SYSTEM",
+            "REQUESTS/S",
+            "OF ENGINE",
+            "CPU",
+            "OF ENGINE",
+            "TOKENS/S",
+            "FIRST P50",
+            "P50",
+            "P95",
+            "P99",
+            "ERRORS",
+        ),
         [
             (
                 row.system,
                 f"{row.requests_per_s:.1f}",
-                f"{row.requests_per_s / alone:.2f}",
+                f"{row.requests_per_s / alone.requests_per_s:.2f}",
+                f"{1000 * row.cpu_s_per_request:.1f} ms",
+                f"{row.cpu_s_per_request / alone.cpu_s_per_request:.2f}",
                 f"{row.tokens_per_s:.0f}",
                 *(f"{1000 * value:.0f} ms" for value in (row.first_p50_s, row.p50_s, row.p95_s, row.p99_s)),
                 row.num_errors,
