@@ -226,11 +226,7 @@ class PromptEncoder:
             for answer in chosen.answers
         ]
         texts = [config.parse(each, prepared.inputs) for each in raw]
-        if math.isnan(chosen.answers[0].log_prob):
-            who = " + ".join(mix) or "the base"
-            raise AdapterError(
-                f"{who} computes no numbers for this text (NaN): its weights or their scale are unfit."
-            )
+        check_has_numbers(prepared, chosen)
         return Completion(
             text=texts[0],
             adapter=heaviest(mix) if mix else None,
@@ -273,6 +269,13 @@ def choose_window(prepared: PreparedRequest, outputs: Sequence[GenerationOutput]
     place = best([output.sequences[0].mean_log_prob for output in outputs])
     finished_s = max(output.finished_s for output in outputs)
     return ChosenWindow(prepared.windows[place], outputs[place].sequences, finished_s, place)
+
+
+def check_has_numbers(prepared: PreparedRequest, chosen: ChosenWindow) -> None:
+    """Raise AdapterError for an answer that was chosen among NaN."""
+    if math.isnan(chosen.answers[0].log_prob):
+        who = " + ".join(prepared.mix) or "the base"
+        raise AdapterError(f"{who} computes no numbers for this text (NaN): its weights or their scale are unfit.")
 
 
 def takes(task: Task, text: Text) -> bool:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,43 +19,74 @@ from flan_lora.engine.request import Request, SequenceOutput
 from flan_lora.serving.completion import Route, heaviest
 from flan_lora.serving.openai.errors import unavailable
 from flan_lora.serving.openai.served import Answered, Candidate, Query
-from flan_lora.serving.openai.text_stream import TextStream, first_stop
+from flan_lora.serving.openai.text_stream import TextStream, TokenTexts, first_stop
 from flan_lora.serving.pipeline import Pipeline
-from flan_lora.serving.prompts import ChosenWindow, PreparedRequest, choose_window, digest_of
+from flan_lora.serving.prompts import ChosenWindow, PreparedRequest, check_has_numbers, choose_window, digest_of
 from flan_lora.tasks.task import Inputs
+
+
+class LoopCalls:
+    """Calls of other threads into an event loop, which is woken once for all that have gathered.
+
+    A step of the engine has news for every row; to wake the loop costs a write to a socket, each time.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: deque[Callable[[], None]] = deque()
+        self._is_woken = False
+
+    def add(self, call: Callable[[], None]) -> None:
+        """Have the loop call this soon, after those that were added before."""
+        self._calls.append(call)
+        if not self._is_woken:
+            self._is_woken = True
+            with suppress(RuntimeError):  # the server's loop has ended before the engine
+                self._loop.call_soon_threadsafe(self._run)
+
+    def _run(self) -> None:
+        self._is_woken = False  # before the calls are taken: who adds one after that wakes the loop again
+        while self._calls:
+            self._calls.popleft()()
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What all answers of a server come from."""
+
+    pipeline: Pipeline
+    base: Base
+    calls: LoopCalls
+    token_texts: TokenTexts
 
 
 class EngineAnswering:
     """`Answering` of a prepared text. Made and submitted in any thread, read in the event loop's."""
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        base: Base,
-        prepared: PreparedRequest,
-        query: Query,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self._pipeline, self._base, self._query, self._loop = pipeline, base, query, loop
+    def __init__(self, backend: Backend, prepared: PreparedRequest, query: Query) -> None:
+        self._backend, self._query = backend, query
         self._prepared = _with_stop(prepared, query.stop, self._text)
         self.adapter: str | None = heaviest(prepared.mix) if prepared.mix else None
         source = prepared.sources.get(self.adapter or "")
         self.digest = "" if source is None else digest_of(source)
         self.num_prompt_tokens = sum(len(window.input_ids) for window in prepared.windows)
         self.route: Mapping[str, Any] | None = None if prepared.route is None else _route(prepared.route)
-        self.has_begun = False
-        """Whether its first token has come."""
         self._start = time.perf_counter()
         self._generations: Sequence[Generation] = ()
         self._tokens: deque[int] = deque()  # from the worker's thread
         self._num_open = len(prepared.windows)
-        self._is_woken = False
+        self._is_called = False
         self._news = asyncio.Event()
 
     @property
     def is_open(self) -> bool:
         """Whether it waits or runs."""
         return self._num_open > 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its first token has come."""
+        return any(generation.first_token_s is not None for generation in self._generations)
 
     @property
     def is_consistent(self) -> bool:
@@ -65,7 +96,7 @@ class EngineAnswering:
     def submit(self) -> None:
         """Into the engine's queue. Raises what `Engine.submit` raises."""
         on_token = self._on_token if self._comes_in_pieces else None
-        self._generations = self._pipeline.submit(self._prepared, on_token=on_token)
+        self._generations = self._backend.pipeline.submit(self._prepared, on_token=on_token)
         for generation in self._generations:
             generation.add_done_callback(self._on_done)
 
@@ -79,25 +110,19 @@ class EngineAnswering:
     # The worker's thread
 
     def _on_token(self, token: int) -> None:
+        """Calls the loop once for all tokens that it has not seen."""
         self._tokens.append(token)
-        self._wake()
+        if not self._is_called:
+            self._is_called = True
+            self._backend.calls.add(self._look)
 
     def _on_done(self, generation: Generation) -> None:
-        with suppress(RuntimeError):  # the server's loop has ended before the engine
-            self._loop.call_soon_threadsafe(self._close_one)
-
-    def _wake(self) -> None:
-        """Once for all tokens that the loop has not seen: a loop that is busy is not called for each."""
-        if not self._is_woken:
-            self._is_woken = True
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._look)
+        self._backend.calls.add(self._close_one)
 
     # The event loop's
 
     def _look(self) -> None:
-        self._is_woken = False
-        self.has_begun = True
+        self._is_called = False
         self._news.set()
 
     def _close_one(self) -> None:
@@ -112,7 +137,8 @@ class EngineAnswering:
             return
         task, inputs = self._prepared.config.task, self._prepared.inputs
         restore = None if task is None or task.restore is None else partial(_restored, task.restore, inputs)
-        stream = TextStream(self._raw, str.strip if task is None else task.parse, restore, self._query.stop)
+        parse = str.strip if task is None else task.parse
+        stream = TextStream(self._backend.token_texts, parse, restore, self._query.stop)
         while True:
             is_last = not self._num_open  # before the tokens are read: none can come after
             piece = "".join([stream.push(self._tokens.popleft()) for _ in range(len(self._tokens))])
@@ -129,6 +155,7 @@ class EngineAnswering:
         while self._num_open:
             await self._wait()
         chosen = self._result()
+        check_has_numbers(self._prepared, chosen)
         first_s = min(each.first_token_s or each.finished_s or self._start for each in self._generations)
         admitted_s = min(each.admitted_s or first_s for each in self._generations)
         labels = await self._label_probabilities(chosen)
@@ -163,26 +190,29 @@ class EngineAnswering:
             raise unavailable("the server stopped before the answer was whole.", "draining") from error
 
     async def _label_probabilities(self, chosen: ChosenWindow) -> Mapping[str, float] | None:
-        """A further pass of the engine, so in a thread; and what is wrong with the numbers is found there."""
+        """A further pass of the engine, so in a thread."""
         if not self._query.label_probabilities:
-            self._pipeline.complete([self._prepared], [chosen], start=self._start)
             return None
         (completion,) = await asyncio.to_thread(
-            self._pipeline.complete, [self._prepared], [chosen], start=self._start, label_probabilities=True
+            self._backend.pipeline.complete,
+            [self._prepared],
+            [chosen],
+            start=self._start,
+            label_probabilities=True,
         )
         return completion.label_probabilities
 
     def _candidate(self, sequence: SequenceOutput) -> Candidate:
         whole = self._text(sequence.ids)
         end = first_stop(whole, self._query.stop)
-        is_stopped = end is not None or sequence.ids[-1] == self._base.tokenizer.eos_token_id
+        is_stopped = end is not None or sequence.ids[-1] == self._backend.base.tokenizer.eos_token_id
         return Candidate(whole[:end], "stop" if is_stopped else "length", sequence.mean_log_prob)
 
     def _text(self, ids: Sequence[int]) -> str:
         return self._prepared.config.parse(self._raw(ids), self._prepared.inputs)
 
     def _raw(self, ids: Sequence[int]) -> str:
-        return decode(self._base.tokenizer, ids, self._prepared.windows[0].constraint)
+        return decode(self._backend.base.tokenizer, ids, self._prepared.windows[0].constraint)
 
 
 def _restored(restore: Callable[[str, Inputs], str], inputs: Inputs, text: str) -> str:

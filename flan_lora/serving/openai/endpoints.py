@@ -6,9 +6,10 @@ import asyncio
 import base64
 import json
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import anyio
@@ -30,6 +31,8 @@ Result = TypeVar("Result")
 _SEPARATOR = "\n"
 """Between the lines of an event, as OpenAI sends them; the library's own is \\r\\n."""
 _DONE = ServerSentEvent(data="[DONE]", sep=_SEPARATOR)
+_MAX_PREPARING = 32
+"""Requests whose prompts are made at once; those of `auto` wait there for the engine to encode them."""
 _PING_S = 15
 """Between comments that keep a proxy from closing a stream that waits in the queue."""
 
@@ -41,27 +44,37 @@ class Endpoints:
     model: ServedModel
     settings: ServerSettings
     metrics: Metrics
+    threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_MAX_PREPARING, "flan-lora-prepare")
+    )
+    """For what may block; they end with the process."""
 
     async def completions(self, request: Request) -> Response:
         """`POST /v1/completions`."""
         body = parse(CompletionBody, await request.body())
-        choice_ = await asyncio.to_thread(chosen, self.model, body)
-        texts = completion_texts(self.model, body, choice_, self.settings.max_prompts)
-        queries = [_query(body, text, choice_, body.max_tokens) for text in texts]
+
+        def queries() -> list[Query]:
+            choice_ = chosen(self.model, body)
+            texts = completion_texts(self.model, body, choice_, self.settings.max_prompts)
+            return [_query(body, text, choice_, body.max_tokens) for text in texts]
+
         return await self._answer(request, "completion", body, queries)
 
     async def chat(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
         body = parse(ChatBody, await request.body())
-        choice_ = await asyncio.to_thread(chosen, self.model, body)
-        text = chat_text(self.model, body, choice_)
-        query = _query(body, text, choice_, body.max_completion_tokens or body.max_tokens)
-        return await self._answer(request, "chat", body, [query])
+
+        def queries() -> list[Query]:
+            choice_ = chosen(self.model, body)
+            text = chat_text(self.model, body, choice_)
+            return [_query(body, text, choice_, body.max_completion_tokens or body.max_tokens)]
+
+        return await self._answer(request, "chat", body, queries)
 
     async def embeddings(self, request: Request) -> Response:
         """`POST /v1/embeddings`: mean-pooled encoder states of the bare base, of length 1."""
         body = parse(EmbeddingBody, await request.body())
-        if await asyncio.to_thread(resolve, self.model, body.model) is not None:
+        if await self._in_thread(resolve, self.model, body.model) is not None:
             raise refused(
                 f"model: embeddings are the base's; ask {self.model.base.name!r} (got {body.model!r}).",
                 "model",
@@ -69,7 +82,7 @@ class Endpoints:
         texts = [body.input] if isinstance(body.input, str) else body.input
         if len(texts) > self.settings.max_prompts:
             raise refused(f"input: at most {self.settings.max_prompts} texts (got {len(texts)}).", "input")
-        embedded = await self._while_listening(request, self.model.embed(texts))
+        embedded = await self._while_listening(request, self._in_thread(self.model.embed, texts))
         data = [
             {"object": "embedding", "index": index, "embedding": _encoded(vector, body.encoding_format)}
             for index, vector in enumerate(embedded.vectors)
@@ -80,9 +93,12 @@ class Endpoints:
     # Answers
 
     async def _answer(
-        self, request: Request, kind: Kind, body: GenerationBody, queries: Sequence[Query]
+        self, request: Request, kind: Kind, body: GenerationBody, make_queries: Callable[[], list[Query]]
     ) -> Response:
-        exchange = Exchange(self, kind, body, await self._start(queries))
+        # one way to a thread and back for all of it: names are looked up on disk, texts are tokenized, and those
+        # of `auto` wait for the engine to encode them
+        queries, answerings = await self._in_thread(self._started, make_queries, asyncio.get_running_loop())
+        exchange = Exchange(self, kind, body, answerings)
         _log(request, exchange, queries if self.settings.logs_texts else ())
         if body.stream:
             return _EventStream(exchange, request)
@@ -93,17 +109,22 @@ class Endpoints:
         _log_answers(request, exchange, answers, with_texts=self.settings.logs_texts)
         return JSONResponse(exchange.body_of(answers))
 
-    async def _start(self, queries: Sequence[Query]) -> list[Answering]:
+    def _started(
+        self, make_queries: Callable[[], list[Query]], loop: asyncio.AbstractEventLoop
+    ) -> tuple[list[Query], list[Answering]]:
         """All or none: where one cannot be put into the queue, the others leave it."""
-        answerings: list[Answering] = []
+        queries, answerings = make_queries(), list[Answering]()
         try:
             for query in queries:
-                answerings.append(await self.model.start(query))
+                answerings.append(self.model.start(query, loop))
         except BaseException:
             for answering in answerings:
                 answering.cancel()
             raise
-        return answerings
+        return queries, answerings
+
+    async def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
 
     async def _while_listening(self, request: Request, work: Awaitable[Result]) -> Result:
         """Wait for work as long as the client and the time limit do. Raises ClientGone, TimeoutError."""
@@ -185,54 +206,59 @@ class Exchange:
             self.end()
         yield _DONE
 
-    async def _deltas(self, answers: list[Answered]) -> AsyncGenerator[dict[str, Any]]:
+    def _deltas(self, answers: list[Answered]) -> AsyncGenerator[dict[str, Any]]:
         """The texts side by side, as their pieces come; ``answers`` is filled on the way."""
         answers.extend(Answered((), 0) for _ in self.answerings)
-        arrived: asyncio.Queue[dict[str, Any] | BaseException | None] = asyncio.Queue()
-        tasks = [
-            asyncio.ensure_future(self._read(place, answers, arrived)) for place in range(len(self.answerings))
-        ]
-        try:
-            num_open = len(tasks)
-            while num_open:
-                item = await arrived.get()
-                if isinstance(item, BaseException):
-                    raise item
-                if item is None:
-                    num_open -= 1
-                else:
-                    yield item
-        finally:
-            for task in tasks:
-                task.cancel()
+        each = [self._read(place, answers) for place in range(len(self.answerings))]
+        return each[0] if len(each) == 1 else merged(each)
 
-    async def _read(
-        self, place: int, answers: list[Answered], arrived: asyncio.Queue[dict[str, Any] | BaseException | None]
-    ) -> None:
+    async def _read(self, place: int, answers: list[Answered]) -> AsyncGenerator[dict[str, Any]]:
         """One text's pieces, then its further candidates whole."""
         answering, first = self.answerings[place], place * self.body.num_answers
-        try:
-            is_first = True
-            async for piece in answering.pieces():
-                arrived.put_nowait(delta(self.kind, first, piece, is_first=is_first))
-                is_first = False
-            answers[place] = answered = await self._counted(answering)
-            extra = extras(answering, answered)
-            for index, candidate in enumerate(answered.candidates[: self.body.num_answers]):
-                if index or is_first:
-                    arrived.put_nowait(
-                        delta(self.kind, first + index, candidate.text if index else "", is_first=True)
-                    )
-                arrived.put_nowait(delta(self.kind, first + index, "", candidate.finish_reason, extra=extra))
-            arrived.put_nowait(None)
-        except Exception as error:
-            arrived.put_nowait(error)
+        is_first = True
+        async for piece in answering.pieces():
+            yield delta(self.kind, first, piece, is_first=is_first)
+            is_first = False
+        answers[place] = answered = await self._counted(answering)
+        extra = extras(answering, answered)
+        for index, candidate in enumerate(answered.candidates[: self.body.num_answers]):
+            if index or is_first:
+                yield delta(self.kind, first + index, candidate.text if index else "", is_first=True)
+            yield delta(self.kind, first + index, "", candidate.finish_reason, extra=extra)
 
     async def _counted(self, answering: Answering) -> Answered:
         answered = await answering.answered()
         model = answering.adapter or self.endpoints.model.base.name
         self.endpoints.metrics.answered(model, answering.num_prompt_tokens, answered)
         return answered
+
+
+async def merged(generators: Sequence[AsyncGenerator[Result]]) -> AsyncGenerator[Result]:
+    """What several generators yield, as it comes. The first that raises ends them all."""
+    arrived: asyncio.Queue[Result | BaseException | None] = asyncio.Queue()
+
+    async def read(generator: AsyncGenerator[Result]) -> None:
+        try:
+            async for item in generator:
+                arrived.put_nowait(item)
+            arrived.put_nowait(None)
+        except Exception as error:
+            arrived.put_nowait(error)
+
+    tasks = [asyncio.ensure_future(read(generator)) for generator in generators]
+    try:
+        num_open = len(tasks)
+        while num_open:
+            item = await arrived.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                num_open -= 1
+            else:
+                yield item
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 class _EventStream(EventSourceResponse):

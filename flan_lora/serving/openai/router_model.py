@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,21 +18,19 @@ import torch
 from flan_lora.adapters.manifest import load_metrics
 from flan_lora.adapters.training_log import curve, read_training_log
 from flan_lora.adapters.validation import CARD, METRICS, WEIGHTS, StoredAdapter, is_name
+from flan_lora.base.decode import decode
 from flan_lora.base.encode import encode_sources
 from flan_lora.base.load import base_slug
 from flan_lora.engine.lease import AdapterState
 from flan_lora.errors import AdapterError, UnknownAdapterError
-from flan_lora.serving.openai.answering import EngineAnswering
+from flan_lora.serving.openai.answering import Backend, EngineAnswering, LoopCalls
 from flan_lora.serving.openai.served import Answering, Embedded, ModelInfo, ModelStats, Query
+from flan_lora.serving.openai.text_stream import TokenTexts
 from flan_lora.serving.router import Router
 from flan_lora.tasks import Prompt
 
 _MAX_EMBEDDED_TOKENS = 512
 """T5's own length; a longer text is cut."""
-
-
-_MAX_PREPARING = 32
-"""Texts whose prompts are made at once; those of `auto` wait here for the engine to encode them."""
 
 
 class RouterModel:
@@ -45,8 +44,9 @@ class RouterModel:
         self.aliases = frozenset({spec.model} - {self.slug})
         self._engine = router.pipeline.engine
         self._max_loras = max_loras
-        self._threads = ThreadPoolExecutor(_MAX_PREPARING, "flan-lora-prepare")
+        self._lock = threading.Lock()
         self._live: weakref.WeakSet[EngineAnswering] = weakref.WeakSet()
+        self._backend_of: tuple[asyncio.AbstractEventLoop, Backend] | None = None
 
     # Models
 
@@ -100,29 +100,35 @@ class RouterModel:
 
     # Texts
 
-    async def start(self, query: Query) -> Answering:
-        loop = asyncio.get_running_loop()
-        answering = await loop.run_in_executor(self._threads, self._submitted, query, loop)
-        self._live.add(answering)
+    def start(self, query: Query, loop: asyncio.AbstractEventLoop) -> Answering:
+        answering = self._submitted(query, self._backend(loop))
+        with self._lock:
+            self._live.add(answering)
         return answering
 
-    def _submitted(self, query: Query, loop: asyncio.AbstractEventLoop) -> EngineAnswering:
-        """In a thread: prompts are tokenized, and an adapter that is new here is read from disk."""
+    def _backend(self, loop: asyncio.AbstractEventLoop) -> Backend:
+        """One for a loop, so that all its answers wake it together; a server has one loop."""
+        with self._lock:
+            if self._backend_of is None or self._backend_of[0] is not loop:
+                token_texts = TokenTexts(partial(decode, self.router.base.tokenizer))
+                backend = Backend(self.router.pipeline, self.router.base, LoopCalls(loop), token_texts)
+                self._backend_of = (loop, backend)
+            return self._backend_of[1]
+
+    def _submitted(self, query: Query, backend: Backend) -> EngineAnswering:
+        """Prompts are tokenized, and an adapter that is new here is read from disk."""
         while True:
             prepared = self.router.prepare(
                 query.text, query.choice, task=query.task, abstain=query.abstain, params=query.params
             )
-            answering = EngineAnswering(self.router.pipeline, self.router.base, prepared, query, loop)
+            answering = EngineAnswering(backend, prepared, query)
             with suppress(UnknownAdapterError):  # unloaded since it was prepared
                 answering.submit()
                 if answering.is_consistent:
                     return answering
                 answering.cancel()  # published anew since
 
-    async def embed(self, texts: Sequence[str]) -> Embedded:
-        return await asyncio.to_thread(self._embed, texts)
-
-    def _embed(self, texts: Sequence[str]) -> Embedded:
+    def embed(self, texts: Sequence[str]) -> Embedded:
         base = self.router.base
         sources = encode_sources(base.tokenizer, [Prompt("", text) for text in texts], _MAX_EMBEDDED_TOKENS)
         states = self._engine.encode([source.input_ids for source in sources])
@@ -132,7 +138,9 @@ class RouterModel:
     # The server
 
     def stats(self) -> ModelStats:
-        stats, live = self._engine.stats, [each for each in self._live if each.is_open]
+        stats = self._engine.stats
+        with self._lock:
+            live = [each for each in self._live if each.is_open]
         return ModelStats(
             num_running=stats.num_running,
             num_waiting=stats.num_waiting,
@@ -152,7 +160,6 @@ class RouterModel:
 
     def close(self, timeout_s: float) -> None:
         self._engine.close(timeout_s)
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _info(stored: StoredAdapter, routable: set[str]) -> ModelInfo:

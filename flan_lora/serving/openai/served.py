@@ -5,6 +5,7 @@ The server knows this protocol only, so that its tests run on a model of ten lin
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -134,7 +135,7 @@ class Embedded:
 
 
 class ServedModel(Protocol):
-    """One base and its adapters. Methods that are not async may block: the server calls them in a thread."""
+    """One base and its adapters. Methods may block: the server calls all of them in threads, several at once."""
 
     base: ModelInfo
     slug: str
@@ -151,10 +152,13 @@ class ServedModel(Protocol):
     def card(self, name: str) -> dict[str, Any]:
         """What an adapter's folder says: recipe, scores, training log, card. Raises UnknownAdapterError."""
 
-    async def start(self, query: Query) -> Answering:
-        """Put a query into the queue. Raises FlanLoraError before anything runs, QueueFullError among them."""
+    def start(self, query: Query, loop: asyncio.AbstractEventLoop) -> Answering:
+        """Put a query into the queue; ``loop`` is where the answer will be read.
 
-    async def embed(self, texts: Sequence[str]) -> Embedded:
+        Raises FlanLoraError before anything runs, QueueFullError among them.
+        """
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
         """Pooled encoder states of the bare base."""
 
     def load(self, name: str) -> ModelInfo:

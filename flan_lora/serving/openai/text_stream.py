@@ -7,34 +7,60 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+Decode = Callable[[Sequence[int]], str]
+"""Ids -> their text."""
+
+
+class TokenTexts:
+    """What each token adds to a text: a stream then costs the same for its last token as for its first.
+
+    True of tokenizers whose pieces are characters and spaces, as T5's are, which spell no character in several
+    tokens (byte fallback). One for all streams of a tokenizer; used by one thread.
+    """
+
+    def __init__(self, decode: Decode) -> None:
+        self._decode = decode
+        self._first: dict[int, str] = {}
+        self._further: dict[int, str] = {}
+
+    def first(self, token: int) -> str:
+        """Its text at the beginning, where it has no space before it; empty for eos, unk and their like."""
+        if (text := self._first.get(token)) is None:
+            text = self._first[token] = self._decode([token])
+        return text
+
+    def further(self, before: int, token: int) -> str:
+        """Its text after a token that has some."""
+        if (text := self._further.get(token)) is None:
+            text = self._further[token] = self._decode([before, token])[len(self._decode([before])) :]
+        return text
+
 
 class TextStream:
     """The text of one sequence. Joined, the pieces are the parsed text of all ids, cut before the first stop."""
 
     def __init__(
         self,
-        decode: Callable[[Sequence[int]], str],
+        tokens: TokenTexts,
         parse: Callable[[str], str],
         restore: Callable[[str], str] | None = None,
         stop: Sequence[str] = (),
     ) -> None:
         """
         Args:
-            decode: all ids so far -> their text.
-            parse: the task's parser: that text -> the answer.
+            parse: the task's parser: the text of all ids -> the answer.
             restore: the answer, word by word -> in the words of what was asked (`Task.restore`).
         """
-        self._decode, self._parse, self._stop = decode, parse, tuple(stop)
+        self._tokens, self._parse, self._stop = tokens, parse, tuple(stop)
         self._restore = restore or _as_it_is
-        self._ids: list[int] = []
+        self._before: int | None = None
+        """The first token that has a text."""
+        self._raw = ""
         self._sent = ""
+        self.num_tokens = 0
+        """Ids that went into the text."""
         self.is_stopped = False
         """Whether a stop string has ended the text."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Ids that went into the text."""
-        return len(self._ids)
 
     @property
     def text(self) -> str:
@@ -45,16 +71,15 @@ class TextStream:
         """The piece that a further token makes certain, often none; after a stop string always none."""
         if self.is_stopped:
             return ""
-        self._ids.append(token)
-        raw = self._decode(self._ids)
-        parsed = self._parse(raw)
+        self._append(token)
+        parsed = self._parse(self._raw)
         text = self._restore(parsed)
         end = first_stop(text, self._stop)
         if end is not None:
             self.is_stopped = True
             return self._send(text[:end])
         # 1. a parser that changes more than the margins may change its mind about all of it
-        if parsed != raw.strip():
+        if parsed != self._raw.strip():
             return ""
         # 2. the last word may go on; 3. and so may a stop string that has begun
         certain = self._restore(parsed[: max(parsed.rfind(" "), 0)])
@@ -64,8 +89,15 @@ class TextStream:
         """The rest, when no more tokens come."""
         if self.is_stopped:
             return ""
-        text = self._restore(self._parse(self._decode(self._ids)))
+        text = self._restore(self._parse(self._raw))
         return self._send(text[: first_stop(text, self._stop)])
+
+    def _append(self, token: int) -> None:
+        self.num_tokens += 1
+        if self._before is not None:
+            self._raw += self._tokens.further(self._before, token)
+        elif text := self._tokens.first(token):
+            self._before, self._raw = token, text
 
     def _send(self, text: str) -> str:
         if not text.startswith(self._sent):  # certain text that a parser changed after all: keep what was said

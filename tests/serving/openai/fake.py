@@ -54,6 +54,7 @@ class FakeModel:
     asked: list[Query] = field(default_factory=list)
     running: set[FakeAnswering] = field(default_factory=set)
     loaded: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
     error: FlanLoraError | None = None
     """Raised after the first piece of the next answer."""
 
@@ -68,19 +69,20 @@ class FakeModel:
     def card(self, name: str) -> dict[str, Any]:
         return {"manifest": manifest_values(name), "metrics": None, "curves": {}, "readme": ""}
 
-    async def start(self, query: Query) -> FakeAnswering:
-        if len(self.running) >= self.max_running:
-            raise QueueFullError("1 request waits, and no more may.")
+    def start(self, query: Query, loop: asyncio.AbstractEventLoop) -> FakeAnswering:
         if query.text == "unreadable":
             raise DataError("the text cannot be read.")
         if query.text == "bug":
             raise ZeroDivisionError("a secret of the server")
-        self.asked.append(query)
         answering = FakeAnswering(self, query)
-        self.running.add(answering)
+        with self.lock:
+            if len(self.running) >= self.max_running:
+                raise QueueFullError("1 request waits, and no more may.")
+            self.asked.append(query)
+            self.running.add(answering)
         return answering
 
-    async def embed(self, texts: Sequence[str]) -> Embedded:
+    def embed(self, texts: Sequence[str]) -> Embedded:
         return Embedded([[float(len(text)), 0.5] for text in texts], sum(map(len, texts)))
 
     def load(self, name: str) -> ModelInfo:

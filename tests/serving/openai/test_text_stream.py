@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flan_lora.serving.openai.text_stream import TextStream, first_stop
+from flan_lora.base.decode import decode as decode_ids
+from flan_lora.base.load import open_tokenizer
+from flan_lora.recipe import BaseSection
+from flan_lora.serving.openai.text_stream import TextStream, TokenTexts, first_stop
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.romanise import romanise
 
@@ -20,7 +25,7 @@ def decode(ids: Sequence[int]) -> str:
 
 
 def run(ids: Sequence[int], stop: Sequence[str] = (), parse=str.strip) -> list[str]:
-    stream = TextStream(decode, parse, stop=stop)
+    stream = TextStream(TokenTexts(decode), parse, stop=stop)
     pieces = [stream.push(each) for each in ids]
     return [*pieces, stream.finish()]
 
@@ -44,7 +49,7 @@ def test_pieces_joined_are_the_text_up_to_the_first_stop(ids: list[int], stop: t
 def test_what_a_task_parses_comes_out_whole(task: str, words: list[str]) -> None:
     text = " ".join(words)
     characters = [*range(len(text))]
-    stream = TextStream(lambda ids: "".join(text[each] for each in ids), TASKS[task].parse)
+    stream = TextStream(TokenTexts(lambda ids: "".join(text[each] for each in ids)), TASKS[task].parse)
     pieces = [stream.push(each) for each in characters]
     sent = "".join([*pieces, stream.finish()])
     assert sent == TASKS[task].parse(text)
@@ -55,7 +60,7 @@ def test_words_come_when_they_are_whole() -> None:
 
 
 def test_a_stop_string_that_began_is_held_back_until_it_is_none() -> None:
-    stream = TextStream(decode, str.strip, stop=["ab end"])
+    stream = TextStream(TokenTexts(decode), str.strip, stop=["ab end"])
     assert [stream.push(each) for each in (0, 1, 3)] == ["", "", "a "]
     assert stream.is_stopped and stream.text == "a "
     assert stream.push(0) == "" and stream.finish() == "" and stream.num_tokens == 3
@@ -75,7 +80,19 @@ def test_speakers_come_out_under_their_own_names(words: list[str], size: int) ->
         assert task.restore is not None
         return task.restore(text, inputs)
 
-    stream = TextStream(lambda ids: "".join(pieces[each] for each in ids), task.parse, restore)
+    stream = TextStream(TokenTexts(lambda ids: "".join(pieces[each] for each in ids)), task.parse, restore)
     sent = [stream.push(place) for place in range(len(pieces))]
     assert "".join([*sent, stream.finish()]) == task.answer(answer, inputs)
     assert "Sam" not in words or "Customer 12" in task.answer(answer, inputs)
+
+
+def test_a_token_adds_what_the_tokenizer_says_of_the_whole() -> None:
+    """For every token that a T5 has: with a space or without, at the beginning, after unk and eos."""
+    tokenizer = open_tokenizer(BaseSection(model="mini"))
+    draw, token_texts = random.Random(0), TokenTexts(partial(decode_ids, tokenizer))
+    special = list(tokenizer.all_special_ids)
+    for _ in range(400):
+        ids = [draw.choice(special) if draw.random() < 0.1 else draw.randrange(len(tokenizer)) for _ in range(12)]
+        stream = TextStream(token_texts, str.strip)
+        pieces = [stream.push(token) for token in ids]
+        assert "".join([*pieces, stream.finish()]) == decode_ids(tokenizer, ids).strip()
