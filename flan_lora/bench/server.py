@@ -158,7 +158,7 @@ def _alone(router: Router, bodies: Sequence[Body], num_clients: int) -> LoadRepo
 
 
 @dataclass(frozen=True)
-class _Server:
+class RunningServer:
     """A server in a process of its own."""
 
     url: str
@@ -176,11 +176,11 @@ class _Server:
 
     def _cpu_s(self) -> float:
         times = psutil.Process(self.pid).cpu_times()
-        return times.user + times.system
+        return float(times.user + times.system)
 
 
 @contextmanager
-def _process(arguments: Sequence[str]) -> Iterator[_Server]:
+def _process(arguments: Sequence[str]) -> Iterator[RunningServer]:
     process = subprocess.Popen([sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -190,7 +190,7 @@ def _process(arguments: Sequence[str]) -> Iterator[_Server]:
             raise FlanLoraError(
                 f"the server {arguments[0]} did not start (it said {line.strip() or 'nothing'!r})."
             )
-        yield _Server(found[1], process.pid)
+        yield RunningServer(found[1], process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

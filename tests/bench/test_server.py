@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from flan_lora.bench.load import Exchange, LoadReport, mixed_bodies, run_closed, run_open
-from flan_lora.bench.server import Row
+from flan_lora.bench.server import Row, RunningServer
 from tests.serving.openai.fake import FakeModel, served
 
 BODIES = [{"model": "mini", "prompt": f"word{place} b c", "stream": place % 2 == 0} for place in range(12)]
@@ -59,9 +64,27 @@ def test_the_questions_are_for_all_adapters_and_the_same_for_a_seed() -> None:
 
 
 def test_figures_are_medians_over_rounds() -> None:
-    rounds = [LoadReport(seconds, [Exchange(200, 0.1, seconds, 5)] * 4) for seconds in (1.0, 2.0, 4.0)]
+    rounds = [
+        LoadReport(seconds, [Exchange(200, 0.1, seconds, 5)] * 4, seconds / 2) for seconds in (1.0, 2.0, 4.0)
+    ]
     row = Row.of("ours", rounds)
     assert (row.requests_per_s, row.tokens_per_s, row.p95_s, row.num_errors) == (2.0, 10.0, 2.0, 0)
+    assert row.cpu_s_per_request == 0.25
+
+
+def test_processor_time_is_that_of_the_process_which_answers() -> None:
+    def burn(seconds: float) -> LoadReport:
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+        return LoadReport(seconds, [])
+
+    idle = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert RunningServer("", os.getpid()).measured(partial(burn, 0.2)).cpu_s == pytest.approx(0.2, abs=0.1)
+        assert RunningServer("", idle.pid).measured(partial(burn, 0.2)).cpu_s < 0.1
+    finally:
+        idle.communicate(b"\n")
 
 
 def test_the_plain_server_gives_the_answers_that_ours_gives(repo: Path) -> None:
