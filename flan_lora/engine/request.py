@@ -11,6 +11,8 @@ from flan_lora.errors import RequestError
 
 Mix = Mapping[str, float]
 """Adapter -> weight of its update; empty = the bare base."""
+MAX_LOG_PROBS = 20
+"""OpenAI's limit, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,34 @@ class Request:
     stopping: Callable[[Sequence[int]], bool] | None = None
     """Whether an answer ends with these ids, the new one last, as transformers' stopping criteria do. It is called
     by the worker for every new token and must not wait. Texts (``params.stop``) are the caller's to match."""
+    num_log_probs: int | None = None
+    """Keep each token's log-probability, and those of so many likeliest tokens beside it, `MAX_LOG_PROBS` at most;
+    None: their sum only. For greedy search and sampling."""
 
     def __post_init__(self) -> None:
         if not self.input_ids:
             raise RequestError("a request cannot be run:\n  input_ids: expected at least eos (got nothing)")
+        if self.num_log_probs is None:
+            return
+        if not 0 <= self.num_log_probs <= MAX_LOG_PROBS:
+            raise RequestError(
+                f"a request cannot be run:\n  num_log_probs: expected 0 to {MAX_LOG_PROBS} "
+                f"(got {self.num_log_probs})"
+            )
+        if self.params.num_beams > 1:
+            raise RequestError(
+                "log-probabilities of single tokens are kept in greedy search and sampling, not in beam search "
+                f"(got num_beams={self.params.num_beams}).\nAsk with num_beams=1, or without them."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogProbs:
+    """What the model thought of one generated token, and of others in its place (nats)."""
+
+    log_prob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """(token id, log-probability) of the likeliest, best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +67,8 @@ class SequenceOutput:
     """Without the start token; ends in eos unless a limit or a stop came first."""
     log_prob: float
     """Sum of token log-probabilities under the model (nats): no temperature, no penalty, no constraint."""
+    token_log_probs: tuple[TokenLogProbs, ...] = ()
+    """One for each of ``ids``, where `Request.num_log_probs` asks for them; of the same distribution."""
 
     @property
     def mean_log_prob(self) -> float:

@@ -11,7 +11,7 @@ from flan_lora.engine.decode_group import DecodeGroup, RunningRequest, SpecialTo
 from flan_lora.engine.generation_params import GenerationParams
 from flan_lora.engine.kv_cache import Cache
 from flan_lora.engine.logits_process import LogitsProcessor
-from flan_lora.engine.request import Request, SequenceOutput
+from flan_lora.engine.request import MAX_LOG_PROBS, Request, SequenceOutput, TokenLogProbs
 
 
 class SamplingGroup(DecodeGroup[Cache]):
@@ -23,15 +23,20 @@ class SamplingGroup(DecodeGroup[Cache]):
         self._sequences = [_Sequence(each.request, number) for each in requests for number in range(width)]
         own = [sequence.request for sequence in self._sequences]
         self._process = LogitsProcessor(own, start=special.start, eos=special.eos, device=cache.device)
+        self._asking = self._that_ask()
 
     def advance(self, logits: Tensor) -> StepOutput:
         """As `DecodeGroup.advance`."""
         self.ids = self._choose(self._process(logits))
-        log_probs = logits.gather(1, self.ids[:, None])[:, 0] - logits.logsumexp(dim=1)
+        log_norms = logits.logsumexp(dim=1)
+        log_probs = logits.gather(1, self.ids[:, None])[:, 0] - log_norms
+        tops = self._tops(logits, log_norms)
         ids = self.ids.tolist()
         self._process.append(ids, self.ids)
         for sequence, token, log_prob in zip(self._sequences, ids, log_probs.tolist(), strict=True):
             sequence.append(token, log_prob, self._special.eos)
+        for place, top in zip(self._asking, tops, strict=True):
+            self._sequences[place].keep(log_probs[place].item(), top)
         width = self.cache.width
         tokens, finished = [], []
         for place, request in enumerate(self.requests):
@@ -58,9 +63,26 @@ class SamplingGroup(DecodeGroup[Cache]):
             chosen.index_copy_(0, index, tokens.to(chosen.device))
         return chosen
 
+    def _that_ask(self) -> list[int]:
+        """Places of the sequences that ask for log-probabilities of single tokens."""
+        return [place for place, each in enumerate(self._sequences) if each.request.num_log_probs is not None]
+
+    def _tops(self, logits: Tensor, log_norms: Tensor) -> list[tuple[tuple[int, float], ...]]:
+        """The likeliest tokens of each sequence that asks; the others cost nothing.
+
+        Always as many as may be asked for, so that no row's depend on how many its neighbours want.
+        """
+        if not self._asking:
+            return []
+        rows = torch.tensor(self._asking, device=logits.device)
+        values, ids = logits[rows].topk(min(MAX_LOG_PROBS, logits.shape[1]), dim=1)
+        values = values - log_norms[rows, None]
+        return [tuple(zip(*pair, strict=True)) for pair in zip(ids.tolist(), values.tolist(), strict=True)]
+
     def _filter(self, requests: list[int], sequences: list[int]) -> None:
         self._sequences = [self._sequences[place] for place in sequences]
         self._process.filter(sequences)
+        self._asking = self._that_ask()
 
 
 class _Sequence:
@@ -68,6 +90,7 @@ class _Sequence:
 
     def __init__(self, request: Request, number: int) -> None:
         self.request, self.ids, self.log_prob, self.is_done = request, list[int](), 0.0, False
+        self.token_log_probs: list[TokenLogProbs] = []
         self.generator: torch.Generator | None = None
         if request.params.do_sample:
             self.generator = torch.Generator().manual_seed((request.params.seed << 16) + number)
@@ -85,9 +108,14 @@ class _Sequence:
             or (stopping is not None and stopping(self.ids))
         )
 
+    def keep(self, log_prob: float, top: tuple[tuple[int, float], ...]) -> None:
+        """What the model thought of the token that has just been appended, unless the sequence had ended."""
+        if len(self.token_log_probs) < len(self.ids):
+            self.token_log_probs.append(TokenLogProbs(log_prob, top[: self.request.num_log_probs]))
+
     def output(self) -> SequenceOutput:
         """What has been generated."""
-        return SequenceOutput(tuple(self.ids), self.log_prob)
+        return SequenceOutput(tuple(self.ids), self.log_prob, tuple(self.token_log_probs))
 
 
 def filtered_probs(scores: Tensor, params: Sequence[GenerationParams]) -> Tensor:

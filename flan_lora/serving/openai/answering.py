@@ -18,7 +18,7 @@ from flan_lora.engine.generation import Generation
 from flan_lora.engine.request import Request, SequenceOutput
 from flan_lora.serving.completion import Route, heaviest
 from flan_lora.serving.openai.errors import unavailable
-from flan_lora.serving.openai.served import Answered, Candidate, Query
+from flan_lora.serving.openai.served import Answered, Candidate, Query, ScoredToken
 from flan_lora.serving.openai.text_stream import TextStream, TokenTexts, first_stop
 from flan_lora.serving.pipeline import Pipeline
 from flan_lora.serving.prompts import ChosenWindow, PreparedRequest, check_has_numbers, choose_window, digest_of
@@ -65,7 +65,7 @@ class EngineAnswering:
 
     def __init__(self, backend: Backend, prepared: PreparedRequest, query: Query) -> None:
         self._backend, self._query = backend, query
-        self._prepared = _with_stop(prepared, query.stop, self._text)
+        self._prepared = _with_stop(_with_log_probs(prepared, query.num_log_probs), query.stop, self._text)
         self.adapter: str | None = heaviest(prepared.mix) if prepared.mix else None
         source = prepared.sources.get(self.adapter or "")
         self.digest = "" if source is None else digest_of(source)
@@ -206,7 +206,28 @@ class EngineAnswering:
         whole = self._text(sequence.ids)
         end = first_stop(whole, self._query.stop)
         is_stopped = end is not None or sequence.ids[-1] == self._backend.base.tokenizer.eos_token_id
-        return Candidate(whole[:end], "stop" if is_stopped else "length", sequence.mean_log_prob)
+        return Candidate(
+            text=whole[:end],
+            finish_reason="stop" if is_stopped else "length",
+            mean_log_prob=sequence.mean_log_prob,
+            tokens=None if self._query.num_log_probs is None else self._scored(sequence),
+        )
+
+    def _scored(self, sequence: SequenceOutput) -> list[ScoredToken]:
+        """The tokens of what the base wrote, up to a stop string: a task's parser may read it otherwise."""
+        texts, before = self._backend.token_texts, None
+        scored, written = list[ScoredToken](), ""
+        for token, found in zip(sequence.ids, sequence.token_log_probs, strict=True):
+            if token == self._backend.base.tokenizer.eos_token_id:
+                break
+            top = [(texts.spell(other, before), log_prob) for other, log_prob in found.top]
+            scored.append(ScoredToken(texts.spell(token, before), found.log_prob, top))
+            if before is None and texts.first(token):
+                before = token
+            written += scored[-1].text
+            if first_stop(written, self._query.stop) is not None:
+                break
+        return scored
 
     def _text(self, ids: Sequence[int]) -> str:
         return self._prepared.config.parse(self._raw(ids), self._prepared.inputs)
@@ -217,6 +238,15 @@ class EngineAnswering:
 
 def _restored(restore: Callable[[str, Inputs], str], inputs: Inputs, text: str) -> str:
     return restore(text, inputs)
+
+
+def _with_log_probs(prepared: PreparedRequest, num_log_probs: int | None) -> PreparedRequest:
+    """The same, with each token's log-probability. Raises RequestError for beams."""
+    if num_log_probs is None:
+        return prepared
+    return replace(
+        prepared, windows=tuple(replace(window, num_log_probs=num_log_probs) for window in prepared.windows)
+    )
 
 
 def _with_stop(

@@ -6,9 +6,10 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Literal
 
-from flan_lora.serving.openai.served import Answered, Answering, Candidate, ModelInfo
+from flan_lora.serving.openai.served import Answered, Answering, Candidate, ModelInfo, ScoredToken
 
 Kind = Literal["completion", "chat"]
 _OBJECTS = {
@@ -55,7 +56,7 @@ def choice(kind: Kind, index: int, candidate: Candidate, extra: Mapping[str, Any
     return {
         "index": index,
         **said,
-        "logprobs": None,
+        "logprobs": None if candidate.tokens is None else log_probs(kind, candidate.tokens),
         "finish_reason": candidate.finish_reason,
         "mean_log_prob": round(candidate.mean_log_prob, 6),
         **extra,
@@ -64,14 +65,45 @@ def choice(kind: Kind, index: int, candidate: Candidate, extra: Mapping[str, Any
 
 def delta(
     kind: Kind, index: int, text: str, finish_reason: str | None = None, *, is_first: bool = False,
-    extra: Mapping[str, Any] | None = None,
+    tokens: Sequence[ScoredToken] | None = None, extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """One of the choices of a chunk."""
+    """One of the choices of a chunk; the last one holds ``tokens`` of all."""
     said: dict[str, Any] = {"text": text}
     if kind == "chat":
         content = {"content": text} if text or is_first else {}
         said = {"delta": {**({"role": "assistant"} if is_first else {}), **content}}
-    return {"index": index, **said, "logprobs": None, "finish_reason": finish_reason, **(extra or {})}
+    scored = None if tokens is None else log_probs(kind, tokens)
+    return {"index": index, **said, "logprobs": scored, "finish_reason": finish_reason, **(extra or {})}
+
+
+def log_probs(kind: Kind, tokens: Sequence[ScoredToken]) -> dict[str, Any]:
+    """Single tokens' log-probabilities in the form of either endpoint."""
+    if kind == "chat":
+        content = [
+            {**_chat_token(each.text, each.log_prob), "top_logprobs": [_chat_token(*other) for other in each.top]}
+            for each in tokens
+        ]
+        return {"content": content, "refusal": None}
+    starts = accumulate((len(each.text) for each in tokens), initial=0)
+    has_top = any(each.top for each in tokens)
+    return {
+        "tokens": [each.text for each in tokens],
+        "token_logprobs": [round(each.log_prob, 6) for each in tokens],
+        "top_logprobs": [_by_text(each.top) for each in tokens] if has_top else None,
+        "text_offset": list(starts)[:-1],
+    }
+
+
+def _by_text(top: Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Of two tokens that are spelled alike the likelier one, which comes first."""
+    found: dict[str, float] = {}
+    for text, log_prob in top:
+        found.setdefault(text, round(log_prob, 6))
+    return found
+
+
+def _chat_token(text: str, log_prob: float) -> dict[str, Any]:
+    return {"token": text, "logprob": round(log_prob, 6), "bytes": list(text.encode("utf-8"))}
 
 
 def extras(answering: Answering, answered: Answered) -> dict[str, Any]:

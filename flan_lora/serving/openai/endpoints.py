@@ -56,7 +56,7 @@ class Endpoints:
         def queries() -> list[Query]:
             choice_ = chosen(self.model, body)
             texts = completion_texts(self.model, body, choice_, self.settings.max_prompts)
-            return [_query(body, text, choice_, body.max_tokens) for text in texts]
+            return [_query(body, text, choice_, body.max_tokens, body.logprobs) for text in texts]
 
         return await self._answer(request, "completion", body, queries)
 
@@ -67,7 +67,8 @@ class Endpoints:
         def queries() -> list[Query]:
             choice_ = chosen(self.model, body)
             text = chat_text(self.model, body, choice_)
-            return [_query(body, text, choice_, body.max_completion_tokens or body.max_tokens)]
+            max_tokens = body.max_completion_tokens or body.max_tokens
+            return [_query(body, text, choice_, max_tokens, body.num_log_probs)]
 
         return await self._answer(request, "chat", body, queries)
 
@@ -224,7 +225,9 @@ class Exchange:
         for index, candidate in enumerate(answered.candidates[: self.body.num_answers]):
             if index or is_first:
                 yield delta(self.kind, first + index, candidate.text if index else "", is_first=True)
-            yield delta(self.kind, first + index, "", candidate.finish_reason, extra=extra)
+            yield delta(
+                self.kind, first + index, "", candidate.finish_reason, tokens=candidate.tokens, extra=extra
+            )
 
     async def _counted(self, answering: Answering) -> Answered:
         answered = await answering.answered()
@@ -275,7 +278,9 @@ class _EventStream(EventSourceResponse):
             self._exchange.end()
 
 
-def _query(body: GenerationBody, text: Text, choice_: Choice, max_tokens: int | None) -> Query:
+def _query(
+    body: GenerationBody, text: Text, choice_: Choice, max_tokens: int | None, num_log_probs: int | None
+) -> Query:
     return Query(
         text=text,
         choice=choice_,
@@ -286,6 +291,7 @@ def _query(body: GenerationBody, text: Text, choice_: Choice, max_tokens: int | 
         abstain=body.abstain or "error",
         label_probabilities=bool(body.label_probabilities),
         is_streamed=bool(body.stream),
+        num_log_probs=num_log_probs,
     )
 
 

@@ -110,8 +110,10 @@ class RouterModel:
         """One for a loop, so that all its answers wake it together; a server has one loop."""
         with self._lock:
             if self._backend_of is None or self._backend_of[0] is not loop:
-                token_texts = TokenTexts(partial(decode, self.router.base.tokenizer))
-                backend = Backend(self.router.pipeline, self.router.base, LoopCalls(loop), token_texts)
+                base, tokenizer = self.router.base, self.router.base.tokenizer
+                names = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+                token_texts = TokenTexts(partial(decode, tokenizer), names)
+                backend = Backend(self.router.pipeline, base, LoopCalls(loop), token_texts)
                 self._backend_of = (loop, backend)
             return self._backend_of[1]
 

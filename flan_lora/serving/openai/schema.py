@@ -149,7 +149,7 @@ class CompletionBody(GenerationBody):
 
     prompt: str | list[str] | None = None
     best_of: int | None = Field(None, ge=1, le=MAX_CANDIDATES)
-    logprobs: None = None
+    logprobs: int | None = Field(None, ge=0, le=5)
 
     @property
     def num_candidates(self) -> int:
@@ -179,8 +179,15 @@ class ChatBody(GenerationBody):
 
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1, le=4096)
-    logprobs: Literal[False] | None = None
-    top_logprobs: None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+    @property
+    def num_log_probs(self) -> int | None:
+        """As completions ask for them. Raises ApiError for a number without the switch, as OpenAI does."""
+        if self.top_logprobs is not None and not self.logprobs:
+            raise refused("top_logprobs: only with `logprobs: true`.", "top_logprobs")
+        return self.top_logprobs or 0 if self.logprobs else None
 
 
 class EmbeddingBody(Section):
@@ -261,8 +268,6 @@ def _line(schema: type[BaseModel], name: str, message: str, value: Any) -> str:
             "input: a text or a list of texts; token ids belong to another tokenizer than this base's "
             "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))."
         )
-    if name in ("logprobs", "top_logprobs"):
-        return f"{name}: single tokens' are not given; `label_probabilities` gives those of a task's labels."
     if name not in schema.model_fields:
         close = difflib.get_close_matches(name, schema.model_fields, n=1, cutoff=0.8)
         return f"{name}: unknown field{f', did you mean {close[0]!r}' if close else ''}."

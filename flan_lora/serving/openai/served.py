@@ -33,11 +33,25 @@ class Query:
     label_probabilities: bool = False
     is_streamed: bool = False
     """Whether pieces are wanted before the end."""
+    num_log_probs: int | None = None
+    """Of each token the log-probability, and so many likelier or other tokens' beside it; None: none."""
 
     @property
     def num_candidates(self) -> int:
         """Answers to be generated."""
         return int(self.params.get("num_return_sequences", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredToken:
+    """One token of an answer."""
+
+    text: str
+    """With the space before it; joined, they are what the base wrote."""
+    log_prob: float
+    """nats"""
+    top: Sequence[tuple[str, float]] = ()
+    """The likeliest tokens in its place, best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,8 @@ class Candidate:
     finish_reason: Literal["stop", "length"]
     mean_log_prob: float
     """Per token (nats)."""
+    tokens: Sequence[ScoredToken] | None = None
+    """Where `Query.num_log_probs` asks for them; without eos."""
 
 
 @dataclass(frozen=True, slots=True)

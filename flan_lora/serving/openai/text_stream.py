@@ -5,7 +5,7 @@ A piece is never taken back: what a later token may still change is held back un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 Decode = Callable[[Sequence[int]], str]
 """Ids -> their text."""
@@ -18,8 +18,12 @@ class TokenTexts:
     tokens (byte fallback). One for all streams of a tokenizer; used by one thread.
     """
 
-    def __init__(self, decode: Decode) -> None:
-        self._decode = decode
+    def __init__(self, decode: Decode, specials: Mapping[int, str] | None = None) -> None:
+        """
+        Args:
+            specials: tokens without a text, by their names.
+        """
+        self._decode, self._specials = decode, specials or {}
         self._first: dict[int, str] = {}
         self._further: dict[int, str] = {}
 
@@ -34,6 +38,12 @@ class TokenTexts:
         if (text := self._further.get(token)) is None:
             text = self._further[token] = self._decode([before, token])[len(self._decode([before])) :]
         return text
+
+    def spell(self, token: int, before: int | None) -> str:
+        """Its text after a token that has some (None: at the beginning), or its name if it is a special one."""
+        if (name := self._specials.get(token)) is not None:
+            return name
+        return self.first(token) if before is None else self.further(before, token)
 
 
 class TextStream:

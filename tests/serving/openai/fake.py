@@ -7,6 +7,7 @@ test wants to look in between.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from flan_lora.serving.openai.served import (
     ModelInfo,
     ModelStats,
     Query,
+    ScoredToken,
     ServedModel,
 )
 from flan_lora.serving.openai.settings import ServerSettings
@@ -32,6 +34,8 @@ from flan_lora.serving.openai.text_stream import first_stop
 from tests.published import manifest_values
 from tests.waiting import wait_until
 
+TLS = ssl.create_default_context()
+"""Made once: httpx would read the machine's certificates for every client, though nothing here is encrypted."""
 ADAPTERS = {
     "emotion": ModelInfo(
         "emotion", 1_700_000_000, "ab" * 32, "emotion", ("text",), ("joy", "fear"), "Emotions", True
@@ -140,9 +144,18 @@ class FakeAnswering:
     async def answered(self) -> Answered:
         await self._step()
         self.model.running.discard(self)
-        candidates = [Candidate(self.whole, "stop", -0.5) for _ in range(self.query.num_candidates)]
+        candidates = [
+            Candidate(self.whole, "stop", -0.5, self._tokens()) for _ in range(self.query.num_candidates)
+        ]
         labels = {"joy": 0.75, "fear": 0.25} if self.query.label_probabilities else None
         return Answered(candidates, len(self.whole.split()) + 1, labels, 0.01, 0.02, 0.05)
+
+    def _tokens(self) -> list[ScoredToken] | None:
+        """Each word with a space before it, likelier than the same word in capitals."""
+        if (number := self.query.num_log_probs) is None:
+            return None
+        texts = [word if place == 0 else f" {word}" for place, word in enumerate(self.whole.split())]
+        return [ScoredToken(text, -0.5, [(text, -0.5), (text.upper(), -1.5)][:number]) for text in texts]
 
     def cancel(self) -> None:
         self.is_cancelled = True
@@ -197,7 +210,10 @@ def running_app(model: ServedModel, **settings: Any) -> Iterator[tuple[App, str,
 def served(model: FakeModel | None = None, **settings: Any) -> Iterator[Served]:
     """A server of a model of words, and a client."""
     model = model or FakeModel()
-    with running_app(model, **settings) as (app, url, log), httpx.Client(base_url=url, timeout=60) as client:
+    with (
+        running_app(model, **settings) as (app, url, log),
+        httpx.Client(base_url=url, timeout=60, verify=TLS) as client,
+    ):
         try:
             yield Served(app, model, url, client, log)
         finally:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from langchain_openai import OpenAI as LangChainOpenAI
-from openai import AsyncOpenAI, NotFoundError, OpenAI, UnprocessableEntityError
+from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI, UnprocessableEntityError
 
 from flan_lora.tasks import TASKS
 from tests.serving.openai.process import Process
@@ -41,6 +41,30 @@ def test_openai_completes_chats_and_lists(client: OpenAI) -> None:
     assert completion.usage.prompt_tokens > 20 and completion.choices[0].finish_reason == "stop"
     chat = client.chat.completions.create(model="emotion", messages=[{"role": "user", "content": HAPPY}])
     assert chat.choices[0].message.content == "joy" and chat.model == "emotion"
+
+
+def test_log_probabilities_are_those_of_the_tokens_that_the_answer_is_written_in(client: OpenAI) -> None:
+    greedy = {"num_beams": 1}
+    choice = client.completions.create(
+        model="summarization", prompt=DIALOGUE, logprobs=3, extra_body=greedy
+    ).choices[0]
+    found = choice.logprobs
+    assert found is not None and found.tokens and found.token_logprobs and found.top_logprobs
+    assert "".join(found.tokens).split() == choice.text.split()
+    assert all(
+        top[token] == pytest.approx(own, abs=1e-5)
+        for token, own, top in zip(found.tokens, found.token_logprobs, found.top_logprobs, strict=True)
+        if token in top
+    )
+    assert found.text_offset == [len("".join(found.tokens[:place])) for place in range(len(found.tokens))]
+    chat = client.chat.completions.create(
+        model="emotion", messages=[{"role": "user", "content": HAPPY}], logprobs=True, top_logprobs=5
+    ).choices[0]
+    assert chat.logprobs is not None and chat.logprobs.content is not None
+    assert "".join(each.token for each in chat.logprobs.content) == "joy"
+    assert all(len(each.top_logprobs) == 5 and each.logprob <= 0 for each in chat.logprobs.content)
+    with pytest.raises(BadRequestError, match="not in beam search"):
+        client.completions.create(model="summarization", prompt=DIALOGUE, logprobs=1)
 
 
 def test_openai_streams_what_it_completes(client: OpenAI) -> None:

@@ -114,7 +114,8 @@ def test_what_changes_no_answer_is_let_through(server: Served) -> None:
         ({"suffix": "x"}, "suffix", "middle of a text"),
         ({"logit_bias": {"1": 2}}, "logit_bias", "not implemented"),
         ({"presence_penalty": 0.5}, "presence_penalty", "0 only"),
-        ({"logprobs": 1}, "logprobs", "label_probabilities"),
+        ({"logprobs": 6}, "logprobs", "less than or equal to 5 (got 6)"),
+        ({"logprobs": True}, "logprobs", "valid integer"),
         ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1 (got 0)"),
         ({"max_tokens": "8"}, "max_tokens", "valid integer (got '8')"),
         ({"temperature": 3}, "temperature", "less than or equal to 2"),
@@ -239,6 +240,28 @@ def test_the_base_reads_a_system_message_first(server: Served) -> None:
     assert server.model.asked[-1].text == "Translate: good morning"
 
 
+def test_log_probabilities_come_in_the_form_of_each_endpoint(server: Served) -> None:
+    found = server.complete(prompt="b aa", logprobs=2).json()["choices"][0]["logprobs"]
+    assert found == {
+        "tokens": ["aa", " b"],
+        "token_logprobs": [-0.5, -0.5],
+        "top_logprobs": [{"aa": -0.5, "AA": -1.5}, {" b": -0.5, " B": -1.5}],
+        "text_offset": [0, 2],
+    }
+    assert server.complete(logprobs=0).json()["choices"][0]["logprobs"]["top_logprobs"] is None
+    assert server.complete().json()["choices"][0]["logprobs"] is None
+    said = server.chat("b aa", logprobs=True, top_logprobs=1).json()["choices"][0]["logprobs"]
+    first = {"token": "aa", "logprob": -0.5, "bytes": [97, 97]}
+    assert said["content"][0] == {**first, "top_logprobs": [first]}
+    assert server.chat("b aa", logprobs=True).json()["choices"][0]["logprobs"]["content"][1]["top_logprobs"] == []
+    events = server.complete(prompt="b aa", logprobs=1, stream=True).text.split("\n\n")
+    scored = [json.loads(event[6:])["choices"][0] for event in events if '"token_logprobs"' in event]
+    assert [each["finish_reason"] for each in scored] == ["stop"] and scored[0]["logprobs"]["tokens"] == [
+        "aa",
+        " b",
+    ]
+
+
 @pytest.mark.parametrize(
     ("messages", "fields", "says"),
     [
@@ -251,8 +274,8 @@ def test_the_base_reads_a_system_message_first(server: Served) -> None:
         ([{"role": "robot", "content": "x"}], {}, "messages"),
         (["x"], {"tools": [{"type": "function"}]}, "calls no tools"),
         (["x"], {"response_format": {"type": "json_object"}}, "text only"),
-        (["x"], {"logprobs": True}, "label_probabilities"),
-        (["x"], {"top_logprobs": 3}, "label_probabilities"),
+        (["x"], {"logprobs": True, "top_logprobs": 21}, "less than or equal to 20 (got 21)"),
+        (["x"], {"top_logprobs": 3}, "only with `logprobs: true`"),
     ],
 )
 def test_what_a_chat_cannot_be_is_said(
