@@ -49,11 +49,11 @@ class Process:
 
 @contextmanager
 def serving(
-    folder: Path, *options: str, adapters_dir: Path = REPO / "adapters", **environment: str
+    folder: Path, *options: str, base: str = "mini", adapters_dir: Path = REPO / "adapters", **environment: str
 ) -> Iterator[Process]:
-    """A server of `mini`; killed at the end if the test has not ended it."""
+    """A server of a process of its own; killed at the end if the test has not ended it."""
     log = folder / "server.log"
-    command = [sys.executable, "-m", "flan_lora", "serve", "--base", "mini", "--port", "0"]
+    command = [sys.executable, "-m", "flan_lora", "serve", "--base", base, "--port", "0"]
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
             [*command, "--adapters-dir", str(adapters_dir), *options],

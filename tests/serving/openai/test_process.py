@@ -7,27 +7,40 @@ import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from click.testing import CliRunner
 
+from flan_lora.base.load import base_slug
 from flan_lora.cli import main
+from tests.checkpoint import save_checkpoint, spec_of
+from tests.serving.openai.fake import TLS
 from tests.serving.openai.process import Process, serving
+from tests.serving.stores import publish
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("server")
 
-BODY = {"model": "summarization", "prompt": "Ann: hi | Bob: are you coming on Friday? | Ann: yes, at eight."}
+BODY = {"model": "base", "prompt": "joy to the question", "max_tokens": 300}
 
 
-def test_sigterm_under_load_loses_no_request_and_exits_with_0(tmp_path: Path) -> None:
-    with serving(tmp_path, FLAN_LORA_API_KEY="one,two") as server:
+@pytest.fixture
+def tiny(tmp_path: Path) -> dict[str, Any]:
+    """What `serving` takes for the tiny T5 and an adapter of it."""
+    base = save_checkpoint(tmp_path / "base")
+    publish(tmp_path / "adapters" / base_slug(spec_of(base)), "emotion", 3)
+    return {"folder": tmp_path, "base": str(base), "adapters_dir": tmp_path / "adapters"}
+
+
+def test_sigterm_under_load_loses_no_request_and_exits_with_0(tiny: dict[str, Any]) -> None:
+    with serving(**tiny, FLAN_LORA_API_KEY="one,two") as server:
         header = {"Authorization": "Bearer two"}
-        assert httpx.post(f"{server.url}/v1/completions", json=BODY).status_code == 401
+        assert httpx.post(f"{server.url}/v1/completions", json=BODY, verify=TLS).status_code == 401
 
         def ask(place: int) -> int:
-            with httpx.Client(base_url=server.url, headers=header, timeout=60) as client:
+            with httpx.Client(base_url=server.url, headers=header, timeout=60, verify=TLS) as client:
                 if place % 2:
                     response = client.post("/v1/completions", json={**BODY, "stream": True})
                     whole = response.text.endswith("data: [DONE]\n\n") and "error" not in response.text
@@ -43,13 +56,13 @@ def test_sigterm_under_load_loses_no_request_and_exits_with_0(tmp_path: Path) ->
         lines = [json.loads(line) for line in server.lines() if line.startswith("{")]
         assert sum(line["status"] == 200 for line in lines) == statuses.count(200)
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{server.url}/health")
+            httpx.get(f"{server.url}/health", verify=TLS)
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_a_graceful_end_too(tmp_path: Path) -> None:
-    with serving(tmp_path, "--no-access-log") as server:
-        assert httpx.post(f"{server.url}/v1/completions", json=BODY, timeout=60).status_code == 200
+def test_ctrl_c_is_a_graceful_end_too(tiny: dict[str, Any]) -> None:
+    with serving(tiny.pop("folder"), "--no-access-log", **tiny) as server:
+        assert httpx.post(f"{server.url}/v1/completions", json=BODY, timeout=60, verify=TLS).status_code == 200
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(60) == 0
         assert server.lines() == []

@@ -75,6 +75,19 @@ def test_the_dockerfile_copies_what_there_is_and_starts_a_command_that_exists() 
     assert any(line.startswith("USER ") for line in lines), "the server does not run as root"
 
 
+def test_the_image_gets_all_that_the_package_is_built_of() -> None:
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    built = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
+    folders = built["tool"]["setuptools"]["package-dir"]
+    wanted = {folders.get(name, name.partition(".")[0]) for name in built["tool"]["setuptools"]["packages"]}
+    lines = (REPO / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = {word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]}
+    assert wanted | {"pyproject.toml", built["project"]["readme"]} <= copied
+    targets = [line.split() for line in lines if line.startswith("COPY")]
+    assert all(words[-1] == f"/build/{words[1]}" for words in targets if len(words) == 3)
+    assert set(built["project"]["optional-dependencies"]) >= set(re.findall(r"/build\[(\w+)\]", "\n".join(lines)))
+
+
 @pytest.mark.slow
 @needs_curl
 def test_the_five_commands_go_from_nothing_to_an_answer(tmp_path: Path) -> None:
