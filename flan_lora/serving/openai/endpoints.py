@@ -30,6 +30,7 @@ from flan_lora.serving.openai.texts import chat_text, chosen, completion_texts, 
 Result = TypeVar("Result")
 _SEPARATOR = "\n"
 """Between the lines of an event, as OpenAI sends them; the library's own is \\r\\n."""
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _DONE = ServerSentEvent(data="[DONE]", sep=_SEPARATOR)
 _MAX_PREPARING = 32
 """Requests whose prompts are made at once; those of `auto` wait there for the engine to encode them."""
@@ -302,7 +303,7 @@ async def _hang_up(request: Request) -> None:
 
 
 def _event(body: dict[str, Any]) -> ServerSentEvent:
-    return ServerSentEvent(data=json.dumps(body, ensure_ascii=False, separators=(",", ":")), sep=_SEPARATOR)
+    return ServerSentEvent(data=_encode(body), sep=_SEPARATOR)
 
 
 def _encoded(vector: Sequence[float], encoding: str | None) -> list[float] | str:
