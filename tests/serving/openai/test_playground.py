@@ -206,6 +206,10 @@ def test_a_phone_shows_all_of_it_in_both_schemes(browser: playwright.Browser, mi
     opened(page, mini.url)
     page.locator("#card-facts dd").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    scores = page.locator("#card-panel .scroll")
+    assert scores.evaluate("each => each.scrollWidth - each.clientWidth") == 0, (
+        "a column of the scores is out of sight"
+    )
     ground, text = (
         page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("backgroundColor", "color")
     )
