@@ -1,14 +1,15 @@
 """Which adapters a router knows: published ones by name, folders under names of the user's own.
 
-Names come from the store of one base; weights go to the engine's adapter cache when they are first asked for. An
-adapter that is published anew is noticed with the next request for it: that one gets the new weights, in the new
-prompt, and those that were asked before get the old ones.
+Names come from the store of one base; weights go to the engine's adapter cache when they are first asked for. What
+is published anew, and a plain folder that is written anew, is noticed with the next request for it: that one gets
+the new weights, in the new prompt, and those that were asked before get the old ones.
 """
 
 from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,8 +18,8 @@ from typing import TypeVar
 
 from flan_lora.adapters.manifest import Manifest
 from flan_lora.adapters.store import Store
-from flan_lora.adapters.validation import MANIFEST, RESERVED_NAMES, StoredAdapter, check_name
-from flan_lora.adapters.weights import Source, open_folder
+from flan_lora.adapters.validation import MANIFEST, REQUIRED, RESERVED_NAMES, StoredAdapter, check_name
+from flan_lora.adapters.weights import PlainFolder, Source, base_linears, bind_to_base, open_folder
 from flan_lora.base.load import Base
 from flan_lora.engine.adapter_cache import AdapterCache
 from flan_lora.engine.lease import AdapterStatus
@@ -29,8 +30,10 @@ from flan_lora.tasks import get_task
 
 Found = TypeVar("Found")
 Stamp = tuple[int, ...] | None
-"""Of a manifest on disk: another one means that it may be another manifest. None: there is none now."""
+"""Of files on disk: another one means that they may be other files. None: one of them is not there now."""
 
+_WRITING_S = 3.0
+"""A plain folder is written file by file. One that cannot be read, and changed so lately, is not whole yet."""
 _OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -40,16 +43,26 @@ class KnownAdapter:
 
     source: Source
     config: ServingConfig
-    home: Path | None = None
-    """The folder that it was published in; None: a plain folder, which is read once."""
-    stamp: Stamp = None
+    home: Path
+    """The folder that it lies in."""
+    stamp: Stamp
     is_loaded: bool = False
     """Whether it is known only because it was loaded from a folder."""
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it is a PEFT folder without a manifest."""
+        return isinstance(self.source, PlainFolder)
+
+    @property
     def is_current(self) -> bool:
         """Whether its home still has what was read. A home that is gone, or being replaced, changes nothing."""
-        return self.home is None or (found := _stamp(self.home)) is None or found == self.stamp
+        return (found := self.stamp_now) is None or found == self.stamp
+
+    @property
+    def stamp_now(self) -> Stamp:
+        """Of its files as they lie there."""
+        return _stamp_of_plain(self.home) if self.is_plain else _stamp(self.home)
 
 
 class AdapterRegistry:
@@ -99,11 +112,20 @@ class AdapterRegistry:
         if known is not None and known.is_current:
             return known
         try:
-            return self._note(name, self._open_again(name, known))
+            found = self._open_again(name, known)
         except UnknownAdapterError:
             if known is None:
                 raise
             return known  # between the two renames of a publish, or removed: who has it loaded keeps it
+        except AdapterError:
+            if known is None or not known.is_plain or not _is_being_written(known.home):
+                raise
+            return known  # until it is whole
+        with self._lock:
+            is_gone = found.is_loaded and name not in self._known  # unloaded meanwhile
+            if not is_gone:
+                self._known[name] = found
+        return self.find(name) if is_gone else found
 
     def ready(self, name: str) -> KnownAdapter:
         """`find`, and have the cache know the adapter and its weights, so that a request for it can be submitted.
@@ -191,8 +213,10 @@ class AdapterRegistry:
 
     def _open_again(self, name: str, known: KnownAdapter | None) -> KnownAdapter:
         """What lies in the home of an adapter, or in the store."""
-        check_name(name if known is None or known.home is None else known.home.name)  # a name, never a path
-        home = known.home if known is not None and known.home is not None else self.store.root / name
+        if known is not None and known.is_plain:
+            return self._open_plain_again(name, known)
+        check_name(name if known is None else known.home.name)  # a name, never a path
+        home = self.store.root / name if known is None else known.home
         stamp = _stamp(home)  # before reading: what is published meanwhile is noticed the next time
         source = _named(self._published(Store(home.parent).open, home.name), name)
         if known is not None and known.source == source:  # touched, and no more
@@ -200,23 +224,36 @@ class AdapterRegistry:
         is_loaded = known is not None and known.is_loaded
         return KnownAdapter(source, ServingConfig.of(source), home, stamp, is_loaded)
 
-    def _note(self, name: str, known: KnownAdapter) -> KnownAdapter:
-        with self._lock:
-            self._known[name] = known
-        return known
+    def _open_plain_again(self, name: str, known: KnownAdapter) -> KnownAdapter:
+        """What lies in a plain folder now. Raises what `open_folder` and `bind_to_base` raise."""
+        stamp = known.stamp_now
+        source, files = open_folder(name, known.home)
+        if known.source == source:  # touched, and no more
+            return replace(known, stamp=stamp)
+        bind_to_base(name, files, base_linears(self._base.model))
+        return replace(known, source=source, stamp=stamp)
 
     def _add_folder(self, name: str, folder: Path, task: str | None) -> None:
         home = folder.resolve()
+        with self._lock:
+            before = self._known.get(name)
         if (home / MANIFEST).is_file():
             stamp = _stamp(home)
             stored, files = self._published(Store(home.parent).read, home.name)
             source: Source = _named(stored, name)
             known = KnownAdapter(source, ServingConfig.of(source), home, stamp, is_loaded=True)
         else:
-            source, files = open_folder(name, folder)
-            known = KnownAdapter(source, ServingConfig.of(source, task), is_loaded=True)
-        self._cache.add(source, files)
-        self._note(name, replace(known, source=self._cache.source(name) or source))
+            home = folder.absolute()  # not resolved: a link that is set to another folder is noticed
+            stamp = _stamp_of_plain(home)
+            source, files = open_folder(name, home)
+            known = KnownAdapter(source, ServingConfig.of(source, task), home, stamp, is_loaded=True)
+        if before is not None and before.home == home and self._cache.source(name) is before.source:
+            with self._replacing:
+                self._cache.replace(source, files)
+        else:
+            self._cache.add(source, files)
+        with self._lock:
+            self._known[name] = replace(known, source=self._cache.source(name) or source)
 
     def _published(self, find: Callable[..., Found], name: str) -> Found:
         """What ``Store.open`` or ``Store.read`` finds for this base; errors for a name know the loaded ones."""
@@ -247,6 +284,24 @@ def _stamp(path: Path) -> Stamp:
             continue
         return found.st_mtime_ns, found.st_ino, found.st_size
     return None
+
+
+def _stamp_of_plain(folder: Path) -> Stamp:
+    """Of PEFT's two files in it."""
+    try:
+        found = [(folder / file).stat() for file in REQUIRED]
+    except OSError:
+        return None
+    return tuple(value for each in found for value in (each.st_mtime_ns, each.st_ino, each.st_size))
+
+
+def _is_being_written(folder: Path) -> bool:
+    """Whether one of a plain folder's files changed a moment ago, or is not there."""
+    try:
+        changed = max((folder / file).stat().st_mtime for file in REQUIRED)
+    except OSError:
+        return True
+    return time.time() - changed < _WRITING_S
 
 
 def _check_own_name(name: str) -> None:
