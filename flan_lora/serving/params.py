@@ -34,7 +34,7 @@ def resolve(given: Params, own: Mapping[str, Any], max_new_tokens: int) -> Gener
     """
     if isinstance(given, GenerationParams):
         return given
-    wanted = _checked(given or {})
+    wanted = _checked({} if given is None else given)
     if wanted.get("do_sample") is None:
         wanted["do_sample"] = _asks_for_sampling(wanted)
     if not wanted["do_sample"] and wanted.get("temperature") == 0:
@@ -62,7 +62,9 @@ def over(params: Params, changes: Mapping[str, Any]) -> Params:
     values = {name: value for name, value in changes.items() if value is not None and name != "sampling"}
     if (sampling := changes.get("sampling")) is not None:
         values |= {"do_sample": True, **asdict(sampling)}
-    return replace(params, **values) if isinstance(params, GenerationParams) else {**(params or {}), **values}
+    if isinstance(params, GenerationParams):
+        return replace(params, **values)
+    return {**_mapping({} if params is None else params), **values}
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str:
@@ -84,10 +86,15 @@ def _begun(text: str, stop: Sequence[str]) -> Iterable[int]:
                 break
 
 
-def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+def _mapping(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a caller gave, who may be a program. Raises RequestError for anything else."""
     if not isinstance(given, Mapping):
         raise RequestError(f"generation parameters are a mapping of names to values (got {type(given).__name__}).")
-    wanted = {name: value for name, value in given.items() if value is not None}
+    return given
+
+
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = {name: value for name, value in _mapping(given).items() if value is not None}
     if unknown := [name for name in wanted if name not in NAMES]:
         raise RequestError(f"{unknown[0]!r} is no generation parameter{suggest(str(unknown[0]), NAMES)}.")
     for name, most in _MOST.items():
