@@ -1,7 +1,7 @@
 """Rows to encoded splits.
 
 Hub, local folder, your file or the bundled sample  sources
-CSV, JSON, JSONL, Parquet                           file_formats, csv_format, json_format
+CSV, JSON, JSONL, Parquet, Arrow                    file_formats, csv_format, json_format
 bytes of a text file to text                        text_encoding
 labels by name or by place                          label_readings
 rows to train, validation and test                  splits

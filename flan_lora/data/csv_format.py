@@ -1,25 +1,28 @@
 """CSV text -> rows, as spreadsheets and pandas write it.
 
-Read besides plain CSV: Excel's first line ``sep=;``, columns without a name or a value (spreadsheets keep empty
-ones), rows of empty cells, cells of any length. Values stay strings.
+Read besides plain CSV: Excel's first line ``sep=;``, semicolons, tabs or bars where the header and every row say
+so, columns without a name or a value (spreadsheets keep empty ones), rows of empty cells, cells of any length.
+Values stay strings.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flan_lora.errors import DataError
+from flan_lora.system.text import shorten
 
 _SEP_LINE = re.compile(r'"?sep=([^\r\n])"?[ \t]*(?:\r\n|\r|\n)', re.IGNORECASE)
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 """With its end, of any system; not splitlines(), which ends lines at U+2028 too."""
 _MAX_CELL_CHARS = 2**31 - 1
 """What the csv module takes on every platform; its own limit, 131,072, is less than a long document."""
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _ADVICE = 'Put fields that hold a quote or a line break between quotes, and double the quotes inside: "".'
 
 
@@ -32,14 +35,28 @@ class Record(NamedTuple):
 
 
 def parse_csv(path: Path, text: str, delimiter: str = ",") -> list[dict[str, Any]]:
-    """Rows under the names of the header. Raises DataError with the line; a quote's is where it opens."""
+    """Rows under the names of the header. Raises DataError with the line; a quote's is where it opens.
+
+    Args:
+        delimiter: of a file that does not say another one, by ``sep=`` or by a header that is no table without.
+    """
     first_line = 1
     if match := _SEP_LINE.match(text):
         delimiter, text, first_line = match[1], text[match.end() :], 2
+    elif (seen := _seen_delimiters(text, delimiter)) and not _is_column(text, delimiter, seen):
+        return _read_as_seen(path, text, seen)
+    return _rows(path, text, delimiter, first_line)
+
+
+def _rows(path: Path, text: str, delimiter: str, first_line: int = 1) -> list[dict[str, Any]]:
     records = _records(path, text, delimiter, first_line)
     if not records:
         return []
     header = [name.strip() for name in records[0].values]
+    if len(records) == 1:
+        raise DataError(
+            f"{path}: the file has no rows, only a header ({shorten(', '.join(header), 300)}).\nAdd rows to it."
+        )
     rows = [_fitted(path, record, header) for record in records[1:]]
     kept = [place for place, name in enumerate(header) if name or any(row[place].strip() for row in rows)]
     names = [header[place] for place in kept]
@@ -51,7 +68,64 @@ def parse_csv(path: Path, text: str, delimiter: str = ",") -> list[dict[str, Any
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"{path}:{records[0].first_line}: the header names {', '.join(map(repr, twice))} twice.")
+    _check_no_second_header(path, records)
     return [{header[place]: row[place] for place in kept} for row in rows]
+
+
+def _seen_delimiters(text: str, delimiter: str) -> list[str]:
+    """Other delimiters of a header that is one field by its own: they make a table of it."""
+    if len(_header(text, delimiter)) != 1:
+        return []
+    return [other for other in _DELIMITERS if other != delimiter and len(_header(text, other)) > 1]
+
+
+def _header(text: str, delimiter: str) -> list[str]:
+    """Fields of the first record that is not empty; none where it is no CSV."""
+    with suppress(csv.Error), _cells_of_any_length():
+        lines = (match[0] for match in _LINE.finditer(text))
+        records = csv.reader(lines, delimiter=delimiter, strict=True)
+        return next((found for found in records if any(map(str.strip, found))), [])
+    return []
+
+
+def _is_column(text: str, delimiter: str, seen: Sequence[str]) -> bool:
+    """Whether the file is one column by its own delimiter, in whose rows the others that were seen are not."""
+    with suppress(csv.Error), _cells_of_any_length():
+        records = [row for row in csv.reader(_LINE.findall(text), delimiter=delimiter, strict=True) if any(row)]
+        is_narrow = all(len(row) == 1 for row in records)
+        return is_narrow and not any(other in row[0] for row in records[1:] for other in seen)
+    return False
+
+
+def _read_as_seen(path: Path, text: str, seen: Sequence[str]) -> list[dict[str, Any]]:
+    """A table by the only delimiter that fits every row. Raises DataError where none does, or several."""
+    found: list[list[dict[str, Any]]] = []
+    errors: list[DataError] = []
+    for delimiter in seen:
+        try:
+            found.append(_rows(path, text, delimiter))
+        except DataError as error:
+            errors.append(error)
+    if len(found) == 1:
+        return found[0]
+    names = " or ".join(_DELIMITERS[delimiter] for delimiter in seen)
+    if not found:
+        raise DataError(f"{errors[0]}\nThe fields were read as separated by {names}, as those of the header are.")
+    raise DataError(
+        f"{path}: separated by {names}: the header and every row fit each of them.\n"
+        "Say which in a first line of its own, such as sep=;"
+    )
+
+
+def _check_no_second_header(path: Path, records: Sequence[Record]) -> None:
+    """Two files that were put into one would give a row of column names."""
+    header = records[0].values
+    for record in records[1:] if len(header) > 1 else ():
+        if record.values == header:
+            raise DataError(
+                f"{path}:{record.first_line}: the header stands here again: are these two files in one?\n"
+                "Remove this line."
+            )
 
 
 def _records(path: Path, text: str, delimiter: str, first_line: int) -> list[Record]:

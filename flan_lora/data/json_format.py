@@ -14,6 +14,7 @@ What could be read in two ways is refused with the shape that was found.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from flan_lora.errors import DataError
 
 Row = dict[str, Any]
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
+"""Of any system; JSON has none of them inside a string."""
 _CONVERT = "Save one object a row: {} per line (.jsonl), or a list of them (.json)."
 
 
@@ -31,10 +34,11 @@ def parse_json(path: Path, text: str) -> list[Row]:
     if not stripped:
         return []
     try:
-        value = json.loads(stripped)
+        value = _loads(stripped)
     except (ValueError, RecursionError) as error:
         # more than one value: JSON lines, whose errors have a line; a list that is broken is told as a whole
-        if stripped[0] == "[" and not _looks_like_lines(stripped):
+        is_whole = stripped[0] == "[" or isinstance(error, _DoubleKeyError)
+        if is_whole and not _looks_like_lines(stripped):
             raise _invalid(path, text, error) from error
         return _opened(path, _parse_lines(path, text))
     return _opened(path, _rows(path, value))
@@ -112,11 +116,12 @@ def _split_orient(path: Path, columns: Sequence[str], data: Sequence[list[Any]])
 def _parse_lines(path: Path, text: str) -> list[Row]:
     rows = []
     # Not splitlines(): it also breaks at U+2028 and U+0085, which JSON allows inside strings.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_LINE_END.split(text), start=1):
+        line = line.removeprefix("\ufeff")  # of a file that was put behind another
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = _loads(line)
         except (ValueError, RecursionError) as error:
             raise _invalid(path, line, error, number) from error
         if not isinstance(row, dict):
@@ -128,21 +133,43 @@ def _parse_lines(path: Path, text: str) -> list[Row]:
 def _looks_like_lines(text: str) -> bool:
     """Whether the first line is a value of its own."""
     try:
-        json.loads(text.partition("\n")[0])
+        _loads(_LINE_END.split(text, maxsplit=1)[0])
+    except _DoubleKeyError:
+        return True
     except (ValueError, RecursionError):
         return False
     return True
 
 
-def _invalid(path: Path, text: str, error: Exception, line: int = 1) -> DataError:
-    """Where JSON ends to be JSON; ``line``: of the text's start in the file."""
+def _loads(text: str) -> Any:
+    """Values of JSON; NaN and infinity too, which Python and pandas write into columns that nobody may read."""
+    return json.loads(text, object_pairs_hook=_without_doubles)
+
+
+class _DoubleKeyError(ValueError):
+    """An object names a column twice; Python would keep the last value and say nothing."""
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _DoubleKeyError(f"the key {next(key for key in row if keys.count(key) > 1)!r} stands twice")
+    return row
+
+
+def _invalid(path: Path, text: str, error: Exception, line: int | None = None) -> DataError:
+    """Where JSON ends to be JSON; ``line``: of the text's start in the file, none: the text is the whole file."""
     if isinstance(error, json.JSONDecodeError):
         return DataError(
-            f"{path}:{line + error.lineno - 1}: not valid JSON ({error.msg}, column {error.colno}).\n"
+            f"{path}:{(line or 1) + error.lineno - 1}: not valid JSON ({error.msg}, column {error.colno}).\n"
             "Each line must hold one JSON object."
         )
+    if isinstance(error, _DoubleKeyError):
+        place = path if line is None else f"{path}:{line}"
+        return DataError(f"{place}: {error} in one object.\nKeep the one that is meant.")
     reason = "nested too deep" if isinstance(error, RecursionError) else "a number with thousands of digits"
-    return DataError(f"{path}:{line}: not read as JSON ({reason}).\nEach line must hold one JSON object.")
+    return DataError(f"{path}:{line or 1}: not read as JSON ({reason}).\nEach line must hold one JSON object.")
 
 
 def _checked(path: Path, values: Sequence[Any], name: str) -> list[Row]:

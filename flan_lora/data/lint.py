@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,9 +41,11 @@ LIMITS: dict[str, Limits] = {
     "seen_source_share": Limits(0.0, None),  # SAMSum's official splits: 5 %; PAWS sentences: 24 %
     "conflict_share": Limits(0.0, None),
     "absent_answer_share": Limits(0.0, 0.5),
+    "markup_share": Limits(0.01, None),
 }
 """All shares in [0, 1]."""
 MIN_LABEL_SHARE = 0.01
+_MARKUP = re.compile(r"&(?:amp|quot|apos|lt|gt|nbsp|#\d{1,5}|#x[0-9a-fA-F]{1,4});|</?(?:br|p|div|li)\s*/?>")
 MIN_EXAMPLES = 50
 """Fewer than this many examples teach, or measure, next to nothing."""
 
@@ -112,12 +115,16 @@ def lint_splits(
         *_check_lengths(encoded, recipe.data),
         *_check_empty_targets(train, encoded),
         *_check_answers(train, TASKS[recipe.task]),
+        *_check_markup(train),
         *_check_sizes(splits.values()),
         *_check_duplicates(train, splits, is_generation=not labels),
     ]
     if labels:
         problems += [*_check_balance(train, labels), *_check_conflicts(train)]
-    notes = describe_readings(train.label_readings, TASKS[recipe.task])
+    notes = [
+        *(f"column {own_name!r} is read as {name!r}" for name, own_name in train.respelt_columns.items()),
+        *describe_readings(train.label_readings, TASKS[recipe.task]),
+    ]
     return LintReport(tuple(sorted(problems, key=lambda problem: problem.level)), tuple(notes))
 
 
@@ -195,6 +202,18 @@ def _check_answers(train: Split, task: Task) -> list[LintProblem]:
     remedy = f"Copy answers from their context, letter by letter: {shown}."
     text = f"{len(absent)} of {len(pairs)} training answers stand nowhere in their context"
     return [LintProblem(*found, remedy, text)]
+
+
+def _check_markup(train: Split) -> list[LintProblem]:
+    """Texts of web pages as they stand in their source: users will not write so."""
+    texts = [f"{' '.join(example.inputs.values())} {example.target}" for example in train.examples]
+    found = [_MARKUP.findall(text) for text in texts]
+    share = sum(map(bool, found)) / len(texts)
+    if not (above := _above("markup_share", share)):
+        return []
+    shown = " ".join(name for name, _ in Counter(each for own in found for each in own).most_common(5))
+    remedy = "Turn them into characters (Python: html.unescape(text)), and tags into nothing or a space."
+    return [LintProblem(*above, remedy, f"{_percent(share)} of the training examples hold HTML: {shown}")]
 
 
 def _check_sizes(splits: Iterable[Split]) -> list[LintProblem]:

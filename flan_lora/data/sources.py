@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from flan_lora.data.file_formats import READERS, Row, read_rows
+from flan_lora.data.file_formats import READERS, Row, kind_of, read_rows
 from flan_lora.errors import DataError
 from flan_lora.recipe import AlsoSection, DataSection, PartnerSection, Recipe, Role
+from flan_lora.system.file_signatures import not_read
 from flan_lora.system.hub import local_folder, read_hub_rows
-from flan_lora.system.text import shorten, suggest
+from flan_lora.system.text import same_name, shorten, suggest
 from flan_lora.tasks.task import Task
 
 Names: TypeAlias = "DataSection | AlsoSection | PartnerSection"
@@ -54,8 +55,8 @@ def open_source(spec: str | None) -> DataSource:
         return DataSource("local", path)
     if not os.path.isfile(path):
         raise DataError(f"{name}: no such file or folder.\nGive hub, sample, a folder or a file.")
-    if path.suffix.lower() not in READERS:
-        raise DataError(f"{name}: files of kind {path.suffix!r} are not read.\nUse one of {', '.join(READERS)}.")
+    if (suffix := kind_of(path)) not in READERS:
+        raise DataError(f"{name}: {not_read(suffix, tuple(READERS))}")
     return DataSource("file", path)
 
 
@@ -100,6 +101,13 @@ def _local_file(root: Path, dataset: str, config: str, split: str) -> Path:
     for suffix in READERS:
         if (path := folder / f"{split}{suffix}").is_file():
             return path
+    own = sorted(path for path in root.iterdir() if kind_of(path) in READERS and path.is_file())
+    if own and not (root / local_folder(dataset)).is_dir():
+        raise DataError(
+            f"{root} is a folder of {len(own)} files ({shorten(', '.join(path.name for path in own), 200)}), no "
+            f"data folder in the Hub's shape ({local_folder(dataset)}/{config}/{split}.jsonl).\n"
+            f"Give one file, which is divided into train, validation and test: --data {own[0]}"
+        )
     raise DataError(
         f"no rows at {folder / split}.jsonl (nor another of {', '.join(READERS)}).\n"
         f"  there is  {_listing(root, folder)}\n"
@@ -116,22 +124,41 @@ def _listing(root: Path, folder: Path) -> str:
 
 
 def name_for_task(table: Table, task: Task, columns: Mapping[str, str]) -> list[Row]:
-    """Rows with the task's column names; mapped columns keep their own name too, for ``group_by``."""
-    known = dict.fromkeys(name for row in table.rows[:1000] for name in row)
-    needed = {name: columns.get(name, name) for name in task.columns}
+    """Rows with the task's column names; mapped columns keep their own name too, for ``group_by``.
+
+    Raises:
+        DataError: a column is missing, or ``columns`` maps one that the task does not use.
+    """
+    known = _known_columns(table)
     unknown = sorted(set(columns) - set(task.columns))
     if unknown:
         raise DataError(
             f"data.columns maps {', '.join(unknown)}, which task {task.name} does not use.\n"
             f"  it uses  {', '.join(task.columns)}"
         )
+    needed = {name: columns.get(name, name) for name in task.columns} | respelt_columns(table, task, columns)
     missing = [name for name, own_name in needed.items() if own_name not in known]
     if missing:
-        raise DataError(_missing_columns(table.where, task, needed, missing, list(known)))
+        raise DataError(_missing_columns(table, task, needed, missing, known))
     renames = {name: own_name for name, own_name in needed.items() if name != own_name}
     if not renames:
         return table.rows
     return [row | {name: row.get(own_name) for name, own_name in renames.items()} for row in table.rows]
+
+
+def respelt_columns(table: Table, task: Task, columns: Mapping[str, str]) -> dict[str, str]:
+    """Task column -> the table's own name, where they differ by nothing but case and spaces (``Text``, ``LABEL``).
+
+    A column that is there as it should be called is that one; of several spellings none is taken.
+    """
+    known = _known_columns(table)
+    wanted = {name: columns.get(name, name) for name in task.columns}
+    absent = {name: own_name for name, own_name in wanted.items() if own_name not in known}
+    return {name: found for name, own_name in absent.items() if (found := same_name(own_name, known)) is not None}
+
+
+def _known_columns(table: Table) -> list[str]:
+    return list(dict.fromkeys(name for row in table.rows[:1000] for name in row))
 
 
 def content(row: Row, task: Task) -> str:
@@ -141,12 +168,21 @@ def content(row: Row, task: Task) -> str:
 
 
 def _missing_columns(
-    where: str, task: Task, needed: Mapping[str, str], missing: Sequence[str], known: list[str]
+    table: Table, task: Task, needed: Mapping[str, str], missing: Sequence[str], known: list[str]
 ) -> str:
     """Which columns a task misses, which there are, and how to map them."""
-    lines = [f"{where}: task {task.name} needs columns that are not there.", f"  columns  {', '.join(known)}"]
+    lines = [
+        f"{table.where}: task {task.name} needs columns that are not there.",
+        f"  columns  {shorten(', '.join(known), 1000)}",
+    ]
     for name in missing:
         lines.append(f"  missing  {needed[name]}{suggest(needed[name], known, list_known=False)}")
+    first = needed[missing[0]]
+    for column, value in table.rows[0].items():
+        if isinstance(value, Mapping) and first in value:
+            lines.append(
+                f"{first!r} stands inside the column {column!r}: give what is in there columns of its own."
+            )
     if len(known) == 1 and (";" in known[0] or "\t" in known[0]):
         lines.append("The header is one column: separate the fields by commas (or tabs, in a .tsv file).")
     lines.append(f"Map a column of yours: --set data.columns.{missing[0]}=<your column>.")

@@ -15,7 +15,7 @@ from flan_lora.data.augment import augmented
 from flan_lora.data.file_formats import Row
 from flan_lora.data.label_readings import label_readings
 from flan_lora.data.mixing import Addition, auxiliary_rows, sample
-from flan_lora.data.sources import DataSource, Table, content, name_for_task, read_table
+from flan_lora.data.sources import DataSource, Table, content, name_for_task, read_table, respelt_columns
 from flan_lora.errors import DataError
 from flan_lora.recipe import Recipe, Role
 from flan_lora.tasks import TASKS
@@ -43,6 +43,8 @@ class Split:
     """Of train: what the auxiliary sources (data.also) added; their rows are among the examples."""
     label_readings: Mapping[str, Reading] = field(default_factory=dict)
     """Column -> whether its labels are written by name or by place."""
+    respelt_columns: Mapping[str, str] = field(default_factory=dict)
+    """Task column -> the file's own name, where that is another spelling of it."""
 
 
 def load_split(recipe: Recipe, role: Role, source: DataSource, *, max_rows: int | None = None) -> Split:
@@ -118,6 +120,7 @@ def _split(recipe: Recipe, role: Role, rows: _RoleRows) -> Split:
         content_hash=sha256_of(content(row.values, task) for row in numbered),
         also=rows.additions,
         label_readings=label_readings([row.values for row in numbered], task, table.where),
+        respelt_columns=respelt_columns(table, task, recipe.data.columns),
     )
 
 
@@ -141,6 +144,7 @@ def load_whole_file(recipe: Recipe, source: DataSource, *, max_rows: int | None 
         num_rows=len(numbered),
         content_hash=sha256_of(content(row.values, task) for row in numbered),
         label_readings=readings,
+        respelt_columns=respelt_columns(table, task, recipe.data.columns),
     )
 
 

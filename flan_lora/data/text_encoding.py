@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import Path
 
 from flan_lora.errors import DataError
+from flan_lora.system.file_signatures import unpacked
 
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
@@ -24,16 +25,17 @@ _DECLARE = "Save the file as UTF-8, or set data.encoding to the encoding that it
 
 
 def read_text(path: Path, encoding: str | None = None) -> str:
-    """A whole file as text, without its byte order mark.
+    """A whole file as text, unpacked if it is gzip's, without its byte order mark.
 
     Args:
         encoding: Python's name of it; none: what a byte order mark says, else UTF-8. Nothing is guessed.
 
     Raises:
-        DataError: the file cannot be read, or not in this encoding; with the line, and the encoding it looks like.
+        DataError: the file cannot be read, holds no text, or not in this encoding; with the line, and the encoding
+            it looks like.
     """
     try:
-        data = path.read_bytes()
+        data = unpacked(path, path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
     marked = next((name for mark, name in _MARKS if data.startswith(mark)), None)

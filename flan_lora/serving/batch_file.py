@@ -11,9 +11,11 @@ where a killed one stopped, and never in the file of another job. One process at
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,11 +29,14 @@ from flan_lora.serving.params import Params
 from flan_lora.serving.propose import Proposal
 from flan_lora.serving.router import Router
 from flan_lora.system.documents import DocumentError, parse_json
+from flan_lora.system.file_signatures import unpacked
 from flan_lora.system.lock import sole_owner
-from flan_lora.system.text import shorten, shown
+from flan_lora.system.text import same_name, shorten, shown
 
 _PORTION = 128
 """Lines that are answered and then written: what a kill can cost."""
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+"""Of any system; a line of JSON has none of them inside."""
 _NOT_INPUTS = ("adapter", "id", "parameters")
 """Fields of a line that are no inputs of a task."""
 
@@ -106,7 +111,8 @@ def answer_batch(
         BusyError: another process writes this target.
     """
     content = _read(source)
-    lines = [Line(n, line) for n, line in enumerate(content.split(b"\n"), start=1) if line.strip()]
+    contents = [line.removeprefix(codecs.BOM_UTF8) for line in _LINE_END.split(content)]
+    lines = [Line(n, line) for n, line in enumerate(contents, start=1) if line.strip()]
     if not lines:
         raise DataError(f"{source}: the file has no lines.")
     try:
@@ -125,12 +131,12 @@ def _read(source: Path) -> bytes:
     try:
         if not source.is_file():
             raise DataError(f"{shorten(str(source), 300)}: no such file.")
-        content = source.read_bytes()
+        content = unpacked(source, source.read_bytes())
     except OSError as error:
         raise DataError(f"{shorten(str(source), 300)} cannot be read: {error.strerror or error}.") from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{source}: not UTF-8, but UTF-16. Convert it first: iconv -f utf-16 -t utf-8")
-    return content.removeprefix(b"\xef\xbb\xbf")
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def _job(content: bytes, options: BatchOptions) -> str:
@@ -254,7 +260,7 @@ def _request(router: Router, value: Any, options: BatchOptions) -> tuple[Text, C
     params = {**options.params, **own}
     mix = mix_of(adapter)
     names = _inputs(router, adapter, mix, value, options)
-    inputs: dict[str, Any] = {name: value.get(options.columns.get(name, name)) for name in names}
+    inputs: dict[str, Any] = {name: _field(value, options.columns.get(name, name)) for name in names}
     if not inputs or not all(isinstance(text, str) for text in inputs.values()):
         expected = ", ".join(options.columns.get(name, name) for name in names) or "of a task"
         raise DataError(f"expected the text inputs {expected} (got {', '.join(value) or 'nothing'})")
@@ -262,6 +268,11 @@ def _request(router: Router, value: Any, options: BatchOptions) -> tuple[Text, C
         return inputs[names[0]], adapter, params
     optional = router.optional_inputs(heaviest(mix)) if adapter != AUTO and mix else ()
     return inputs | {name: value[name] for name in optional if name in value}, adapter, params
+
+
+def _field(value: Mapping[str, Any], name: str) -> Any:
+    """A field of a line, as training reads a column: by its name, else by the only one that is spelt nearly so."""
+    return value.get(name if name in value else same_name(name, value) or name)
 
 
 def _inputs(

@@ -3,6 +3,7 @@
 which device, does it have bf16                             devices
 write a file so that a crash leaves the old one or the new  files
 read a file that may be a pipe, a device or too large       files
+packed files, and other programs' files by their first bytes  file_signatures
 one process at a time for a file or folder                  lock
 YAML and JSON of anybody -> plain values                    documents
 a schema whose mistakes become one line each                schema

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,16 @@ def suggest(word: str, known: Iterable[str], *, list_known: bool = True) -> str:
     if (name := closest(word, names)) is not None:
         return f", did you mean {name!r}?"
     return f" (known: {', '.join(names)})" if names and list_known else ""
+
+
+def same_name(name: str, known: Iterable[str]) -> str | None:
+    """The one known name that differs from ``name`` in case and spaces only; None where none or several do."""
+    found = [each for each in known if _key(each) == _key(name)]
+    return found[0] if len(found) == 1 else None
+
+
+def _key(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def shown(value: Any) -> str:

@@ -102,6 +102,27 @@ def test_each_limit_has_two_sides(check: str, num_bad: int, level: str | None) -
         assert problem.value > problem.limit
 
 
+@pytest.mark.parametrize(("num_bad", "level"), [(1, None), (3, "warning")])
+@pytest.mark.parametrize("text", ["it&#39;s day {}", "me &amp; you {}", "one<br />two {}"])
+def test_the_source_of_web_pages_is_reported(text: str, num_bad: int, level: str | None) -> None:
+    plain = [
+        (f"train day {number} & <3 &c; 5 < 6", label) for number, (_, label) in enumerate(clean("train", 200))
+    ]
+    rows = [(text.format(n), label) if n < num_bad else (other, label) for n, (other, label) in enumerate(plain)]
+    problems = [problem for problem in lint_pairs(rows).problems if problem.check == "markup_share"]
+    assert [problem.level for problem in problems] == ([level] if level else [])
+    if level:
+        assert problems[0].value == num_bad / 200 and "html.unescape" in str(problems[0])
+        assert "hold HTML: &" in problems[0].text or "hold HTML: <br />" in problems[0].text
+
+
+def test_a_column_of_another_spelling_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("Text,LABEL\n" + "".join(f"good day {n},{LABELS[n % 6]}\n" for n in range(90)))
+    report = str(lint(recipe_of(), DataSource("file", path), TOKENIZER))
+    assert "note     column 'Text' is read as 'text'\nnote     column 'LABEL' is read as 'label'" in report
+
+
 def test_the_remedy_for_cut_text_is_a_limit_that_passes() -> None:
     pairs = [
         (f"{number} " + "joy " * (number % 20 + 30 * (number % 10 == 0)), "joy " * 3) for number in range(200)

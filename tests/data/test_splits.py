@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flan_lora.data.sources import DataSource
-from flan_lora.data.splits import ROLES, Split, divide, load_split, max_rows_of
+from flan_lora.data.splits import ROLES, Split, divide, load_split, load_whole_file, max_rows_of
 from flan_lora.errors import DataError
 from flan_lora.recipe import parse_recipe
 from tests.data.rows import LABELS, emotion_rows, local_root, recipe_of, texts_of, user_file
@@ -77,9 +77,59 @@ def test_a_mapping_for_a_column_the_task_does_not_have_is_refused(tmp_path: Path
 
 
 def test_a_semicolon_file_gets_the_hint(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("text;label\ngood day;joy\n")
+    """Of rows that hold no semicolon: else it is read."""
+    (tmp_path / "a.csv").write_text("text;label\ngood day\n")
     with pytest.raises(DataError, match="The header is one column: separate the fields by commas"):
         load_split(recipe_of(), "train", DataSource("file", tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize("columns", [{}, {"text": "TEXT", "label": "label"}])
+def test_columns_that_differ_in_case_and_spaces_are_those_of_the_task(
+    tmp_path: Path, columns: dict[str, str]
+) -> None:
+    rows = [{"Text ": row["text"], "LABEL": row["label"]} for row in emotion_rows(60)]
+    split = load_split(recipe_of(columns=columns), "train", user_file(tmp_path, rows))
+    assert split.respelt_columns == {"text": "Text ", "label": "LABEL"}
+    plain = load_split(recipe_of(), "train", user_file(tmp_path, emotion_rows(60)))
+    assert [(e.inputs, e.target) for e in split.examples] == [(e.inputs, e.target) for e in plain.examples]
+    assert load_whole_file(recipe_of(), user_file(tmp_path, rows)).respelt_columns == split.respelt_columns
+
+
+def test_of_two_spellings_none_is_taken_and_the_exact_one_is(tmp_path: Path) -> None:
+    rows = [{"Text": "a", "TEXT": "b", "label": "joy"}] * 3
+    with pytest.raises(DataError, match="missing  text"):
+        load_split(recipe_of(), "train", user_file(tmp_path, rows))
+    rows = [{"Text": "a", "text": f"b {number}", "label": "joy"} for number in range(60)]
+    split = load_split(recipe_of(), "train", user_file(tmp_path, rows))
+    assert split.examples[0].inputs["text"].startswith("b") and split.respelt_columns == {}
+
+
+def test_a_column_inside_another_is_named(tmp_path: Path) -> None:
+    rows = [{"row_id": 1, "fields": {"text": "x", "label": "joy"}}]
+    with pytest.raises(DataError, match="'text' stands inside the column 'fields': give what is in there"):
+        load_split(recipe_of(), "train", user_file(tmp_path, rows))
+
+
+def test_a_folder_of_ones_own_files_gets_the_hint(tmp_path: Path) -> None:
+    for name in ("train.csv", "test.csv", "notes.txt"):
+        (tmp_path / name).write_text("text,label\nx,joy\n")
+    with pytest.raises(
+        DataError, match=r"is a folder of 2 files \(test\.csv, train\.csv\), no data folder"
+    ) as failure:
+        load_split(recipe_of(), "train", DataSource("local", tmp_path))
+    assert f"--data {tmp_path / 'test.csv'}" in str(failure.value)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_what_is_no_number_is_no_text_and_no_label(tmp_path: Path, value: str, column: str) -> None:
+    row = {"text": '"good day"', "label": '"joy"', column: value}
+    path = tmp_path / "mine.jsonl"
+    path.write_text(
+        "".join(f'{{"text": {row["text"]}, "label": {row["label"]}, "note": NaN}}\n' for _ in range(9))
+    )
+    with pytest.raises(DataError, match=f"row 1: .*column '{column}': got -?(nan|inf)"):
+        load_whole_file(recipe_of(), DataSource("file", path))
 
 
 def test_unusable_rows_come_in_one_error_the_first_five_shown(tmp_path: Path) -> None:
