@@ -86,6 +86,12 @@ class StoredAdapter:
 
         return open_base(self.recipe.base.at(model), device=device)
 
+    def open_serving_base(self, model: str | None = None, *, device: str | None = None) -> Base:
+        """`open_base` for who only serves (`base.serving`)."""
+        from flan_lora.base.serving import open_serving_base
+
+        return open_serving_base(self.recipe.base.at(model), device=device)
+
 
 @dataclass(frozen=True, slots=True)
 class BrokenAdapter:

@@ -86,8 +86,11 @@ def _even_rows(tensor: torch.Tensor, num_rows: int) -> torch.Tensor:
 def int8_scale(linear: Any) -> torch.Tensor | None:
     """max |row| of an int8 linear, fp32 (out,); None for any other module.
 
-    bitsandbytes keeps it on the weight until the first forward pass and on the layer's state afterwards.
+    `frozen_t5.Int8Linear` has it; bitsandbytes keeps it on the weight until the first forward pass, then on the
+    layer's state.
     """
+    if (own := getattr(linear, "int8_scale", None)) is not None:
+        return own  # type: ignore[no-any-return]
     weight = getattr(linear, "weight", None)
     if weight is None or type(weight).__name__ != "Int8Params":
         return None

@@ -40,7 +40,9 @@ class Base:
     """A loaded base: evaluation mode, every parameter frozen. Never written, never merged into."""
 
     model: T5ForConditionalGeneration
+    """transformers' T5; opened for serving (`base.serving`) a `FrozenT5`, its modules without a forward pass."""
     tokenizer: PreTrainedTokenizerBase
+    """transformers' T5Tokenizer; opened for serving a `FastTokenizer`."""
     spec: BaseSection
     device: torch.device
     device_reason: str
@@ -113,7 +115,7 @@ def open_tokenizer(spec: BaseSection) -> PreTrainedTokenizerBase:
 
 def base_slug(spec: BaseSection) -> str:
     """Folder name under adapters/: `mini`, or the last part of the Hub id or folder in lower case."""
-    last = Path(spec.model).expanduser().resolve().name if _is_path(spec.model) else spec.model.rsplit("/", 1)[-1]
+    last = Path(spec.model).expanduser().resolve().name if is_path(spec.model) else spec.model.rsplit("/", 1)[-1]
     return re.sub(r"[^a-z0-9._-]+", "-", last.lower()).strip("._-") or "base"
 
 
@@ -132,12 +134,12 @@ def locate(spec: BaseSection) -> Location:
                 "Reinstall flan-lora, or make it again: python -m tools.mini --help in the repository"
             )
         return Location(str(MINI_PATH), None, offline=True)
-    if _is_path(spec.model):
+    if is_path(spec.model):
         return Location(str(_checkpoint_folder(spec.model)), None, offline=True)
     return Location(spec.model, spec.revision, offline=not hub_is_reachable())
 
 
-def _is_path(model: str) -> bool:
+def is_path(model: str) -> bool:
     """A folder if it exists or cannot be a Hub id (``owner/name`` or ``name``)."""
     if model == MINI:
         return False
@@ -315,7 +317,7 @@ def _not_found(spec: BaseSection, location: Location, error: Exception) -> BaseM
             "Use a revision that has safetensors, or convert it with save_pretrained where you trust it."
         )
     name = shorten(spec.model, 300)
-    if _is_path(spec.model) or spec.model == MINI:
+    if is_path(spec.model) or spec.model == MINI:
         return BaseModelError(
             f"base {name} cannot be read: {_first_line(error)}\n"
             "Restore the folder (config.json, model.safetensors), or use another base."

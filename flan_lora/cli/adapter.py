@@ -159,7 +159,7 @@ def fit_routing(
     train, validation = (
         load_split(stored.recipe, role, source, max_rows=max_rows) for role in ("train", "validation")
     )
-    router = Router.open(store.root, stored.open_base(base))
+    router = Router.open(store.root, stored.open_serving_base(base))
     bodies = [[example.prompt.body for example in split.examples] for split in (train, validation)]
     files = [BUNDLED, *([] if background is None else [background])]
     foreign = [item.text for path in files for item in read_background(path)]

@@ -119,4 +119,4 @@ def _open(
     """The base as this adapter was trained on it, or another name or place of it."""
     from flan_lora.serving.router import Router
 
-    return Router.open(store.root, stored.open_base(base, device=device), **limits)
+    return Router.open(store.root, stored.open_serving_base(base, device=device), **limits)

@@ -10,9 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from flan_lora.adapters.validation import WEIGHTS
 from flan_lora.adapters.weights import PlainFolder, Source
@@ -25,6 +23,9 @@ from flan_lora.serving.completion import Completion, Route, Text, heaviest
 from flan_lora.serving.params import Params, cut_at_stop, resolve
 from flan_lora.tasks import Prompt, Task, get_task
 from flan_lora.tasks.task import Inputs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _MAX_NEW_TOKENS = 64
 """Of an answer that no task limits."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from flan_lora.adapters.manifest import Manifest
 from flan_lora.adapters.store import Store
-from flan_lora.base.load import MINI, Base, open_base
+from flan_lora.base.load import MINI, Base
+from flan_lora.base.serving import open_serving_base
 from flan_lora.engine.engine import EngineStats
 from flan_lora.engine.lease import AdapterStatus
 from flan_lora.engine.scheduler import EngineLimits
@@ -79,9 +80,9 @@ class Router:
         max_waiting: int | None = None,
         deterministic: bool = False,
     ) -> Router:
-        """A router over adapters/<base>; loads nothing but the base. Raises what `open_base` raises."""
+        """A router over adapters/<base>; loads nothing but the base. Raises what `open_serving_base` raises."""
         if isinstance(base, str):
-            base = open_base(BaseSection(model=base, quantization=quantization), device=device)
+            base = open_serving_base(BaseSection(model=base, quantization=quantization), device=device)
         store, size, wait, exact = Store(adapters_dir), batch_size, max_waiting, deterministic
         return Router(base, store, num_slots=num_slots, batch_size=size, max_waiting=wait, deterministic=exact)
 
