@@ -90,14 +90,24 @@ async def _run(
             on_ready(url_of(listener), app.model)
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
-            await app.lifecycle.drain(app.settings.drain_timeout_s)
-            await asyncio.sleep(_LINGER_S)
+            await _drain(app, serving)
     finally:
         stopping.cancel()
+        is_forced = serving.done()
         server.should_exit = True
         if app.model is not None:
-            await asyncio.to_thread(app.model.close, _CLOSE_S)
+            await asyncio.to_thread(app.model.close, 0.0 if is_forced else _CLOSE_S)
+            await app.lifecycle.drain(_LINGER_S)  # who was given up is told so
         await serving
+
+
+async def _drain(app: App, serving: asyncio.Future[None]) -> None:
+    """Let who is in end, unless a second signal ends ``serving`` first."""
+    draining = asyncio.ensure_future(app.lifecycle.drain(app.settings.drain_timeout_s))
+    await asyncio.wait({serving, draining}, return_when=asyncio.FIRST_COMPLETED)
+    draining.cancel()
+    if not serving.done():
+        await asyncio.sleep(_LINGER_S)
 
 
 def _in_daemon_thread(function: Callable[[], ServedModel]) -> asyncio.Future[ServedModel]:

@@ -19,6 +19,7 @@ import uvicorn
 
 from flan_lora.errors import DataError, FlanLoraError, QueueFullError, UnknownAdapterError
 from flan_lora.serving.openai.app import App
+from flan_lora.serving.openai.errors import unavailable
 from flan_lora.serving.openai.served import (
     Answered,
     Candidate,
@@ -58,6 +59,7 @@ class FakeModel:
     asked: list[Query] = field(default_factory=list)
     running: set[FakeAnswering] = field(default_factory=set)
     loaded: list[str] = field(default_factory=list)
+    is_closed: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
     error: FlanLoraError | None = None
     """Raised after the first piece of the next answer."""
@@ -105,7 +107,7 @@ class FakeModel:
         return "no memory"
 
     def close(self, timeout_s: float) -> None:
-        pass
+        self.is_closed = True
 
     def release(self) -> None:
         """Let answers go on."""
@@ -163,8 +165,10 @@ class FakeAnswering:
 
     async def _step(self) -> None:
         await asyncio.sleep(self.model.step_s)
-        while self.model.blocks:
+        while self.model.blocks and not self.model.is_closed:
             await asyncio.sleep(0.005)
+        if self.model.is_closed:
+            raise unavailable("the server stopped before the answer was whole.", "draining")
 
 
 @dataclass

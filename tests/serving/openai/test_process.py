@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from flan_lora.base.load import base_slug
 from flan_lora.cli import main
 from tests.checkpoint import save_checkpoint, spec_of
 from tests.serving.openai.fake import TLS
-from tests.serving.openai.process import Process, serving
+from tests.serving.openai.process import REPO, Process, serving
 from tests.serving.stores import publish
 from tests.waiting import wait_until
 
@@ -57,6 +59,36 @@ def test_sigterm_under_load_loses_no_request_and_exits_with_0(tiny: dict[str, An
         assert sum(line["status"] == 200 for line in lines) == statuses.count(200)
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{server.url}/health", verify=TLS)
+
+
+BLOCKED = """
+from flan_lora.serving.openai.app import App
+from flan_lora.serving.openai.server import serve
+from flan_lora.serving.openai.settings import ServerSettings
+from tests.serving.openai.fake import FakeModel
+
+serve(App(ServerSettings(port=0), "1"), lambda: FakeModel(blocks=True), lambda url, _: print(url, flush=True))
+"""
+
+
+def test_a_second_signal_does_not_wait_for_who_is_in() -> None:
+    """A model without weights that never answers: the process starts in a second."""
+    command = [sys.executable, "-c", BLOCKED]
+    with subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            with httpx.Client(base_url=url, timeout=60, verify=TLS) as client, ThreadPoolExecutor(1) as pool:
+                asked = pool.submit(client.post, "/v1/completions", json={"model": "mini", "prompt": "a b"})
+                wait_until(lambda: "num_requests_running 1.0" in client.get("/metrics").text)
+                process.send_signal(signal.SIGTERM)
+                wait_until(lambda: client.get("/ready").status_code == 503)
+                assert process.poll() is None and not asked.done()
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(20) == 0  # of 30 s that a drain may take
+                assert asked.result(20).status_code == 503
+        finally:
+            process.kill()
 
 
 @pytest.mark.slow
