@@ -111,8 +111,9 @@ class RouterModel:
         with self._lock:
             if self._backend_of is None or self._backend_of[0] is not loop:
                 base, tokenizer = self.router.base, self.router.base.tokenizer
-                names = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
-                token_texts = TokenTexts(partial(decode, tokenizer), names)
+                token_texts = TokenTexts(
+                    partial(decode, tokenizer), lambda token: str(tokenizer.convert_ids_to_tokens([token])[0])
+                )
                 backend = Backend(self.router.pipeline, base, LoopCalls(loop), token_texts)
                 self._backend_of = (loop, backend)
             return self._backend_of[1]

@@ -5,7 +5,7 @@ A piece is never taken back: what a later token may still change is held back un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 Decode = Callable[[Sequence[int]], str]
 """Ids -> their text."""
@@ -18,12 +18,12 @@ class TokenTexts:
     tokens (byte fallback). One for all streams of a tokenizer; used by one thread.
     """
 
-    def __init__(self, decode: Decode, specials: Mapping[int, str] | None = None) -> None:
+    def __init__(self, decode: Decode, name: Callable[[int], str] | None = None) -> None:
         """
         Args:
-            specials: tokens without a text, by their names.
+            name: of a token that has no text: eos, unk and their like.
         """
-        self._decode, self._specials = decode, specials or {}
+        self._decode, self._name = decode, name or (lambda token: "")
         self._first: dict[int, str] = {}
         self._further: dict[int, str] = {}
 
@@ -41,9 +41,8 @@ class TokenTexts:
 
     def spell(self, token: int, before: int | None) -> str:
         """Its text after a token that has some (None: at the beginning), or its name if it is a special one."""
-        if (name := self._specials.get(token)) is not None:
-            return name
-        return self.first(token) if before is None else self.further(before, token)
+        text = self.first(token) if before is None else self.further(before, token)
+        return text or self._name(token).strip("▁")  # T5's space, which is nothing at the beginning
 
 
 class TextStream:

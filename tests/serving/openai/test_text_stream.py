@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flan_lora.base.decode import decode as decode_ids
+from flan_lora.base.fast_tokenizer import read_fast_tokenizer
 from flan_lora.base.load import open_tokenizer
+from flan_lora.mini import MINI_PATH
 from flan_lora.recipe import BaseSection
 from flan_lora.serving.openai.text_stream import TextStream, TokenTexts, first_stop
 from flan_lora.tasks import TASKS
@@ -89,10 +91,20 @@ def test_speakers_come_out_under_their_own_names(words: list[str], size: int) ->
 def test_a_token_adds_what_the_tokenizer_says_of_the_whole() -> None:
     """For every token that a T5 has: with a space or without, at the beginning, after unk and eos."""
     tokenizer = open_tokenizer(BaseSection(model="mini"))
-    draw, token_texts = random.Random(0), TokenTexts(partial(decode_ids, tokenizer))
+    read = read_fast_tokenizer(MINI_PATH)  # as it is served
+    assert read is not None
+    draw, token_texts = random.Random(0), TokenTexts(partial(decode_ids, read))
     special = list(tokenizer.all_special_ids)
     for _ in range(400):
         ids = [draw.choice(special) if draw.random() < 0.1 else draw.randrange(len(tokenizer)) for _ in range(12)]
         stream = TextStream(token_texts, str.strip)
         pieces = [stream.push(token) for token in ids]
         assert "".join([*pieces, stream.finish()]) == decode_ids(tokenizer, ids).strip()
+    names = TokenTexts(partial(decode_ids, read), lambda token: read.convert_ids_to_tokens([token])[0])
+    (eos, space), happy = tokenizer.convert_tokens_to_ids(["</s>", "▁"]), tokenizer("happy").input_ids[0]
+    assert [names.spell(token, before) for token in (eos, space) for before in (None, happy)] == [
+        "</s>",
+        "</s>",
+        "",
+        " ",
+    ]
