@@ -1,9 +1,10 @@
-"""Write the generated parts of the documentation: results in README.md, docs/reference.md.
+"""Write the generated parts of the documentation: results in README.md and mini's card, docs/reference.md.
 
     python docs/refresh.py            write them
     python docs/refresh.py --check    say what is stale, exit code 1
 
-Results come from the metrics.json and manifest.json beside each published adapter and from nowhere else.
+Results come from the metrics.json and manifest.json beside each published adapter, those on foreign rows from
+docs/foreign/<base>.json (`python -m tools.foreign`), and from nowhere else.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any, get_origin
 
 REPO = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+FOREIGN_BEGIN, FOREIGN_END = "<!-- foreign:begin -->", "<!-- foreign:end -->"
+FOREIGN = REPO / "docs" / "foreign" / "mini.json"
+MINI_CARD = REPO / "flan_lora" / "mini" / "checkpoint" / "README.md"
 HEADLINES = {
     "emotion": ("accuracy", "macro_f1"),
     "qa": ("exact_match", "f1"),
@@ -94,6 +98,57 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) <= 1 else f"{value:.1f}"
 
 
+def foreign_table(path: Path, *, in_short: bool = False) -> str:
+    """A Markdown table over a file of `tools.foreign`, one line per score; the best of a line is bold.
+
+    in_short: only the first score of each set, and only sets that others made.
+    """
+    if not path.is_file():
+        return "Not measured yet."
+    document = json.loads(path.read_text(encoding="utf-8"))
+    header = ("Rows", "Task", "Score", "Adapter (95 % interval)", "Bare base (same)", "Best trivial")
+    lines = [header, ("---",) * len(header)]
+    for entry in document["sets"]:
+        if in_short and entry["kind"] != "others":
+            continue
+        licence = "" if in_short else f"; {entry['licence']}"
+        shown = f"{entry['num_rows']:,} {entry['about']}{licence}"
+        for name in list(entry["adapter"])[: 1 if in_short else None]:
+            lines.append((shown, entry["task"] if shown else "", f"`{name}`", *_three_cells(entry, name)))
+            shown = ""
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _three_cells(entry: dict[str, Any], name: str) -> tuple[str, str, str]:
+    """Adapter, bare base, best trivial predictor; of a share of copies the least is best."""
+    rivals = {who: scores[name] for who, scores in entry["baselines"].items() if name in scores}
+    is_least = name == "copy_share"
+    best = (min if is_least else max)(rivals, key=lambda who: rivals[who]["value"], default=None)
+    scores = [entry["adapter"][name], entry["bare_base"].get(name), rivals[best] if best else None]
+    known = [score["value"] for score in scores if score]
+    top = min(known) if is_least else max(known)
+    cells = ["-" if score is None else _cell(score, is_best=score["value"] == top) for score in scores]
+    return cells[0], cells[1], cells[2] if best is None else f"{cells[2]}, {best}"
+
+
+def _cell(score: dict[str, Any], *, is_best: bool) -> str:
+    value = _number(score["value"])
+    return f"{f'**{value}**' if is_best else value} {_interval(score)}"
+
+
+def outdated_foreign(path: Path, adapters_dir: Path) -> list[str]:
+    """Adapters whose figures on foreign rows are those of other weights than are published."""
+    if not path.is_file():
+        return []
+    found = []
+    for entry in json.loads(path.read_text(encoding="utf-8"))["sets"]:
+        file = adapters_dir / path.stem / entry["task"] / "manifest.json"
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        if manifest["files"]["adapter_model.safetensors"]["sha256"] != entry["adapter_sha256"]:
+            found.append(entry["task"])
+    return sorted(set(found))
+
+
 def reference() -> str:
     """docs/reference.md: the help of every command, and every field of a recipe."""
     parts = [
@@ -154,19 +209,21 @@ def _helps() -> Iterator[str]:
     yield from walk(main, "flan-lora", None)
 
 
-def with_results(readme: str, table: str) -> str:
-    """README text with what stands between the markers replaced."""
-    head, found, rest = readme.partition(BEGIN)
-    _, found_end, tail = rest.partition(END)
-    assert found and found_end, f"README.md lost its markers {BEGIN} and {END}"
-    return f"{head}{BEGIN}\n{table}\n{END}{tail}"
+def with_table(text: str, table: str, begin: str = BEGIN, end: str = END) -> str:
+    """The text with what stands between the markers replaced."""
+    head, found, rest = text.partition(begin)
+    _, found_end, tail = rest.partition(end)
+    assert found and found_end, f"a text lost its markers {begin} and {end}"
+    return f"{head}{begin}\n{table}\n{end}{tail}"
 
 
 def wanted_files() -> dict[Path, str]:
     """Path -> what it should hold now."""
-    readme = REPO / "README.md"
+    readme, short, whole = REPO / "README.md", foreign_table(FOREIGN, in_short=True), foreign_table(FOREIGN)
+    text = with_table(readme.read_text(encoding="utf-8"), results_table(REPO / "adapters"))
     return {
-        readme: with_results(readme.read_text(encoding="utf-8"), results_table(REPO / "adapters")),
+        readme: with_table(text, short, FOREIGN_BEGIN, FOREIGN_END),
+        MINI_CARD: with_table(MINI_CARD.read_text(encoding="utf-8"), whole, FOREIGN_BEGIN, FOREIGN_END),
         REPO / "docs" / "reference.md": reference(),
     }
 
@@ -183,10 +240,16 @@ def stale_files() -> list[str]:
 def main(arguments: list[str]) -> int:
     """Write, or with --check only compare."""
     stale = stale_files()
+    if outdated := outdated_foreign(FOREIGN, REPO / "adapters"):
+        print(
+            f"{FOREIGN.relative_to(REPO)} measured other weights than are published of {', '.join(outdated)}.\n"
+            "Measure again: python -m tools.foreign --data DATA --packages PACKAGES",
+            file=sys.stderr,
+        )
     if arguments == ["--check"]:
         if stale:
             print(f"stale: {', '.join(stale)}. Run make docs and commit the result.", file=sys.stderr)
-        return 1 if stale else 0
+        return 1 if stale or outdated else 0
     for path, text in wanted_files().items():
         path.write_text(text, encoding="utf-8")
     print(f"wrote {', '.join(stale)}" if stale else "nothing to write")

@@ -26,6 +26,17 @@ _PANEL_LINES = (
     "without an adapter; `panel.jsonl` has the figures, `tools/mini/panel.py` says what each is.",
     "",
 )
+_FOREIGN_LINES = (
+    "## Its adapters on rows that nobody read",
+    "",
+    "Neither this base nor its adapters read these rows (`tools/foreign`); the base is asked in their prompts.",
+    "",
+    "<!-- foreign:begin -->",
+    "Not measured yet.",
+    "<!-- foreign:end -->",
+    "",
+)
+"""`docs/refresh.py` writes the table between the marks."""
 PACKAGES = ("torch", "transformers", "sentencepiece", "numpy")
 
 
@@ -118,7 +129,7 @@ def render_card(
     """The README of the checkpoint: what it is, what it saw, how it was made."""
     c = model.config
     num_parameters = sum(p.numel() for p in model.parameters())
-    sources = [f"| {s.name} | `{s.path}` | {s.licence} | {digests[s.name]} |" for s in corpus.SOURCES]
+    sources = [f"| {s.name} | `{s.path}` | {s.licence} | {s.terms} | {digests[s.name]} |" for s in corpus.SOURCES]
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     threads = plan["num_threads"]
     return "\n".join(
@@ -166,14 +177,17 @@ def render_card(
             f"--seed {plan['seed']} --threads {threads}",
             "",
             *(_PANEL_LINES if has_panel else ()),
+            *_FOREIGN_LINES,
             "## Data",
             "",
             "Plain text, train splits and public instruction sets; no row of our validation or test splits.",
             "QNLI is left out: its validation set repeats SQuAD's development questions.",
             "",
-            "| source | file | licence | sha256 |",
-            "|---|---|---|---|",
+            "| source | file | licence | terms | sha256 |",
+            "|---|---|---|---|---|",
             *sources,
+            "",
+            *(f"- {name}: {text}." for name, text in corpus.TERMS.items()),
             "",
         ]
     )
