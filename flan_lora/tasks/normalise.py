@@ -71,6 +71,13 @@ def plain_words(text: str) -> list[str]:
     return "".join(" " if is_punctuation(char) else char for char in text.lower()).split()
 
 
+def repeats(text: str, length: int = 4) -> bool:
+    """Whether a run of ``length`` words stands twice in a text: the mark of an answer that loops."""
+    words = text.lower().split()
+    runs = [tuple(words[start : start + length]) for start in range(len(words) - length + 1)]
+    return len(set(runs)) < len(runs)
+
+
 def new_share(answer: Sequence[str], source: Sequence[str]) -> float:
     """Share of the answer's words that the source does not have, as often as they stand there."""
     return sum((Counter(answer) - Counter(source)).values()) / max(len(answer), 1)

@@ -50,16 +50,6 @@ def test_copies_stand_in_front_of_their_gap():
         assert second.replace(GAP, probe.target) == first and GAP in second
 
 
-@pytest.mark.parametrize(
-    ("text", "is_loop"),
-    [("a b c d e a b c d", True), ("a b c d a b c", False), ("A b c d. a B c d.", True), ("", False)],
-)
-def test_a_run_of_four_words_that_stands_twice_is_a_loop(text, is_loop):
-    from tools.mini.panel import repeats
-
-    assert repeats(text) is is_loop
-
-
 def test_exactness_and_nats_are_those_of_a_base_that_knows_the_answer(data_root, tmp_path):
     """A stand-in that puts nearly all weight on the label itself: exact everywhere, and 0 nats."""
     from transformers import AutoTokenizer

@@ -17,6 +17,7 @@ import torch
 from flan_lora.base.encode import Collator, encode_sources, encode_targets
 from flan_lora.errors import FlanLoraError
 from flan_lora.tasks import get_task
+from flan_lora.tasks.normalise import repeats
 from flan_lora.tasks.scorers import score
 from tools.mini.panel_file import PANEL_FILE, append, draw, load
 from tools.mini.pretrain import STATE_FILE
@@ -98,13 +99,6 @@ def _written(model: Any, tokenizer: Any, root: Path, name: str) -> dict[str, flo
     if name in LONG_ANSWERS:
         figures[f"repeated: {name}"] = sum(map(repeats, outputs)) / len(outputs)
     return figures
-
-
-def repeats(text: str, length: int = 4) -> bool:
-    """Whether a run of `length` words stands twice in a text."""
-    words = text.lower().split()
-    runs = [tuple(words[start : start + length]) for start in range(len(words) - length + 1)]
-    return len(set(runs)) < len(runs)
 
 
 def _batches(model: Any, rows: Sequence[Mapping[str, list[int]]]) -> Iterator[dict[str, Any]]:
