@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flan_lora.errors import FlanLoraError
 from flan_lora.tasks.qa import is_hindi
@@ -21,6 +21,16 @@ from flan_lora.tasks.summarization import TURN_SEPARATOR, turns
 from flan_lora.tasks.text import plain
 
 Row = dict[str, Any]
+
+
+Terms = Literal["open", "research", "closed"]
+TERMS: dict[Terms, str] = {
+    "open": "a licence that lets everybody make and share what comes of it, with the source named: read",
+    "research": "for research, education or non-commercial use, or terms that we could not find: read by a base "
+    "for trying and teaching, which says so; left out of one that is sold",
+    "closed": "the text is somebody's who gave no licence, or holds private letters: not in a base that ships",
+}
+"""What the licences in the data's own READMEs come to; proposed, for whoever ships a base to decide."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +50,27 @@ class Source:
     withheld: tuple[str, ...] = ()
     """Columns of which half of the rows are not read either, drawn by the first text column (`is_read`): what an
     adapter learns to write."""
+    terms: Terms = "open"
+    """Whether a base that ships may have read it (`TERMS`)."""
 
 
 SOURCES: tuple[Source, ...] = (
     Source("wikinews", "text/wikinews.txt.xz", "CC BY 2.5"),
     Source("novels", "text/novels.txt.xz", "public domain texts"),
     Source("wikipedia", "more/text/wikipedia_en_2020.txt.xz", "CC BY-SA 3.0"),
-    Source("textbooks", "more/text/openstax_textbooks.txt.xz", "CC BY 4.0, some CC BY-NC-SA"),
+    Source("textbooks", "more/text/openstax_textbooks.txt.xz", "CC BY 4.0, some CC BY-NC-SA", terms="research"),
     Source("web", "more/text/us_gov_web_articles.txt.xz", "public domain, CC0"),
     Source("onestop", "more/text/onestop_english.txt.xz", "CC BY-SA 4.0"),
-    Source("abc", "more/text/abc_news_2006.txt.xz", "research use"),
-    Source("hindi", "more/text/hindi_mixed.txt.xz", "CC BY 4.0, MIT, CC BY-SA 3.0", repeats=3),
-    Source("dair-ai/emotion", "dair-ai__emotion/split/train.jsonl", "education and research", ("text",), 2),
+    Source("abc", "more/text/abc_news_2006.txt.xz", "research use", terms="closed"),
+    Source("hindi", "more/text/hindi_mixed.txt.xz", "CC BY 4.0, MIT, CC BY-SA 3.0", repeats=3, terms="research"),
+    Source(
+        "dair-ai/emotion",
+        "dair-ai__emotion/split/train.jsonl",
+        "education and research",
+        ("text",),
+        2,
+        terms="research",
+    ),
     Source(
         "rajpurkar/squad",
         "rajpurkar__squad/plain_text/train.jsonl",
@@ -75,6 +94,7 @@ SOURCES: tuple[Source, ...] = (
         ("dialogue", "summary"),
         2,
         withheld=("summary",),
+        terms="research",
     ),
     Source(
         "google-research-datasets/tydiqa",
@@ -91,19 +111,21 @@ SOURCES: tuple[Source, ...] = (
         2,
     ),
     # QNLI's validation set is made of SQuAD's development questions: our own validation and test rows.
-    Source("instruct", "instruct", "each set its own", ("input",), leave_out=("glue-qnli",)),
+    Source("instruct", "instruct", "each set its own", ("input",), leave_out=("glue-qnli",), terms="research"),
     Source("goemotions", "more/goemotions.jsonl.xz", "CC BY 4.0", ("text",)),
-    Source("meld", "more/meld_emorynlp_emotions.jsonl.xz", "GPL-3.0, Apache-2.0", ("text",)),
-    Source("isear", "more/isear_emotions.jsonl.xz", "research use", ("text",)),
-    Source("friends", "more/friends_dialogues.jsonl.xz", "GPL-3.0, Apache-2.0", ("dialogue",), 2),
+    Source("meld", "more/meld_emorynlp_emotions.jsonl.xz", "GPL-3.0, Apache-2.0", ("text",), terms="closed"),
+    Source("isear", "more/isear_emotions.jsonl.xz", "research use", ("text",), terms="research"),
+    Source("friends", "more/friends_dialogues.jsonl.xz", "GPL-3.0, Apache-2.0", ("dialogue",), 2, terms="closed"),
     Source("sgd", "more/sgd_dialogues.jsonl.xz", "CC BY-SA 4.0", ("dialogue",)),
     Source("taskmaster", "more/taskmaster_dialogues.jsonl.xz", "CC BY 4.0", ("dialogue",)),
-    Source("sts", "more/sts_semeval_2012_2016.jsonl.xz", "research use", ("sentence1", "sentence2")),
-    Source("sick", "more/sick_nli.jsonl.xz", "CC BY-NC-SA 3.0", ("sentence1", "sentence2")),
+    Source(
+        "sts", "more/sts_semeval_2012_2016.jsonl.xz", "research use", ("sentence1", "sentence2"), terms="research"
+    ),
+    Source("sick", "more/sick_nli.jsonl.xz", "CC BY-NC-SA 3.0", ("sentence1", "sentence2"), terms="research"),
     Source("mnli", "more/mnli_validation_matched.jsonl.xz", "OANC, CC BY", ("sentence1", "sentence2")),
     Source("hindi-nli", "more/hindi_nli.jsonl.xz", "MIT", ("sentence1",)),
     Source("squadshifts", "more/squadshifts_qa.jsonl.xz", "CC BY 4.0", ("context", "question"), 2),
-    Source("aeslc", "more/aeslc_email_subject.jsonl.xz", "CC BY-NC-SA 4.0", ("text", "subject")),
+    Source("aeslc", "more/aeslc_email_subject.jsonl.xz", "CC BY-NC-SA 4.0", ("text", "subject"), terms="closed"),
     Source("qmsum", "more/qmsum_meeting_summaries.jsonl.xz", "MIT", ("query", "summary", "dialogue"), 2),
 )
 HELD_OUT_SHARE = 100
@@ -122,9 +144,13 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
 }
 """Kind of text -> the sources whose held-out documents it is measured on."""
 UNREAD: dict[str, Source] = {
-    "unread news": Source("bbc", "more/text/bbc_news_2004.txt.xz", "research use"),
+    "unread news": Source("bbc", "more/text/bbc_news_2004.txt.xz", "research use", terms="research"),
     "unread chats": Source(
-        "samsum validation", "knkarthick__samsum/default/validation.jsonl", "CC BY-NC-ND 4.0", ("dialogue",)
+        "samsum validation",
+        "knkarthick__samsum/default/validation.jsonl",
+        "CC BY-NC-ND 4.0",
+        ("dialogue",),
+        terms="research",
     ),
     "unread hindi": Source(
         "mlqa validation", "facebook__mlqa/mlqa.hi.en/validation.jsonl", "CC BY-SA 3.0", ("context",)
