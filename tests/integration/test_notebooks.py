@@ -47,6 +47,7 @@ def run(name: str, folder: Path) -> list[str]:
     return ["".join("".join(output.get("text", "")) for output in cell["outputs"]) for cell in cells]
 
 
+@pytest.mark.slow
 def test_the_quickstart_trains_compares_swaps_and_serves(tmp_path: Path) -> None:
     pytest.importorskip("nbclient", reason="nbclient is a dev extra")
     _, trained, compared, asked, swapped, served = run("quickstart", tmp_path)
@@ -61,7 +62,6 @@ def test_the_quickstart_trains_compares_swaps_and_serves(tmp_path: Path) -> None
     assert served.strip() in ("sadness", "joy", "love", "anger", "fear", "surprise")
 
 
-@pytest.mark.slow
 def test_the_t4_notebook_falls_back_to_mini_and_says_so(tmp_path: Path) -> None:
     pytest.importorskip("nbclient", reason="nbclient is a dev extra")
     found, _, cost, trained, files, answers, archive = run("flan-t5-large-on-a-t4", tmp_path)

@@ -54,12 +54,17 @@ def _row(first: str, second: str, label: str, rng: random.Random) -> Pair:
 
 
 def _changed(text: str, numbers: Sequence[str], names: Sequence[str], rng: random.Random) -> str | None:
-    """The text with another number or name in the place of one of its own; None where it has none."""
-    places = [(found, pool) for p, pool in ((_NUMBER, numbers), (_NAME, names)) for found in p.finditer(text)]
+    """The text with another number or name in the place of one of its own; None where there is none."""
+    places = [
+        (found, others)
+        for pattern, pool in ((_NUMBER, numbers), (_NAME, names))
+        for found in pattern.finditer(text)
+        if (others := [one for one in pool if one != found[0]])
+    ]
     if not places:
         return None
-    found, pool = rng.choice(places)
-    return text[: found.start()] + rng.choice([one for one in pool if one != found[0]]) + text[found.end() :]
+    found, others = rng.choice(places)
+    return text[: found.start()] + rng.choice(others) + text[found.end() :]
 
 
 def _nearest(text: str, groups: Sequence[Sequence[str]], own: int) -> str:
