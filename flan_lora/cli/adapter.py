@@ -150,8 +150,10 @@ def fit_routing(
     """
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split
+    from flan_lora.serving.auto_route import own_bodies
     from flan_lora.serving.background import BUNDLED, read_background
     from flan_lora.serving.router import Router
+    from flan_lora.tasks import get_task
 
     store, name = find_store(adapter_name, adapters_dir, base)
     stored = store.open(name)
@@ -160,7 +162,7 @@ def fit_routing(
         load_split(stored.recipe, role, source, max_rows=max_rows) for role in ("train", "validation")
     )
     router = Router.open(store.root, stored.open_serving_base(base))
-    bodies = [[example.prompt.body for example in split.examples] for split in (train, validation)]
+    bodies = [own_bodies(split.examples, get_task(stored.manifest.task)) for split in (train, validation)]
     files = [BUNDLED, *([] if background is None else [background])]
     foreign = [item.text for path in files for item in read_background(path)]
     router.fit_routing(name, *bodies, background=foreign, reject_share=reject_share)

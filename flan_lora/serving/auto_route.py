@@ -17,7 +17,7 @@ from flan_lora.serving.prompts import ServingConfig, inputs_of, takes
 from flan_lora.serving.registry import AdapterRegistry, Stamp
 from flan_lora.serving.routing_profile import AnyProfile, RoutingProfile, fit, read_profile, write_profile
 from flan_lora.serving.text_features import TextFeatures, form
-from flan_lora.tasks import Prompt
+from flan_lora.tasks import Example, Prompt, Task
 
 _MAX_BODY_TOKENS = 256
 """Of a text whose adapter is looked for: its beginning says what it is about."""
@@ -140,6 +140,27 @@ class AutoRouter:
         """A row a body, equal bodies as often as they come."""
         features = self._features(bodies)
         return TextFeatures.cat([features[body] for body in bodies])
+
+
+def own_bodies(examples: Sequence[Example], task: Task) -> list[str]:
+    """What a profile learns of an adapter's examples: their bodies, and of a task with several inputs also half as
+    many of inputs that come from two examples.
+
+    A profile tells kinds of text. Whether two texts belong together is for the adapter to say: without these,
+    pairs of sentences that differ, and questions that a passage does not answer, would be nobody's.
+    """
+    bodies = [example.prompt.body for example in examples]
+    if len(task.inputs) == 1:
+        return bodies
+    first, *rest = task.inputs
+    far = len(examples) // 2  # neighbours are often about one passage
+    mixed: list[str] = []
+    for place in range(0, 2 * far, 2):
+        other = examples[(place + far) % len(examples)].inputs
+        inputs = {first: examples[place].inputs[first], **{name: other[name] for name in rest}}
+        mixed.append(task.prompt(inputs).body)
+    own = set(bodies)
+    return bodies + [body for body in mixed if body not in own]  # qa's body is its passage alone
 
 
 def _bodies(config: ServingConfig, texts: Sequence[str]) -> list[str]:

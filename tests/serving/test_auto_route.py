@@ -11,11 +11,12 @@ import pytest
 from flan_lora.adapters.store import Store
 from flan_lora.base.load import Base
 from flan_lora.errors import RequestError
+from flan_lora.serving.auto_route import own_bodies
 from flan_lora.serving.background import BackgroundText
 from flan_lora.serving.router import Router
 from flan_lora.serving.routing_profile import PROFILE, read_profile
 from flan_lora.serving.routing_report import report
-from flan_lora.tasks import TASKS
+from flan_lora.tasks import TASKS, Example
 from tests.published import tiny_fingerprint
 from tests.serving.stores import answers, publish
 
@@ -96,3 +97,22 @@ def test_a_report_counts_right_wrong_and_abstained(routed: Router) -> None:
     assert (tears.kind, tears.accepted_share, tears.mostly_by) == ("tears", 1.0, "emotion")
     assert found.accepted == ((SAD[115], "emotion"),) and found.false_accept_share == 0.5
     assert routed.routable() == ["emotion", "moods"]
+
+
+def test_a_profile_learns_pairs_of_two_examples_too() -> None:
+    """Of several inputs; else pairs that do not belong together would be nobody's."""
+    task = TASKS["similarity"]
+    rows = [{"sentence1": f"Ada met Bo in town {n}.", "sentence2": f"In town {n} Bo met Ada."} for n in range(6)]
+    examples = [Example(str(n), task.prompt(row), "", (), row) for n, row in enumerate(rows)]
+    own, pairs = (bodies := own_bodies(examples, task))[:6], bodies[6:]
+    assert own == [example.prompt.body for example in examples]
+    mixed = [(0, 3), (2, 5), (4, 1)]
+    expected = [task.prompt({**rows[first], "sentence2": rows[other]["sentence2"]}).body for first, other in mixed]
+    assert pairs == expected and not set(pairs) & set(own)
+    texts = [{"text": f"day {n}"} for n in range(5)]
+    emotions = [Example(str(n), TASKS["emotion"].prompt(row), "", (), row) for n, row in enumerate(texts)]
+    assert own_bodies(emotions, TASKS["emotion"]) == [example.prompt.body for example in emotions]
+    assert own_bodies(examples[:1], task) == own[:1]
+    passages = [{"context": f"Ada met Bo in town {n}.", "question": "Where?"} for n in range(6)]
+    asked = [Example(str(n), TASKS["qa"].prompt(row), "", (), row) for n, row in enumerate(passages)]
+    assert len(own_bodies(asked, TASKS["qa"])) == 6, "its body is the passage alone, so no pair is new"
