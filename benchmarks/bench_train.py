@@ -9,10 +9,10 @@ Variants, each in a process of its own, in turn (A B C A B C ...), so that a dri
     stock-dynamic  the same with dynamic padding and length-grouped batches: the best the stock parts can do
     ours           flan_lora.training.trainer
 
-All three read the same encoded rows and train the same LoRA layers on the same int8 base for the same steps
-in bf16 autocast, without evaluation. Samples/s counts from the end of step one. Peak memory on the CPU is the
-process's anonymous resident memory (RssAnon, without the mapped checkpoint file), sampled every 10 ms from the
-start of training; on a GPU it is torch's max_memory_allocated.
+All three read the same encoded rows and train the same LoRA layers on the same base (int8, or bf16 by
+--quantization) for the same steps in bf16 autocast, without evaluation. Samples/s counts from the end of step one.
+Peak memory on the CPU is the process's anonymous resident memory (RssAnon, without the mapped checkpoint file),
+sampled every 10 ms from the start of training; on a GPU it is torch's max_memory_allocated.
 
 The table ends in one JSON line.
 """
@@ -45,6 +45,7 @@ LARGE = {"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_heads": 16, "num_layers
 @click.option("--steps", default=12, help="Optimizer steps of each run; the first is not timed.")
 @click.option("--rounds", default=3, help="Runs of each variant.")
 @click.option("--checkpointing/--no-checkpointing", default=False, help="Gradient checkpointing, in all variants.")
+@click.option("--quantization", type=click.Choice(["int8", "bf16"]), default="int8", help="Of the frozen base.")
 @click.option("--worker", hidden=True, type=click.Choice(VARIANTS))
 @click.option("--base-dir", hidden=True, type=click.Path(path_type=Path))
 def main(worker: str | None, base_dir: Path | None, **options: Any) -> None:
@@ -80,7 +81,7 @@ def prepare_base(shape: str, folder: Path) -> Path:
 
 def run_in_process(variant: str, base: Path, options: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, __file__, "--worker", variant, "--base-dir", str(base)]
-    for name in ("shape", "recipe", "data", "steps"):
+    for name in ("shape", "recipe", "data", "steps", "quantization"):
         command += [f"--{name}", str(options[name])]
     command.append("--checkpointing" if options["checkpointing"] else "--no-checkpointing")
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -102,6 +103,7 @@ def run_variant(variant: str, base_dir: str, options: dict[str, Any]) -> dict[st
     quiet_bitsandbytes()
     overrides = [
         f"base.model={base_dir}",
+        f"base.quantization={options['quantization']}",
         f"training.max_steps={options['steps']}",
         f"training.gradient_checkpointing={str(options['checkpointing']).lower()}",
     ]
@@ -151,16 +153,18 @@ def stock_trainer(variant: str, recipe: Any, tokenizer: Any, rows: Any, run_dir:
         T5ForConditionalGeneration,
     )
 
-    has_gpu = torch.cuda.is_available()
+    has_gpu, checkpointing = torch.cuda.is_available(), recipe.training.gradient_checkpointing
+    int8 = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=recipe.base.int8_threshold)
     model = T5ForConditionalGeneration.from_pretrained(
         recipe.base.model,
-        quantization_config=BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=recipe.base.int8_threshold),
+        **({"quantization_config": int8} if recipe.base.quantization == "int8" else {}),
         device_map={"": 0 if has_gpu else "cpu"},
         dtype=torch.bfloat16,
     )
-    model = prepare_model_for_kbit_training(
-        model, use_gradient_checkpointing=recipe.training.gradient_checkpointing
-    )
+    if recipe.base.quantization == "int8":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
+    elif checkpointing:
+        model.enable_input_require_grads()
     lora = recipe.lora
     model = get_peft_model(
         model,
@@ -187,7 +191,7 @@ def stock_trainer(variant: str, recipe: Any, tokenizer: Any, rows: Any, run_dir:
         disable_tqdm=True,
         report_to="none",
         seed=recipe.training.seed,
-        gradient_checkpointing=recipe.training.gradient_checkpointing,
+        gradient_checkpointing=checkpointing,
         dataloader_pin_memory=has_gpu,
     )
     collator = DataCollatorForSeq2Seq(tokenizer, model=model)
