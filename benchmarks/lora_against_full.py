@@ -77,7 +77,6 @@ def run(
     from flan_lora.data.splits import load_split
     from flan_lora.evaluation.evaluate import evaluate
     from flan_lora.recipe_file import load_recipe
-    from flan_lora.tasks import TASKS
     from flan_lora.training.lora import add_lora
 
     quiet_bitsandbytes()
@@ -100,7 +99,7 @@ def run(
     scored = evaluate(
         model,
         base.tokenizer,
-        TASKS[recipe.task],
+        recipe.task_definition,
         load_split(recipe, "validation", source, max_rows=num_rows),
         evaluation=recipe.evaluation,
         max_source_tokens=recipe.data.max_source_tokens,

@@ -54,19 +54,18 @@ def run(
     from flan_lora.data.splits import load_split
     from flan_lora.evaluation.evaluate import evaluate
     from flan_lora.recipe_file import load_recipe
-    from flan_lora.tasks import TASKS
     from flan_lora.training.lora import add_lora
 
     quiet_bitsandbytes()
     recipe = load_recipe(task_name, [f"base.model={base_name}", *overrides])
     source, base = open_source(data), open_base(recipe.base)
     spelled = variant.spellings
-    labels = tuple(spelled.get(label, label) for label in TASKS[recipe.task].labels)
+    labels = tuple(spelled.get(label, label) for label in recipe.task_definition.labels)
     back = {word: label for label, word in spelled.items()}
     task = dataclasses.replace(
-        TASKS[recipe.task],
+        recipe.task_definition,
         labels=labels,
-        parse=lambda text: back.get(text.strip(), TASKS[recipe.task].parse(text)),
+        parse=lambda text: back.get(text.strip(), recipe.task_definition.parse(text)),
     )
 
     def worded(role: Any, max_rows: int) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -16,8 +16,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from flan_lora.errors import RecipeError
 from flan_lora.system.schema import Section, indented, problem_lines
 from flan_lora.system.text import shown, suggest
-from flan_lora.tasks import TASKS
-from flan_lora.tasks.task import score_names
+from flan_lora.tasks import TASKS, get_task
+from flan_lora.tasks.task import Task, score_names
 
 Role = Literal["train", "validation", "test"]
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"
@@ -121,6 +121,8 @@ class DataSection(Section):
     """Task column -> the column's name in your file, where they differ."""
     encoding: str | None = None
     """Encoding of a text file of yours, e.g. cp1252; none = UTF-8, or what its byte order mark says."""
+    romanise: bool | None = None
+    """Hindi in Latin letters for the base, and back; none = where its tokenizer lacks Devanagari, as T5's does."""
     also: tuple[AlsoSection, ...] = ()
     """Auxiliary sources of training rows, Hub or local root; with your own file or the sample there are none."""
     augment: tuple[Literal["case", "punctuation", "contractions", "speaker_marks", "emoji", "nukta"], ...] = ()
@@ -162,14 +164,19 @@ class LoraSection(Section):
     """Numerator of the scale alpha / r on the update."""
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Dropout on the input of A, training only; on a CPU it costs a quarter of a step. The base has its own."""
-    target_modules: tuple[Literal["q", "k", "v", "o", "wi_0", "wi_1", "wo"], ...] = Field(
-        ("q", "k", "v", "o", "wi_0", "wi_1", "wo"), min_length=1
-    )
-    """T5 linears that get an update, in every layer of encoder and decoder."""
+    target_modules: tuple[
+        Literal["all-linear", "attention", "q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"], ...
+    ] = Field(("all-linear",), min_length=1)
+    """Linears that get an update, in every layer: names, `attention` (q, k, v, o), `all-linear` (all that it has)."""
     use_rslora: bool = False
     """Scale by alpha / sqrt(r) instead (rsLoRA, arXiv:2312.03732)."""
     use_dora: bool = False
     """Weight-decomposed update (DoRA, arXiv:2402.09353): refused, as a router could not serve it beside others."""
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _one_word(cls, modules: Any) -> Any:
+        return (modules,) if isinstance(modules, str) else modules
 
     @field_validator("target_modules")
     @classmethod
@@ -177,6 +184,15 @@ class LoraSection(Section):
         if len(set(modules)) != len(modules):
             raise ValueError("a module is named twice")
         return modules
+
+    def modules(self, linears: Sequence[str]) -> tuple[str, ...]:
+        """The targets by name, each once.
+
+        Args:
+            linears: short names of those that the base has, the attention's first.
+        """
+        groups = {"all-linear": tuple(linears), "attention": ("q", "k", "v", "o")}
+        return tuple(dict.fromkeys(name for each in self.target_modules for name in groups.get(each, (each,))))
 
 
 class TrainingSection(Section):
@@ -268,6 +284,8 @@ _YOUNGER = (
     *(("evaluation", name) for name in GENERATION_FIELDS if name != "num_beams"),
 )
 """Fields that are younger than published adapters, whose recipes must stay theirs."""
+_EVERY_T5_LINEAR = ["q", "k", "v", "o", "wi_0", "wi_1", "wo"]
+"""What `all-linear` means on most bases, in the words of recipes that are older than it."""
 
 
 class Recipe(Section):
@@ -323,6 +341,11 @@ class Recipe(Section):
         """The score that picks the best checkpoint."""
         return self.evaluation.select_on or TASKS[self.task].select_on
 
+    @property
+    def task_definition(self) -> Task:
+        """The task, in the script that the base reads."""
+        return get_task(self.task, romanise=self.data.romanise is not False)
+
     def resolved(self) -> dict[str, Any]:
         """Every field spelled out, JSON types only, in schema order."""
         return self.model_dump(mode="json")
@@ -334,6 +357,10 @@ class Recipe(Section):
             own = getattr(self, section)
             if getattr(own, name) == type(own).model_fields[name].default:
                 del values[section][name]
+        if values["data"]["romanise"] is not False:  # as every adapter was that is older than the field
+            del values["data"]["romanise"]
+        if values["lora"]["target_modules"] == ["all-linear"]:
+            values["lora"]["target_modules"] = _EVERY_T5_LINEAR
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -14,7 +14,7 @@ from flan_lora.adapters.front_matter import DATA_TERMS, datasets_of, front_matte
 from flan_lora.adapters.manifest import DataRecord, Manifest, Metrics, ScoreRecord, Scores
 from flan_lora.base.load import MINI, base_slug
 from flan_lora.recipe import BaseSection
-from flan_lora.tasks import TASKS
+from flan_lora.tasks import Task, get_task
 
 SHARES = re.compile(r"accuracy|macro_f1|.*_share|order_agreement")
 
@@ -146,15 +146,15 @@ def _code_with_us(manifest: Manifest) -> str:
 def _code_without_us(manifest: Manifest) -> str:
     is_pinned = manifest.base.revision and "/" in manifest.base.model
     revision = f', revision="{manifest.base.revision}"' if is_pinned else ""
-    task = TASKS[manifest.task]
+    task = _task(manifest)
     prompt = str(task.prompt(_sample_inputs(manifest)))
     return (
         "import torch\n"
         "from peft import PeftModel\n"
-        "from transformers import AutoTokenizer, T5ForConditionalGeneration\n\n"
+        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
         f'place = "{_place(manifest)}"\n'
         f"tokenizer = AutoTokenizer.from_pretrained(place{revision})\n"
-        f"base = T5ForConditionalGeneration.from_pretrained(place{revision}, dtype=torch.bfloat16)\n"
+        f"base = AutoModelForSeq2SeqLM.from_pretrained(place{revision}, dtype=torch.bfloat16)\n"
         f'model = PeftModel.from_pretrained(base, "adapters/{_slug(manifest)}/{manifest.name}")\n\n'
         f"prompt = {json.dumps(prompt, ensure_ascii=False)}\n"
         f'output = model.generate(**tokenizer(prompt, return_tensors="pt"), '
@@ -184,7 +184,7 @@ def _limits(manifest: Manifest) -> str:
         )
     else:
         base_limits = "What the base got wrong or biased from its own training stays in it."
-    limits = TASKS[manifest.task].card.limits
+    limits = _task(manifest).card.limits
     return (
         "## Intended use and limits\n\n"
         f"Made for one thing: {_lower_first(_task_summary(manifest))}. {limits}\n\n"
@@ -256,12 +256,17 @@ def _terms(dataset: str) -> str:
 
 def _sample_inputs(manifest: Manifest) -> dict[str, str]:
     """Something for every input, for the code."""
-    task = TASKS[manifest.task]
+    task = _task(manifest)
     return {name: task.card.sample_inputs.get(name, f"your {name}") for name in task.inputs}
 
 
+def _task(manifest: Manifest) -> Task:
+    """In the script that the base reads."""
+    return get_task(manifest.task, romanise=manifest.recipe.get("data", {}).get("romanise") is not False)
+
+
 def _task_summary(manifest: Manifest) -> str:
-    return TASKS[manifest.task].summary.rstrip(".")
+    return _task(manifest).summary.rstrip(".")
 
 
 def _is_known(base: str) -> bool:

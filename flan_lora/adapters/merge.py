@@ -24,7 +24,6 @@ from flan_lora.errors import AdapterError
 from flan_lora.evaluation.predict import predict
 from flan_lora.recipe import Recipe
 from flan_lora.system.files import check_writable, disk_errors
-from flan_lora.tasks import get_task
 from flan_lora.tasks.task import Example, Task, probe_examples
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def merge(stored: StoredAdapter, *, base: str | None = None, dtype: Dtype = "fp3
     if dtype == "bf16":
         model = model.bfloat16()
     model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
-    task = get_task(recipe.task)
+    task = recipe.task_definition
     with_adapter = load_adapter(served.model, stored, fingerprint=served.fingerprint)
     examples = probe_examples(task)
     answers = answer_with(model, served, task, recipe, examples)

@@ -34,10 +34,18 @@ def fingerprint(model: T5ForConditionalGeneration) -> str:
     with torch.no_grad():
         pieces = _unquantised_samples(model) + _row_maxima(model)
         sample = torch.cat([piece.bfloat16().flatten() for piece in pieces]).cpu()
-    architecture = {field: getattr(model.config, field) for field in ARCHITECTURE_FIELDS}
+    architecture = _architecture(model)
     digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode())
     digest.update(sample.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _architecture(model: T5ForConditionalGeneration) -> dict[str, Any]:
+    """A T5's say nothing of its kind: they are as old as the first adapter, and mT5 and umT5 have no such field."""
+    config = model.config
+    fields = [field for field in ARCHITECTURE_FIELDS if hasattr(config, field)]
+    kind = {} if config.model_type == "t5" else {"model_type": config.model_type}
+    return {**{field: getattr(config, field) for field in fields}, **kind}
 
 
 def short(fingerprint: str) -> str:

@@ -5,6 +5,7 @@ torch and transformers are imported inside the functions, so the CLI may import 
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flan_lora.base.architecture import MODEL_TYPES, config_class, has_tied_head, model_class
 from flan_lora.base.fingerprint import fingerprint, int8_scale
 from flan_lora.errors import BaseModelError
 from flan_lora.mini import MINI_PATH
@@ -167,15 +169,15 @@ def _checkpoint_folder(model: str) -> Path:
 
 
 def _read_config(spec: BaseSection, location: Location) -> T5Config:
-    from transformers import PretrainedConfig, T5Config
+    from transformers import PretrainedConfig
 
     try:
         values, _ = PretrainedConfig.get_config_dict(location.name_or_path, **location.arguments)
     except (OSError, ValueError) as error:
         raise _not_found(spec, location, error) from error
     _check_config(spec, values)
-    config = T5Config.from_dict(values)
-    assert isinstance(config, T5Config)
+    config: T5Config = config_class(values["model_type"]).from_dict(values)
+    config.tie_word_embeddings = bool(values.get("tie_word_embeddings", True))  # transformers 5 forces True
     if getattr(config, "decoder_start_token_id", None) is None:  # T5's decoder starts with the padding token
         config.decoder_start_token_id = config.pad_token_id
     return config
@@ -184,11 +186,11 @@ def _read_config(spec: BaseSection, location: Location) -> T5Config:
 def _check_config(spec: BaseSection, values: dict[str, Any]) -> None:
     """Refuse what the rest of the package would get wrong in silence."""
     model_type = values.get("model_type")
-    if model_type != "t5":
+    if model_type not in MODEL_TYPES:
         raise BaseModelError(
-            f"base {spec.model} is not a T5 (model_type is {model_type!r}, expected 't5').\n"
-            "mT5, UMT5 and LongT5 compute differently under the same parameter names. Use google/flan-t5-small, "
-            "-base, -large, -xl, another T5 checkpoint, or --base mini."
+            f"base {spec.model} is not a T5 (model_type is {model_type!r}, expected {' or '.join(MODEL_TYPES)}).\n"
+            "LongT5 and Switch Transformers compute differently under the same parameter names. Use FLAN-T5 "
+            "(google/flan-t5-small to -xxl), another T5, mT5, umT5 or ByT5 checkpoint, or --base mini."
         )
     if "quantization_config" in values:
         method = values["quantization_config"].get("quant_method", "unknown")
@@ -227,7 +229,6 @@ def _load_weights(
     """safetensors -> model on ``device``; the head is checked against the config's word."""
     import torch
     from safetensors import SafetensorError
-    from transformers import T5ForConditionalGeneration
 
     # T5 overflows in fp16 (at wo), so a checkpoint's own dtype is never followed. int8 starts from bf16 too: its
     # row maxima then equal those of a bf16 load, which is what makes the fingerprint independent of quantization.
@@ -238,14 +239,24 @@ def _load_weights(
         options["quantization_config"] = _int8_config(spec)
     try:
         with _quiet_transformers():
-            model, info = T5ForConditionalGeneration.from_pretrained(
-                location.name_or_path, config=config, output_loading_info=True, **options, **location.arguments
+            model, info = model_class(config).from_pretrained(
+                location.name_or_path,
+                config=_tied(config),  # untied, the two stacks would get random embeddings
+                output_loading_info=True,
+                **options,
+                **location.arguments,
             )
     except (OSError, ValueError, SafetensorError) as error:
         raise _not_found(spec, location, error) from error
     _check_complete(spec, model, {*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])})
-    _settle_head(spec, model)
+    _settle_head(spec, model, config)
     return model
+
+
+def _tied(config: T5Config) -> T5Config:
+    tied = copy.deepcopy(config)
+    tied.tie_word_embeddings = True
+    return tied
 
 
 def _check_complete(spec: BaseSection, model: T5ForConditionalGeneration, problems: set[str]) -> None:
@@ -271,22 +282,23 @@ def _int8_config(spec: BaseSection) -> Any:
     )
 
 
-def _settle_head(spec: BaseSection, model: T5ForConditionalGeneration) -> None:
-    """Check that an untied head stayed untied, and make the config say so from now on.
+def _settle_head(spec: BaseSection, model: T5ForConditionalGeneration, config: T5Config) -> None:
+    """Check that an untied head stayed untied, and make the model's config say which it is from now on.
 
-    transformers 5 forces ``config.tie_word_embeddings = True`` for every T5; what the file said survives only
-    as ``scale_decoder_outputs``. Loading needs the forced value (else the two stacks get random embeddings);
-    afterwards it is a trap: ``tie_weights()`` and ``resize_token_embeddings()`` would throw the head away.
+    transformers 5 forces ``config.tie_word_embeddings = True`` for the whole family; what a T5's file said
+    survives as ``scale_decoder_outputs``. Loading needs the forced value; afterwards it is a trap:
+    ``tie_weights()`` and ``resize_token_embeddings()`` would throw an own head away, and umT5 would scale its input.
     """
-    if model.config.scale_decoder_outputs:  # the original T5: tied, outputs scaled
+    if config.model_type == "t5" and has_tied_head(config):  # the original T5: tied, outputs scaled
         return
-    if model.lm_head.weight is model.shared.weight:
+    if model.lm_head.weight is not model.shared.weight:
+        model.config.tie_word_embeddings = False
+    elif not has_tied_head(config):
         raise BaseModelError(
             f"base {spec.model} says that its output head is its own (tie_word_embeddings: false), but its "
             "weights hold no lm_head.weight that differs from the embedding.\nIt was saved from a tied model and "
             "would answer nonsense: download it again, or use another base."
         )
-    model.config.tie_word_embeddings = False
 
 
 def cast_unquantised(model: T5ForConditionalGeneration, dtype: torch.dtype) -> None:

@@ -46,10 +46,8 @@ class PlainModel:
         """The text, and the tokens that were generated."""
         from transformers import LogitsProcessorList
 
-        from flan_lora.tasks import get_task
-
         recipe, tokenizer = self._recipes[name], self._base.tokenizer
-        task = get_task(recipe.task)
+        task = recipe.task_definition
         (source,) = encode_sources(tokenizer, [task.prompt(inputs)], recipe.data.max_source_tokens)
         constraint = label_constraint(tokenizer, task.labels) if task.labels else None
         config = generation_config(

@@ -26,7 +26,6 @@ from flan_lora.errors import DataError
 from flan_lora.evaluation.predictions import Prediction
 from flan_lora.recipe import Recipe, Role
 from flan_lora.system.devices import device_name
-from flan_lora.tasks import get_task
 from flan_lora.tasks.task import OutOfDomain, Task
 from flan_lora.training.reevaluate import reading_recipe
 from flan_lora.training.run_dir import training_log
@@ -80,7 +79,7 @@ def run_comparison(
     # 2. The prompt that the base does best under.
     loaded = stored.open_base(base)
     collector = AnswerCollector(loaded, stored)
-    task = get_task(recipe.task)
+    task = recipe.task_definition
     prompt_scores = collector.score_prompts(task, prompt_rows.examples)
     best = prompt_scores[0]
     echo(f"the base does best under {best.variant.name!r} ({task.select_on} {best.score:.4g})")

@@ -15,7 +15,6 @@ from flan_lora.base.sliding_window import encode_for_training
 from flan_lora.data.splits import Split, sha256_of
 from flan_lora.data.token_cache import BrokenCacheError, CacheFile, default_cache_dir, read_cache, write_cache
 from flan_lora.recipe import Recipe
-from flan_lora.tasks import TASKS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -145,7 +144,7 @@ def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
 def _cache_key(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash of all that the ids depend on."""
     limits = f"{CACHE_VERSION} {recipe.data.max_source_tokens} {recipe.data.max_target_tokens}"
-    windowed = TASKS[recipe.task].windowed
+    windowed = recipe.task_definition.windowed
     texts = (
         text
         for example in split.examples
@@ -168,7 +167,7 @@ def _encode(split: Split, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) ->
     with tqdm(total=len(split.examples), desc=f"encode {split.role}", unit="row", disable=quiet) as bar:
         for start in range(0, len(split.examples), ROWS_PER_CALL):
             chunk = split.examples[start : start + ROWS_PER_CALL]
-            sources += encode_for_training(tokenizer, TASKS[recipe.task], chunk, recipe.data.max_source_tokens)
+            sources += encode_for_training(tokenizer, recipe.task_definition, chunk, recipe.data.max_source_tokens)
             targets += encode_targets(tokenizer, [e.target for e in chunk], recipe.data.max_target_tokens)
             bar.update(len(chunk))
     unk = tokenizer.unk_token_id

@@ -15,7 +15,6 @@ from flan_lora.data.mixing import Addition
 from flan_lora.data.sources import DataSource
 from flan_lora.data.splits import ROLES, Split, load_split, max_rows_of
 from flan_lora.recipe import Recipe
-from flan_lora.tasks import TASKS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -121,7 +120,7 @@ def inspect(
         target_tokens=measure(encoded.labels, encoded.target_dropped, recipe.data.max_target_tokens),
         unk_share_source=encoded.unk_share_source,
         unk_share_target=encoded.unk_share_target,
-        label_shares=label_shares(train, TASKS[recipe.task].labels),
+        label_shares=label_shares(train, recipe.task_definition.labels),
     )
 
 

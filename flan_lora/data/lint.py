@@ -16,7 +16,6 @@ from flan_lora.data.splits import ROLES, Split, load_split, max_rows_of
 from flan_lora.errors import DataError
 from flan_lora.recipe import DataSection, Recipe, Role
 from flan_lora.system.text import shorten
-from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import Example, Task
 
 if TYPE_CHECKING:
@@ -109,12 +108,12 @@ def lint_splits(
         splits: at least train; validation and test are checked for size and against train where given.
         encoded: the tokens of train.
     """
-    train, labels = splits["train"], TASKS[recipe.task].labels
+    train, labels = splits["train"], recipe.task_definition.labels
     problems = [
         *_check_tokens(train, encoded, recipe.data, tokenizer),
         *_check_lengths(encoded, recipe.data),
         *_check_empty_targets(train, encoded),
-        *_check_answers(train, TASKS[recipe.task]),
+        *_check_answers(train, recipe.task_definition),
         *_check_markup(train),
         *_check_sizes(splits.values()),
         *_check_duplicates(train, splits, is_generation=not labels),
@@ -123,7 +122,7 @@ def lint_splits(
         problems += [*_check_balance(train, labels), *_check_conflicts(train)]
     notes = [
         *(f"column {own_name!r} is read as {name!r}" for name, own_name in train.respelt_columns.items()),
-        *describe_readings(train.label_readings, TASKS[recipe.task]),
+        *describe_readings(train.label_readings, recipe.task_definition),
     ]
     return LintReport(tuple(sorted(problems, key=lambda problem: problem.level)), tuple(notes))
 

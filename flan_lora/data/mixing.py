@@ -18,7 +18,6 @@ from flan_lora.data.file_formats import Row
 from flan_lora.data.sources import DataSource, Table, content, name_for_task, read_split
 from flan_lora.errors import DataError
 from flan_lora.recipe import AlsoSection, PartnerSection, Recipe
-from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -99,7 +98,7 @@ def auxiliary_rows(
     """
     if source.kind not in ("hub", "local"):
         return
-    task, data = TASKS[recipe.task], recipe.data
+    task, data = recipe.task_definition, recipe.data
     marks = Marks(data.group_by, task.inputs[0])
     sources = [_read(spec, source, task) for spec in data.also]
     closed = _closure(marks, [marks.of(row, data.dataset) for row in held_out], sources)

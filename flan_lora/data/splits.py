@@ -18,7 +18,6 @@ from flan_lora.data.mixing import Addition, auxiliary_rows, sample
 from flan_lora.data.sources import DataSource, Table, content, name_for_task, read_table, respelt_columns
 from flan_lora.errors import DataError
 from flan_lora.recipe import Recipe, Role
-from flan_lora.tasks import TASKS
 from flan_lora.tasks.labels import Reading
 from flan_lora.tasks.task import Example, Task, swapped
 
@@ -70,7 +69,7 @@ def augmented_train(recipe: Recipe, source: DataSource) -> Callable[[int], Split
     Raises what ``load_split`` raises.
     """
     rows = _rows_of_role(recipe, "train", source, max_rows_of(recipe, "train"))
-    task, seed = TASKS[recipe.task], recipe.training.seed
+    task, seed = recipe.task_definition, recipe.training.seed
 
     def epoch_rows(epoch: int) -> Split:
         numbered = [
@@ -108,7 +107,7 @@ def _rows_of_role(recipe: Recipe, role: Role, source: DataSource, max_rows: int 
 
 def _split(recipe: Recipe, role: Role, rows: _RoleRows) -> Split:
     """Render."""
-    task, table, numbered = TASKS[recipe.task], rows.table, rows.numbered
+    task, table, numbered = recipe.task_definition, rows.table, rows.numbered
     examples = _render(task, numbered, table.where)
     if role == "train" and task.swap is not None:
         examples += tuple(swapped(task, example) for example in examples)
@@ -131,7 +130,7 @@ def load_whole_file(recipe: Recipe, source: DataSource, *, max_rows: int | None 
         DataError: rows cannot be read or used by the task.
     """
     assert source.kind == "file"
-    task = TASKS[recipe.task]
+    task = recipe.task_definition
     table = read_table(recipe, "test", source)
     rows = name_for_task(table, task, recipe.data.columns)
     readings = label_readings(rows, task, table.where)
@@ -161,7 +160,7 @@ class _NumberedRow:
 def _own_rows(recipe: Recipe, role: Role, source: DataSource) -> tuple[Table, list[_NumberedRow]]:
     """The rows of the recipe's own dataset that play a role, under the task's column names."""
     table = read_table(recipe, role, source)
-    task = TASKS[recipe.task]
+    task = recipe.task_definition
     rows = name_for_task(table, task, recipe.data.columns)
     label_readings(rows, task, table.where)  # of the whole file: roles must not read one column in two ways
     numbers = _numbers_of_role(recipe, role, source, rows, table.where)
@@ -183,7 +182,7 @@ def _numbers_of_role(recipe: Recipe, role: Role, source: DataSource, rows: Seque
     if len(sharing) == 1:
         return list(range(len(rows)))
     group_by = recipe.data.group_by
-    groups = _groups(rows, TASKS[recipe.task], group_by, where, is_file=source.kind == "file")
+    groups = _groups(rows, recipe.task_definition, group_by, where, is_file=source.kind == "file")
     share = 0.5 if "train" not in sharing else 0.1 if source.kind == "file" else 0.2
     numbers = divide(groups, sharing, share)[role]
     if not numbers:

@@ -66,7 +66,7 @@ class DynamicKVCache:
     cross: list[tuple[Tensor, Tensor]]
     visible: Tensor
     position_bias: Tensor
-    """(1, H, 1, T): of the last of T tokens looking back; the tail of it serves every earlier one."""
+    """(L, 1, H, 1, T): of the last of T tokens looking back; the tail of it serves every earlier one."""
     refs: list[tuple[AdapterRef, ...]]
     """R * W: the adapters of each sequence."""
     width: int
@@ -87,7 +87,7 @@ class DynamicKVCache:
         now = self.length
         keys, values = self.cache[layer]
         keys[:, :, now : now + 1], values[:, :, now : now + 1] = k, v
-        bias = self.position_bias[..., self.position_bias.shape[-1] - 1 - now :]
+        bias = self.position_bias[layer, ..., self.position_bias.shape[-1] - 1 - now :]
         return attend(q, keys[:, :, : now + 1], values[:, :, : now + 1], bias)
 
     def cross_attention(self, layer: int, q: Tensor) -> Tensor:

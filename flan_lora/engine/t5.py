@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flan_lora.base.architecture import has_bias_per_layer, output_scale
 from flan_lora.base.fingerprint import int8_scale
 from flan_lora.engine.kv_cache import KVCache, attend
 from flan_lora.engine.linear import Linear, check_invariant, invariant_linear, linear, linear_with_lora
@@ -94,7 +95,7 @@ class T5:
         self._product = invariant_linear if is_invariant else linear
         self.device: torch.device = base.shared.weight.device
         self._shared, self._head = base.shared.weight, base.lm_head.weight
-        self._output_scale = config.d_model**-0.5 if config.scale_decoder_outputs else None
+        self._output_scale = output_scale(config)
         self._num_heads, self._head_size = config.num_heads, config.d_kv
         self._encoder, self._decoder = (
             _blocks(base, "encoder", self._product),
@@ -108,17 +109,22 @@ class T5:
             _norm(base.encoder.final_layer_norm),
             _norm(base.decoder.final_layer_norm),
         )
-        self._encoder_bias = base.encoder.block[0].layer[0].SelfAttention.compute_bias
-        self._decoder_bias = base.decoder.block[0].layer[0].SelfAttention.compute_bias
+        self._encoder_biases, self._decoder_biases = (
+            _position_biases(stack.block, is_per_layer=has_bias_per_layer(config))
+            for stack in (base.encoder, base.decoder)
+        )
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor, lora: LoraBatch) -> Tensor:
         """Encoder states (R, S, d_model) of ids and mask (R, S), padded right."""
         x = functional.embedding(input_ids, self._shared)
         length = input_ids.shape[1]
-        bias = self._encoder_bias(length, length).to(x.dtype)
-        if x.is_cuda or not attention_mask.all():  # a GPU would have to be waited for
-            bias = bias.masked_fill(attention_mask[:, None, None, :] == 0, torch.finfo(x.dtype).min)
-        for block in self._encoder:
+        is_padded = x.is_cuda or not attention_mask.all()  # a GPU would have to be waited for
+        bias = x
+        for layer, block in enumerate(self._encoder):
+            if layer < len(self._encoder_biases):
+                bias = self._encoder_biases[layer](length, length).to(x.dtype)
+                if is_padded:
+                    bias = bias.masked_fill(attention_mask[:, None, None, :] == 0, torch.finfo(x.dtype).min)
             q, k, v = self._heads(linear_with_lora(_qkv(block.attention), block.attention.norm(x), lora))
             x += self._merge(block.attention, attend(q, k, v, bias), x, lora)
             x += _feed_forward(block.feed_forward, x, lora)
@@ -147,8 +153,8 @@ class T5:
 
     def position_bias(self, max_tokens: int) -> Tensor:
         """`DynamicKVCache.position_bias`"""
-        bias: Tensor = self._decoder_bias(1, max_tokens, past_seen_tokens=max_tokens - 1)
-        return bias.to(self._shared.dtype)
+        each = [bias(1, max_tokens, past_seen_tokens=max_tokens - 1) for bias in self._decoder_biases]
+        return torch.stack(each).to(self._shared.dtype).expand(len(self._decoder), -1, -1, -1, -1)
 
     def decode(self, ids: Tensor, caches: Sequence[KVCache], lora: LoraBatch) -> Tensor:
         """Feed the next token of every sequence (N,); logits (N, vocabulary) in fp32 for the one after.
@@ -192,6 +198,12 @@ def _each(caches: Sequence[KVCache], tensors: Sequence[Tensor], attention: Calla
         *(tensor.split_with_sizes([each.num_sequences for each in caches]) for tensor in tensors), strict=True
     )
     return torch.cat([attention(each, *own) for each, own in zip(caches, parts, strict=True)])
+
+
+def _position_biases(blocks: Sequence[Any], *, is_per_layer: bool) -> list[Callable[..., Tensor]]:
+    """Of each layer that has its own; the last one's serves those after it."""
+    own = blocks if is_per_layer else blocks[:1]
+    return [block.layer[0].SelfAttention.compute_bias for block in own]
 
 
 def _qkv(attention: Attention) -> tuple[Linear, ...]:

@@ -52,24 +52,36 @@ class ServingConfig:
     """In place of the task's own."""
     spellings: Mapping[str, str] = field(default_factory=dict)
     """Label -> the word that stands for it in ``prompt``; empty: the labels themselves."""
+    romanise: bool = True
+    """Whether Hindi is read and written in Latin letters."""
 
     @staticmethod
-    def of(source: Source, task: str | None = None) -> ServingConfig:
-        """From the manifest; a plain folder has none, so its owner names the task."""
+    def of(source: Source, task: str | None = None, *, romanise: bool = True) -> ServingConfig:
+        """From the manifest; a plain folder has none, so its owner names the task.
+
+        Args:
+            romanise: what the base's tokenizer asks for, where there is no manifest.
+        """
         if isinstance(source, PlainFolder):
-            return ServingConfig(None if task is None else get_task(task))
+            return ServingConfig.of_task(task, romanise=romanise)
         recipe, manifest = source.recipe, source.manifest
         return ServingConfig(
-            get_task(recipe.task),
+            recipe.task_definition,
             recipe.data.max_source_tokens,
             recipe.evaluation.generation_params,
             recipe.evaluation.constrained,
             manifest.label_temperature,
+            romanise=recipe.data.romanise is not False,
         )
+
+    @staticmethod
+    def of_task(task: str | None, *, romanise: bool) -> ServingConfig:
+        """Of a task that no recipe says more of; None: none."""
+        return ServingConfig(None if task is None else get_task(task, romanise=romanise), romanise=romanise)
 
     def under(self, task: str | None) -> ServingConfig:
         """The same limits under another task's prompt, where its own temperature says nothing; None: as it is."""
-        if task is None or (other := get_task(task)) is self.task:
+        if task is None or (other := get_task(task, romanise=self.romanise)) is self.task:
             return self
         return replace(self, task=other, label_temperature=1.0)
 

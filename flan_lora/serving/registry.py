@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,13 +21,13 @@ from flan_lora.adapters.manifest import Manifest
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import MANIFEST, REQUIRED, RESERVED_NAMES, StoredAdapter, check_name
 from flan_lora.adapters.weights import PlainFolder, Source, base_linears, bind_to_base, open_folder
+from flan_lora.base.architecture import has_devanagari
 from flan_lora.base.load import Base
 from flan_lora.engine.adapter_cache import AdapterCache
 from flan_lora.engine.lease import AdapterStatus
 from flan_lora.errors import AdapterCorruptError, AdapterError, UnknownAdapterError
 from flan_lora.serving.prompts import ServingConfig
 from flan_lora.system.text import closest
-from flan_lora.tasks import get_task
 
 Found = TypeVar("Found")
 Stamp = tuple[int, ...] | None
@@ -180,9 +181,18 @@ class AdapterRegistry:
             name = min(of_task, key=lambda each: (each != task, each), default=None)
             with self._lock:
                 self._of_tasks[task] = name
-        return (None, ServingConfig(get_task(task))) if name is None else (name, self.find(name).config)
+        return (
+            (None, ServingConfig.of_task(task, romanise=self._romanise))
+            if name is None
+            else (name, self.find(name).config)
+        )
 
     # Reading
+
+    @cached_property
+    def _romanise(self) -> bool:
+        """Where no manifest says it."""
+        return not has_devanagari(self._base.tokenizer)
 
     def _when_ready(self, name: str, act: Callable[[str], None]) -> None:
         """Act on an adapter in the cache; again when it was unloaded before that."""
@@ -246,7 +256,7 @@ class AdapterRegistry:
             home = folder.absolute()  # not resolved: a link that is set to another folder is noticed
             stamp = _stamp_of_plain(home)
             source, files = open_folder(name, home)
-            known = KnownAdapter(source, ServingConfig.of(source, task), home, stamp, is_loaded=True)
+            known = KnownAdapter(source, ServingConfig.of(source, task, romanise=self._romanise), home, stamp, is_loaded=True)
         if before is not None and before.home == home and self._cache.source(name) is before.source:
             with self._replacing:
                 self._cache.replace(source, files)

@@ -38,8 +38,13 @@ TASKS: dict[str, Task] = {
 __all__ = ["TASKS", "Baseline", "Example", "Prompt", "Task", "get_task"]
 
 
-def get_task(name: str) -> Task:
-    """The task of that name. Raises FlanLoraError with the nearest name, or all of them."""
+def get_task(name: str, *, romanise: bool = True) -> Task:
+    """The task of that name. Raises FlanLoraError with the nearest name, or all of them.
+
+    Args:
+        romanise: whether what the base reads and writes has Latin letters only, where the task knows how.
+    """
     if name in TASKS:
-        return TASKS[name]
+        task = TASKS[name]
+        return task if romanise or task.native is None else task.native
     raise FlanLoraError(f"unknown task {name!r}{suggest(name, TASKS)}")

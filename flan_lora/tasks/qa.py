@@ -1,12 +1,15 @@
 """The answer to a question as a span of its context (MLQA).
 
 Context and question may be English or Hindi, each in its own language; the answer's language is the context's.
+A base whose vocabulary lacks Devanagari reads and writes it in Latin letters.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flan_lora.tasks.answers import answer_start, answers_field
@@ -40,13 +43,30 @@ def is_hindi(text: str) -> bool:
     return num_devanagari > 0 and 3 * num_devanagari >= len(_LATIN_LETTER.findall(text))
 
 
-def _prompt(inputs: Inputs) -> Prompt:
-    """FLAN's SQuAD template: context, then question, Devanagari in Latin letters."""
-    context, question = (plain(romanise(inputs[name])) for name in ("context", "question"))
+@dataclass(frozen=True)
+class _Spelling:
+    """How texts are written for the base, and what it writes is read."""
+
+    write: Callable[[str], str]
+    read: Callable[[str], str]
+
+    def inputs(self, inputs: Inputs) -> tuple[str, str]:
+        """Context and question."""
+        context, question = (plain(self.write(inputs[name])) for name in ("context", "question"))
+        return context, question
+
+
+_LATIN = _Spelling(romanise, restore)
+_NATIVE = _Spelling(str, str)
+
+
+def _prompt(spelling: _Spelling, inputs: Inputs) -> Prompt:
+    """FLAN's SQuAD template: context, then question."""
+    context, question = spelling.inputs(inputs)
     return Prompt("Read this and answer the question. Context: ", context, f" Question: {question}")
 
 
-def _examples(row: Row) -> list[Example]:
+def _examples(spelling: _Spelling, row: Row) -> list[Example]:
     """One example per row: trained on the first answer, scored against all of them, in their own script.
 
     ``answer_start`` goes along, so that a context that does not fit is narrowed to where the answer stands.
@@ -54,12 +74,13 @@ def _examples(row: Row) -> list[Example]:
     inputs = {name: text_field(row, name, "qa") for name in ("context", "question")}
     answers = answers_field(row, "answers", "qa")
     inputs |= answer_start(row, "answers", "qa")
-    return [Example(row_key(row), _prompt(inputs), plain(romanise(answers[0])), answers, inputs)]
+    target = plain(spelling.write(answers[0]))
+    return [Example(row_key(row), _prompt(spelling, inputs), target, answers, inputs)]
 
 
-def _parse(output: str) -> str:
+def _parse(spelling: _Spelling, output: str) -> str:
     """Back to the answer's own script."""
-    return restore(output).strip()
+    return spelling.read(output).strip()
 
 
 def _squad_by_context() -> Scorer:
@@ -82,20 +103,22 @@ def _squad_by_context() -> Scorer:
     return Scorer(statistics, english.reduce, english.names)
 
 
-def _question_first(inputs: Inputs) -> Prompt:
-    context, question = (plain(romanise(inputs[name])) for name in ("context", "question"))
+def _question_first(spelling: _Spelling, inputs: Inputs) -> Prompt:
+    context, question = spelling.inputs(inputs)
     return Prompt(f"question: {question} context: ", context)
 
 
-def _question_last(inputs: Inputs) -> Prompt:
-    context, question = (plain(romanise(inputs[name])) for name in ("context", "question"))
+def _question_last(spelling: _Spelling, inputs: Inputs) -> Prompt:
+    context, question = spelling.inputs(inputs)
     return Prompt("", context, f" {question}")
 
 
+_LIMITS = (
+    "It answers from the given context and has no other knowledge; it answers also where the context does not."
+)
 _CARD = CardInfo(
     pipeline_tag="question-answering",
-    limits="It answers from the given context and has no other knowledge; it answers also where the context does "
-    "not. Hindi is read and written in a romanised form that the package turns back.",
+    limits=f"{_LIMITS} Hindi is read and written in a romanised form that the package turns back.",
     sample_inputs={
         "context": "The bridge was opened in 1932. It is 503 metres long.",
         "question": "How long is the bridge?",
@@ -120,32 +143,37 @@ _CARD = CardInfo(
     ),
 )
 
-TASK = Task(
-    name="qa",
-    version=2,
-    summary="Answer a question from its context, English or Hindi",
-    inputs=("context", "question"),
-    optional_inputs=("answer_start",),
-    columns=("context", "question", "answers"),
-    prompt=_prompt,
-    examples=_examples,
-    parse=_parse,
-    scorers=(_squad_by_context(),),
-    select_on="f1",
-    max_new_tokens=80,
-    windowed="context",
-    found_in=lambda example: (example.references[0], example.inputs["context"]),
-    baselines=(Baseline("random_span", random_span),),
-    public_data=DataSize(302, 448, 15),
-    augment={
-        "case": ("context", "question", "answers"),
-        "punctuation": ("question",),
-        "contractions": ("question",),
-        "nukta": ("context", "question", "answers"),
-    },
-    card=_CARD,
-    prompt_variants=(
-        PromptVariant("question, then context", _question_first),
-        PromptVariant("context, then question", _question_last),
-    ),
-)
+
+def _task(spelling: _Spelling, card: CardInfo) -> Task:
+    return Task(
+        name="qa",
+        version=2,
+        summary="Answer a question from its context, English or Hindi",
+        inputs=("context", "question"),
+        optional_inputs=("answer_start",),
+        columns=("context", "question", "answers"),
+        prompt=partial(_prompt, spelling),
+        examples=partial(_examples, spelling),
+        parse=partial(_parse, spelling),
+        scorers=(_squad_by_context(),),
+        select_on="f1",
+        max_new_tokens=80,
+        windowed="context",
+        found_in=lambda example: (example.references[0], example.inputs["context"]),
+        baselines=(Baseline("random_span", random_span),),
+        public_data=DataSize(302, 448, 15),
+        augment={
+            "case": ("context", "question", "answers"),
+            "punctuation": ("question",),
+            "contractions": ("question",),
+            "nukta": ("context", "question", "answers"),
+        },
+        card=card,
+        prompt_variants=(
+            PromptVariant("question, then context", partial(_question_first, spelling)),
+            PromptVariant("context, then question", partial(_question_last, spelling)),
+        ),
+    )
+
+
+TASK = replace(_task(_LATIN, _CARD), native=_task(_NATIVE, replace(_CARD, limits=_LIMITS)))

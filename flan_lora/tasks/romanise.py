@@ -49,6 +49,8 @@ _VOWELS = dict(zip("अआइईउऊऋएऐओऔऑऍ", "a aa i ee u oo R 
 _VOWEL_SIGNS = dict(zip("ािीुूृेैोौॉॅ", "आइईउऊऋएऐओऔऑऍ", strict=True))
 _MARKS = {"ं": "ng", "ँ": "M", "\u0903": "H", "।": "|", "॥": "||"}
 _VOWEL_MARKS = ("\u0902", "\u0901", "\u0903")
+LETTERS = "".join((*_PLAIN_CONSONANTS, *_VOWELS, *_VOWEL_SIGNS, *_MARKS, _VIRAMA, _NUKTA))
+"""Devanagari as Hindi is written with it: a vocabulary that has these can hold it as it is."""
 _INHERENT, _APART = "a", "'"
 _AT_WORD_END = {"a": "aa", "aa": "a", "i": "ee", "ee": "i", "u": "oo", "oo": "u"}
 

@@ -160,6 +160,8 @@ class Task:
     labels: tuple[str, ...] = ()
     """For classification: every answer, as the base spells it; empty for generation."""
     baselines: tuple[Baseline, ...] = field(default=())
+    native: Task | None = None
+    """The same task in every text's own script, where the task romanises: for tokenizers that have Devanagari."""
     swap: Callable[[Inputs], Inputs] | None = None
     """For symmetric tasks: the same question the other way round. Training reads both, evaluation compares."""
     propose: Callable[[str], list[Inputs]] | None = None

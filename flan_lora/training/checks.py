@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flan_lora.adapters.validation import check_name
+from flan_lora.base.architecture import linear_names
 from flan_lora.base.decode import label_constraint
 from flan_lora.base.encode import encode_sources
 from flan_lora.base.load import base_slug
 from flan_lora.data.splits import Split
 from flan_lora.errors import DataError, TrainingError
 from flan_lora.system.files import check_writable
-from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import card_examples, swapped
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from flan_lora.recipe import Recipe, Role
 
-_ATTENTION = ("q", "k", "v", "o")
 _NUM_CHECKPOINTS = 3
 """On the disk at once: the best, the last, and the one that is being written."""
 
@@ -44,15 +43,14 @@ def check_places(recipe: Recipe, adapters_dir: Path, run_dir: Path, num_trainabl
 
 def check_lora(recipe: Recipe, config: T5Config) -> None:
     """Refuse an update that this base cannot carry, or that no router would serve. Raises TrainingError."""
-    feed_forward = ("wi_0", "wi_1", "wo") if config.is_gated_act else ("wi", "wo")
-    known = (*_ATTENTION, *feed_forward)
-    missing = [module for module in recipe.lora.target_modules if module not in known]
+    known = linear_names(config)
+    targets = recipe.lora.modules(known)
+    missing = [module for module in targets if module not in known]
     if missing:
-        left = [module for module in recipe.lora.target_modules if module in known]
         raise TrainingError(
             f"lora.target_modules names {', '.join(missing)}, which {recipe.base.model} does not have "
             f"(it has {', '.join(known)}).\n"
-            f"  --set lora.target_modules=[{', '.join(left or _ATTENTION)}]"
+            "  --set lora.target_modules=all-linear   or attention, or some of those names in brackets"
         )
     if recipe.lora.use_dora:
         raise TrainingError(
@@ -68,7 +66,7 @@ def check_prompts(recipe: Recipe, splits: Mapping[Role, Split], tokenizer: PreTr
     Raises:
         DataError: a prompt does not fit data.max_source_tokens, or the tokenizer cannot spell a label.
     """
-    task, limit = TASKS[recipe.task], recipe.data.max_source_tokens
+    task, limit = recipe.task_definition, recipe.data.max_source_tokens
     if task.labels and recipe.evaluation.constrained:
         label_constraint(tokenizer, task.labels)
     for name, examples in (("test", splits["test"].examples), ("the card's examples", card_examples(task))):

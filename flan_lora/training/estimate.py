@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flan_lora.base.architecture import has_bias_per_layer, has_tied_head
 from flan_lora.recipe import LoraSection, Recipe
 from flan_lora.training.distributed import world_size
 
@@ -195,21 +196,25 @@ class Shape:
     is_gated: bool
     is_tied: bool
     buckets: int
+    bias_tables: int
+    """Of position biases: one for each stack, or for each layer."""
 
     @classmethod
     def of(cls, config: T5Config) -> Shape:
-        """Read a config. A tied head shows in scale_decoder_outputs; transformers 5 overwrites the other field."""
+        """Read a config, as `base.load` reads or leaves it."""
+        encoder_layers, decoder_layers = config.num_layers, config.num_decoder_layers or config.num_layers
         return cls(
             width=config.d_model,
             inner=config.num_heads * config.d_kv,
             heads=config.num_heads,
             hidden=config.d_ff,
             vocab=config.vocab_size,
-            encoder_layers=config.num_layers,
-            decoder_layers=config.num_decoder_layers or config.num_layers,
+            encoder_layers=encoder_layers,
+            decoder_layers=decoder_layers,
             is_gated=config.is_gated_act,
-            is_tied=config.scale_decoder_outputs,
+            is_tied=has_tied_head(config),
             buckets=config.relative_attention_num_buckets,
+            bias_tables=encoder_layers + decoder_layers if has_bias_per_layer(config) else 2,
         )
 
     def linears(self, is_decoder: bool) -> dict[str, list[tuple[int, int]]]:
@@ -221,6 +226,10 @@ class Shape:
         block |= {name: [(self.width, self.hidden)] for name in names}
         return block | {"wo": [(self.hidden, self.width)]}
 
+    def targets(self, lora: LoraSection) -> tuple[str, ...]:
+        """Short names of the linears that get an update."""
+        return lora.modules(tuple(self.linears(is_decoder=False)))
+
     def blocks(self) -> list[tuple[int, dict[str, list[tuple[int, int]]]]]:
         """(how many, linears) for encoder and decoder blocks."""
         return [(self.encoder_layers, self.linears(False)), (self.decoder_layers, self.linears(True))]
@@ -229,7 +238,8 @@ class Shape:
     def num_parameters(self) -> int:
         """Every weight once."""
         linears = sum(n * i * o for n, block in self.blocks() for pairs in block.values() for i, o in pairs)
-        tables = self.vocab * self.width * (1 if self.is_tied else 2) + 2 * self.buckets * self.heads
+        tables = self.vocab * self.width * (1 if self.is_tied else 2)
+        tables += self.bias_tables * self.buckets * self.heads
         norms = self.width * (2 * self.encoder_layers + 3 * self.decoder_layers + 2)
         return linears + tables + norms
 
@@ -252,9 +262,8 @@ class Shape:
 
 def trainable_parameters(shape: Shape, lora: LoraSection) -> int:
     """A (r x in) and B (out x r) of every target; DoRA adds one magnitude per output."""
-    per_pair = [
-        (n, i, o) for n, block in shape.blocks() for name in lora.target_modules for i, o in block.get(name, [])
-    ]
+    targets = shape.targets(lora)
+    per_pair = [(n, i, o) for n, block in shape.blocks() for name in targets for i, o in block.get(name, [])]
     return sum(n * (lora.rank * (i + o) + (o if lora.use_dora else 0)) for n, i, o in per_pair)
 
 
@@ -292,11 +301,12 @@ def _block_bytes(shape: Shape, lora: LoraSection, source: int, target: int, mach
     """Bytes that one encoder and one decoder block keep for one row."""
     ff, adapted = (6, 6) if machine.bf16 else (12, 8)
     score = 12 * shape.heads if machine.device_type == "cpu" else 0
+    targets = shape.targets(lora)
     encoder_lora, decoder_lora = (
-        sum(i for name in lora.target_modules for i, _ in shape.linears(is_decoder).get(name, []))
+        sum(i for name in targets for i, _ in shape.linears(is_decoder).get(name, []))
         for is_decoder in (False, True)
     )
-    cross_lora = shape.width * len({"k", "v"} & set(lora.target_modules))  # these two read the source's positions
+    cross_lora = shape.width * len({"k", "v"} & set(targets))  # these two read the source's positions
     per_source = 16 * shape.width + ff * shape.hidden + 12 * shape.inner + score * source + adapted * encoder_lora
     per_target = 24 * shape.width + ff * shape.hidden + 16 * shape.inner + score * (source + target)
     per_target += adapted * (decoder_lora - cross_lora)

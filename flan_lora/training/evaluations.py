@@ -14,7 +14,6 @@ from flan_lora.evaluation.evaluate import Evaluation, evaluate, evaluate_baselin
 from flan_lora.evaluation.predict import label_probabilities, predict
 from flan_lora.evaluation.predictions import write_predictions
 from flan_lora.recipe import Recipe
-from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import Task, card_examples
 from flan_lora.training.record import Evaluations, Rows
 from flan_lora.training.run_dir import Run
@@ -23,7 +22,7 @@ from flan_lora.training.trainer import TrainedAdapter
 
 def evaluate_all(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows, run: Run) -> Evaluations:
     """Score adapter, bare base and baselines on test, once; predictions are saved in the run's folder."""
-    task, test = TASKS[recipe.task], rows.splits["test"]
+    task, test = recipe.task_definition, rows.splits["test"]
     adapter = evaluate_split(recipe, base, trained.peft_model, test, recipe.name)
     with trained.peft_model.disable_adapter():
         bare = evaluate_split(recipe, base, trained.peft_model, test, "base")
@@ -39,7 +38,7 @@ def evaluate_split(recipe: Recipe, base: Base, model: torch.nn.Module, split: Sp
     return evaluate(
         model,
         base.tokenizer,
-        TASKS[recipe.task],
+        recipe.task_definition,
         split,
         evaluation=recipe.evaluation,
         max_source_tokens=recipe.data.max_source_tokens,
@@ -50,7 +49,7 @@ def evaluate_split(recipe: Recipe, base: Base, model: torch.nn.Module, split: Sp
 
 def _calibration(recipe: Recipe, base: Base, trained: TrainedAdapter, rows: Rows) -> CalibrationRecord | None:
     """A temperature for the adapter's labels, fitted on validation and tried on test."""
-    if not TASKS[recipe.task].labels or not recipe.evaluation.constrained:
+    if not recipe.task_definition.labels or not recipe.evaluation.constrained:
         return None  # nobody is ever given probabilities of labels
     (known, wanted), (found, truths) = (
         _label_probabilities(recipe, base, trained, rows.splits[role]) for role in ("validation", "test")
@@ -73,7 +72,7 @@ def _label_probabilities(
     found = label_probabilities(
         trained.peft_model,
         base.tokenizer,
-        TASKS[recipe.task],
+        recipe.task_definition,
         split.examples,
         batch_size=recipe.evaluation.batch_size,
         max_source_tokens=recipe.data.max_source_tokens,
@@ -86,8 +85,8 @@ def _answer_card_examples(recipe: Recipe, base: Base, model: torch.nn.Module) ->
     return predict(
         model,
         base.tokenizer,
-        TASKS[recipe.task],
-        card_examples(TASKS[recipe.task]),
+        recipe.task_definition,
+        card_examples(recipe.task_definition),
         evaluation=recipe.evaluation,
         max_source_tokens=recipe.data.max_source_tokens,
     )

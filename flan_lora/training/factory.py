@@ -17,6 +17,7 @@ from flan_lora.adapters.manifest import dump, portable_recipe
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.training_log import log_text
 from flan_lora.adapters.validation import CARD, LOG, METRICS, PICTURE, check_name
+from flan_lora.base.architecture import for_base
 from flan_lora.base.load import Base, base_slug, open_base, open_config, open_tokenizer
 from flan_lora.data.encoding import AugmentedRows, encode_afresh, encode_split
 from flan_lora.data.lint import lint_splits
@@ -69,7 +70,7 @@ def build_adapter(
         FlanLoraError: whatever the user can fix, from any stage; nothing is published then.
     """
     check_places(recipe, adapters_dir, run_dir)  # before the work, not after it
-    check_lora(recipe, open_config(recipe.base))
+    recipe = on_its_base(recipe)
     is_main = is_main_process()
     with sole_use(run_dir) if is_main else nullcontext():
         return _build(
@@ -124,9 +125,11 @@ def is_published(recipe: Recipe, source: DataSource, adapters_dir: Path) -> bool
         FlanLoraError: rows or base are not to be had.
     """
     store = Store(adapters_dir / base_slug(recipe.base))
+    recipe = on_its_base(recipe)
     try:
         stored = store.open(recipe.name)
-        is_same = stored.recipe.resolved() == portable_recipe(recipe.resolved())
+        wanted = Recipe.model_validate(portable_recipe(recipe.resolved()))
+        is_same = stored.recipe.fingerprint() == wanted.fingerprint()
     except (AdapterError, RecipeError):
         return False
     manifest = stored.manifest
@@ -141,6 +144,7 @@ def is_resumable(recipe: Recipe, source: DataSource, run_dir: Path) -> bool:
     Raises:
         FlanLoraError: rows or base are not to be had.
     """
+    recipe = on_its_base(recipe)
     return can_resume(run_dir, recipe) and Run(run_dir).is_of(_origin(recipe, source))
 
 
@@ -153,11 +157,21 @@ def _origin(recipe: Recipe, source: DataSource) -> Origin:
 def plan(recipe: Recipe, source: DataSource) -> Estimate:
     """What training would take, from rows and shapes alone: loads no weights. Raises what training would."""
     check_name(recipe.name)
-    config = open_config(recipe.base)
-    check_lora(recipe, config)
+    recipe = on_its_base(recipe)
     rows = prepare_rows(recipe, source)
     rows.lint.raise_if_errors()
-    return estimate(recipe, config, rows.train)
+    return estimate(recipe, open_config(recipe.base), rows.train)
+
+
+def on_its_base(recipe: Recipe) -> Recipe:
+    """The recipe with what depends on the base spelled out; loads no weights.
+
+    Raises:
+        TrainingError: the base lacks modules that it names, or it is an update that no router would serve.
+    """
+    config = open_config(recipe.base)
+    check_lora(recipe, config)
+    return for_base(recipe, config, open_tokenizer(recipe.base))
 
 
 def prepare_rows(recipe: Recipe, source: DataSource) -> Rows:

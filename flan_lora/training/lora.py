@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,8 +12,12 @@ if TYPE_CHECKING:
     from flan_lora.recipe import Recipe
 
 
-def peft_config(recipe: Recipe) -> LoraConfig:
-    """PEFT's config of the recipe's ``lora`` section, for a sequence-to-sequence base."""
+def peft_config(recipe: Recipe, linears: Sequence[str]) -> LoraConfig:
+    """PEFT's config of the recipe's ``lora`` section, for a sequence-to-sequence base.
+
+    Args:
+        linears: short names of those that the base has (`base.architecture.linear_names`).
+    """
     from peft import LoraConfig, TaskType
 
     lora = recipe.lora
@@ -21,7 +26,7 @@ def peft_config(recipe: Recipe) -> LoraConfig:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
+        target_modules=list(lora.modules(linears)),
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         revision=recipe.base.revision,
@@ -32,8 +37,9 @@ def add_lora(recipe: Recipe, base: Base) -> PeftModel:
     """Put trainable LoRA layers (fp32) beside the frozen linears of the base; B starts at zero."""
     from peft import get_peft_model
 
+    from flan_lora.base.architecture import linear_names
     from flan_lora.base.load import enable_gradient_checkpointing
 
     if recipe.training.gradient_checkpointing:
         enable_gradient_checkpointing(base)
-    return get_peft_model(base.model, peft_config(recipe))
+    return get_peft_model(base.model, peft_config(recipe, linear_names(base.model.config)))

@@ -28,7 +28,6 @@ from flan_lora.data.splits import Split
 from flan_lora.evaluation.evaluate import Evaluation
 from flan_lora.recipe import Recipe, Role
 from flan_lora.system.devices import device_name
-from flan_lora.tasks import TASKS
 from flan_lora.training.trainer import TrainedAdapter
 
 
@@ -74,7 +73,7 @@ class FinishedRun:
         return Manifest(
             name=recipe.name,
             task=recipe.task,
-            task_version=TASKS[recipe.task].version,
+            task_version=recipe.task_definition.version,
             base=self._base_record(),
             recipe=portable_recipe(recipe.resolved()),
             recipe_fingerprint=recipe.fingerprint(),

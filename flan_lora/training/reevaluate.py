@@ -13,7 +13,6 @@ from flan_lora.errors import DataError, RecipeError
 from flan_lora.evaluation.evaluate import Evaluation
 from flan_lora.recipe import Recipe, Role, parse_recipe
 from flan_lora.recipe_file import apply_overrides
-from flan_lora.tasks import TASKS
 from flan_lora.training.evaluations import evaluate_split
 
 
@@ -90,7 +89,7 @@ def _learnt_from(stored: StoredAdapter, source: DataSource) -> bool:
 
 def _limits(recipe: Recipe, *, base_only: bool) -> str:
     """How the model was asked."""
-    task, beams = TASKS[recipe.task], recipe.evaluation.num_beams
+    task, beams = recipe.task_definition, recipe.evaluation.num_beams
     who = "the bare base, asked as the adapter is" if base_only else "asked"
     search = f"{beams} beams" if beams > 1 else "greedy"
     labels = ", labels only" if task.labels and recipe.evaluation.constrained else ""

@@ -6,10 +6,10 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from flan_lora.base.architecture import linear_names, model_class
 from flan_lora.base.load import UNQUANTISED, fuse_gelu
 from flan_lora.recipe import Recipe
 from flan_lora.system.devices import choose_device
-from flan_lora.tasks import TASKS
 from flan_lora.tasks.task import DataSize
 from flan_lora.training.estimate import Lengths, Machine, Shape, Speed, training_flops
 from flan_lora.training.lora import peft_config
@@ -37,7 +37,7 @@ def typical_lengths(recipe: Recipe) -> Lengths:
 def _typical(recipe: Recipe) -> DataSize:
     """The task's public data; of a task without, 10,000 rows as long as the recipe allows."""
     limits = DataSize(10_000, recipe.data.max_source_tokens, recipe.data.max_target_tokens)
-    return TASKS[recipe.task].public_data or limits
+    return recipe.task_definition.public_data or limits
 
 
 def measure_speed(recipe: Recipe, config: T5Config) -> Speed:
@@ -91,9 +91,8 @@ def stub_model(recipe: Recipe, config: T5Config, device: torch.device) -> Any:
     """A random T5 of this config with int8 linears where the base has them, and the recipe's LoRA layers."""
     import torch
     from peft import get_peft_model
-    from transformers import T5ForConditionalGeneration
 
-    model = T5ForConditionalGeneration(config)
+    model = model_class(config)(config)
     model = model.to(torch.float32 if recipe.base.quantization == "fp32" else torch.bfloat16).requires_grad_(False)
     fuse_gelu(model)
     if recipe.base.quantization == "int8":
@@ -102,7 +101,7 @@ def stub_model(recipe: Recipe, config: T5Config, device: torch.device) -> Any:
                 model.set_submodule(name, int8_linear(module.weight.data, torch.device("cpu")))
     with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 a question under its old name
         warnings.simplefilter("ignore", FutureWarning)
-        return get_peft_model(model, peft_config(recipe)).to(device).train()
+        return get_peft_model(model, peft_config(recipe, linear_names(config))).to(device).train()
 
 
 def int8_linear(weight: torch.Tensor, device: torch.device) -> torch.nn.Module:

@@ -30,7 +30,6 @@ from flan_lora.data.splits import Split
 from flan_lora.errors import TrainingError
 from flan_lora.evaluation.predict import is_out_of_memory, predict
 from flan_lora.recipe import Recipe
-from flan_lora.tasks import TASKS
 from flan_lora.tasks.scorers import score
 from flan_lora.training.arguments import training_arguments
 from flan_lora.training.callbacks import EpochOrder, Progress, RunLog, StopOnInterrupt
@@ -287,7 +286,7 @@ def validation_scorer(
     recipe: Recipe, base: Base, validation: Split
 ) -> Callable[[PeftModel, int, int], dict[str, float]]:
     """(model, rank, world size) -> scores of the whole validation split; each rank generates its share."""
-    task = TASKS[recipe.task]
+    task = recipe.task_definition
     examples = validation.examples
 
     def score_validation(model: PeftModel, rank: int, world_size: int) -> dict[str, float]:

@@ -37,7 +37,7 @@ class StaticKVCache:
         self._visible = self._cross.new_zeros(bucket.requests, 1, 1, bucket.source)
         self._positions = torch.zeros(bucket.requests, dtype=torch.int64, device=t5.device)
         self._places = torch.arange(bucket.tokens, device=t5.device)
-        self._bias = t5.position_bias(bucket.tokens)[0, :, 0]  # (H, T)
+        self._bias = t5.position_bias(bucket.tokens)[:, 0, :, 0]  # (L, H, T)
         self._now = self._now_bias = Tensor()
 
     @property
@@ -65,20 +65,22 @@ class StaticKVCache:
         past.index_copy_(2, target, past.index_select(2, origin))
 
     def begin_step(self) -> None:
-        """Where each sequence's next token goes, and its bias (R * W, H, 1, T) towards those before it."""
+        """Where each sequence's next token goes, and its bias (L, R * W, H, 1, T) towards those before it."""
         self._now = self._positions.repeat_interleave(self._width)[:, None, None, None]
         last = self._tokens - 1
         # the tail of the last token's bias, as in `DynamicKVCache`
         behind = (last - self._positions)[:, None] + self._places
-        bias = self._bias[:, behind.clamp(max=last)].transpose(0, 1)
+        own = self._bias if self._bias.stride(0) else self._bias[:1]  # one for all layers is computed once
+        bias = own[:, :, behind.clamp(max=last)].transpose(1, 2)
         bias = bias.masked_fill((behind > last)[:, None], torch.finfo(bias.dtype).min)
-        self._now_bias = bias.repeat_interleave(self._width, dim=0)[:, :, None]
+        bias = bias.repeat_interleave(self._width, dim=1)[:, :, :, None]
+        self._now_bias = bias.expand(self._bias.shape[0], -1, -1, -1, -1)
 
     def self_attention(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """As `DynamicKVCache.self_attention`."""
         keys, values = self._cache[layer]
         now = self._now.expand_as(k)
-        return attend(q, keys.scatter_(2, now, k), values.scatter_(2, now, v), self._now_bias)
+        return attend(q, keys.scatter_(2, now, k), values.scatter_(2, now, v), self._now_bias[layer])
 
     def cross_attention(self, layer: int, q: Tensor) -> Tensor:
         """As `DynamicKVCache.cross_attention`."""
