@@ -167,7 +167,7 @@ class LoraSection(Section):
     target_modules: tuple[
         Literal["all-linear", "attention", "q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"], ...
     ] = Field(("all-linear",), min_length=1)
-    """Linears that get an update, in every layer: names, `attention` (q, k, v, o), `all-linear` (all that it has)."""
+    """Linears of every layer that get an update: names, `attention` (q, k, v, o) or `all-linear`, all of them."""
     use_rslora: bool = False
     """Scale by alpha / sqrt(r) instead (rsLoRA, arXiv:2312.03732)."""
     use_dora: bool = False

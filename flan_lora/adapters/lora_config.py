@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flan_lora.adapters.manifest import Manifest
@@ -17,14 +18,17 @@ from flan_lora.system.documents import DocumentError, parse_json
 from flan_lora.system.text import shown
 
 CONFIG = "adapter_config.json"
-PLAIN_INITS = (True, False, None, "gaussian")
-"""Values of init_lora_weights that leave the base alone; PiSSA, OLoRA and their like change it."""
+PLAIN_INITS = (True, False, None, "gaussian", "orthogonal", "eva", "mica")
+"""Values of init_lora_weights that set A and B alone; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change the base."""
 MAX_RANK = 4_096
 MAX_ALPHA = 1e6
 """Trained adapters have 1 to 1,024; far above it products overflow and every answer is NaN."""
 MAX_PATTERNS = 2_000
 """Of target_modules, rank_pattern and alpha_pattern; flan-t5-xxl has 432 linears."""
 _MAX_TEXT = 5_000
+_WORD = re.compile(r"\w{0,200}")
+_LAYER = re.compile(r".*?\.[^.]*\.(\d+)\.")
+"""As PEFT finds a layer's number where layers_pattern names nothing: the first one in the path."""
 
 
 def read_config(content: bytes) -> tuple[dict[str, Any], list[str]]:
@@ -50,12 +54,15 @@ def _type_problems(config: Mapping[str, Any]) -> list[str]:
 
 def _pattern_problems(config: Mapping[str, Any]) -> list[str]:
     """Regular expressions that are none, or that cannot be matched in bounded time."""
-    targets = config.get("target_modules")
-    expressions = [targets] if isinstance(targets, str) else []
+    expressions = [
+        (field, config[field])
+        for field in ("target_modules", "exclude_modules")
+        if isinstance(config.get(field), str) and config[field]
+    ]
     patterns = [*(config.get("rank_pattern") or ()), *(config.get("alpha_pattern") or ())]
     lines = []
     for field, expression in (
-        *(("target_modules", expression) for expression in expressions),
+        *expressions,
         *(("rank_pattern or alpha_pattern", _at_end(pattern)) for pattern in patterns),
     ):
         try:
@@ -84,6 +91,23 @@ def _are_names(value: Any) -> bool:
     return is_list and all(isinstance(name, str) and 0 < len(name) <= _MAX_TEXT for name in value)
 
 
+def _may_be_names(value: Any) -> bool:
+    return value in ("", []) or _are_names(value)
+
+
+def _are_layers(value: Any) -> bool:
+    numbers = value if isinstance(value, list) else [value]
+    return len(numbers) <= MAX_PATTERNS and all(
+        isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers
+    )
+
+
+def _are_words(value: Any) -> bool:
+    """PEFT takes expressions here too, but a layer's number is looked up behind a name."""
+    names = [value] if isinstance(value, str) else value
+    return isinstance(names, list) and all(isinstance(name, str) and _WORD.fullmatch(name) for name in names)
+
+
 def _patterns_of(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
     def check(value: Any) -> bool:
         is_mapping = isinstance(value, dict) and len(value) <= MAX_PATTERNS
@@ -100,6 +124,9 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "r": (_is_rank, f"a whole number from 1 to {MAX_RANK:,}"),
     "lora_alpha": (_is_alpha, f"a number up to {MAX_ALPHA:g}, not 0"),
     "target_modules": (_are_names, f"a text, or up to {MAX_PATTERNS:,} of them"),
+    "exclude_modules": (_may_be_names, f"a text, or up to {MAX_PATTERNS:,} of them"),
+    "layers_to_transform": (_are_layers, "a layer's number, or a list of them"),
+    "layers_pattern": (_are_words, "a name of letters, digits and '_', or a list of them"),
     "rank_pattern": (_patterns_of(_is_rank), f"a rank for each of up to {MAX_PATTERNS:,} patterns"),
     "alpha_pattern": (_patterns_of(_is_alpha), f"a number up to {MAX_ALPHA:g} for each pattern"),
     "use_rslora": (_is_flag, "true or false"),
@@ -140,7 +167,7 @@ def config_problems(content: bytes, manifest: Manifest) -> list[str]:
     modules, named = config.get("target_modules"), manifest.recipe["lora"]["target_modules"]
     if not isinstance(modules, list) or sorted(modules) != sorted(named):
         problems.append(f"{CONFIG}: target_modules is {shown(modules)}, expected {named!r}")
-    if config.get("init_lora_weights") not in PLAIN_INITS:
+    if changes_base(config.get("init_lora_weights")):
         init = shown(config["init_lora_weights"])  # PiSSA, OLoRA and their like change the base under all others
         problems.append(f"{CONFIG}: init_lora_weights {init} changes the weights of the base, expected True")
     return problems
@@ -174,11 +201,39 @@ def _expected_config(manifest: Manifest) -> dict[str, Any]:
 
 
 def is_target(module: str, config: Mapping[str, Any]) -> bool:
-    """Whether PEFT adapts a linear: its path ends in one of target_modules, or matches the regex as a whole."""
+    """Whether PEFT adapts a linear: its path ends in one of target_modules, or matches the regex as a whole.
+
+    Source: `peft.tuners.tuners_utils.check_target_module_exists`; a path that is named whole is adapted whatever
+    layers are chosen.
+    """
+    if (excluded := config.get("exclude_modules")) and _is_named(module, excluded):
+        return False
     targets = config["target_modules"]
     if isinstance(targets, str):
-        return targets == "all-linear" or module_pattern(targets).fullmatch(module)
-    return any(module == target or module.endswith(f".{target}") for target in targets)
+        return targets.lower() == "all-linear" or module_pattern(targets).fullmatch(module)
+    return module in targets or (_is_named(module, targets) and _is_in_chosen_layer(module, config))
+
+
+def _is_named(module: str, names: str | Sequence[str]) -> bool:
+    if isinstance(names, str):
+        return module_pattern(names).fullmatch(module)
+    return any(module == name or module.endswith(f".{name}") for name in names)
+
+
+def _is_in_chosen_layer(module: str, config: Mapping[str, Any]) -> bool:
+    chosen = config.get("layers_to_transform")
+    if chosen is None or chosen == []:
+        return True
+    names = config.get("layers_pattern") or ()
+    patterns = [rf"(?:^|.*?\.){name}\.(\d+)\." for name in ([names] if isinstance(names, str) else names)]
+    match = next((found for each in patterns or [_LAYER] if (found := re.match(each, module))), None)
+    return match is not None and int(match[1]) in (chosen if isinstance(chosen, list) else [chosen])
+
+
+def changes_base(init_lora_weights: Any) -> bool:
+    """Whether PEFT changes the base's weights when it makes an adapter of this init_lora_weights."""
+    name = init_lora_weights.lower() if isinstance(init_lora_weights, str) else init_lora_weights
+    return name not in PLAIN_INITS
 
 
 def module_rank(module: str, config: Mapping[str, Any]) -> int:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MANIFEST, WEIGHTS = "manifest.json", "adapter_model.safetensors"
 CARD, METRICS = "README.md", "metrics.json"
 LOG, PICTURE = "training_log.jsonl", "training_curve.png"
+PICKLED_WEIGHTS = "adapter_model.bin"
 REQUIRED = (CONFIG, WEIGHTS)
 """What PEFT needs."""
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from flan_lora.adapters.lora_config import (
     CONFIG,
-    PLAIN_INITS,
     is_target,
     module_rank,
     module_scaling,
     read_config,
 )
 from flan_lora.adapters.manifest import FileRecord
+from flan_lora.adapters.servable import check_servable, describe_key
 from flan_lora.adapters.validation import (
     LORA_KEY,
     MAX_PROBLEM_LINES,
+    PICKLED_WEIGHTS,
     REQUIRED,
     WEIGHTS,
     StoredAdapter,
     corrupt,
     file_problems,
-    pickles,
     read_contents,
 )
 from flan_lora.errors import AdapterError, AdapterMismatchError
@@ -45,15 +45,6 @@ _DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 Linears = Mapping[str, tuple[int, int]]
 """Path of a linear in the base -> (in, out) features."""
-
-_HARMLESS = frozenset(
-    "alpha_pattern auto_mapping base_model_name_or_path corda_config ensure_weight_tying eva_config"
-    " exclude_modules inference_mode init_lora_weights layers_pattern layers_to_transform loftq_config lora_alpha"
-    " lora_dropout lora_ga_config megatron_config megatron_core peft_type peft_version qalora_group_size r"
-    " rank_pattern revision runtime_config target_modules task_type use_rslora".split()
-)
-"""Fields of adapter_config.json that change nothing, or that are read here. Any other must be empty: a field of
-a future PEFT that we do not know could change what the weights mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +127,16 @@ def open_folder(name: str, path: Path) -> tuple[PlainFolder, AdapterFiles]:
     where = f"{path} is not an adapter that can be served as {name!r}"
     found, problems = read_contents(path, REQUIRED)
     contents = {file: content for file, content in found.items() if content is not None}
-    problems = problems or [f"{file}: missing" for file in REQUIRED if file not in contents]
-    if problems := pickles(path) + problems:
+    if problems := problems or [f"{file}: missing" for file in REQUIRED if file not in contents]:
+        if WEIGHTS not in contents and (path / PICKLED_WEIGHTS).exists():
+            problems.append(f"{PICKLED_WEIGHTS}: pickled weights are never loaded, only {WEIGHTS} is")
         raise corrupt(where, problems, _RESTORE)
     records: Future[Mapping[str, FileRecord]] = Future()
     threading.Thread(target=_record, args=(contents, records), name="adapter sha256", daemon=True).start()
     config, problems = read_config(contents[CONFIG])
     if problems:
         raise corrupt(where, problems, _RESTORE)
-    check_plain(name, config)
+    check_servable(name, config)
     return PlainFolder(name, path, records), parsed(where, contents, _RESTORE)
 
 
@@ -203,7 +195,7 @@ def bind_to_base(name: str, files: AdapterFiles, linears: Linears) -> AdapterWei
         AdapterError: not a plain LoRA update; the text says why.
         AdapterMismatchError: a weight has no linear of its shape in this base, or a linear lacks its weights.
     """
-    check_plain(name, files.config)
+    check_servable(name, files.config)
     pairs = _pairs(files.tensors)
     _check_shapes(name, pairs, files.config, linears)
     return AdapterWeights(
@@ -211,33 +203,6 @@ def bind_to_base(name: str, files: AdapterFiles, linears: Linears) -> AdapterWei
         {module: (pair["A"], pair["B"]) for module, pair in pairs.items()},
         {module: module_scaling(module, files.config) for module in pairs},
     )
-
-
-def check_plain(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse whatever is not h = W0 x + s B A x beside an untouched base. Raises AdapterError with the reasons."""
-    reasons = []
-    if config.get("peft_type") != "LORA":
-        reasons.append(f"peft_type is {shown(config.get('peft_type'))}, expected 'LORA'")
-    if config.get("use_dora"):
-        reasons.append("use_dora: DoRA rescales whole columns of the base's weights, which B A x cannot express")
-    if config.get("init_lora_weights") not in PLAIN_INITS:
-        init = shown(config["init_lora_weights"])
-        reasons.append(f"init_lora_weights {init} changes the base itself, under every other adapter")
-    if config.get("bias", "none") != "none":
-        reasons.append(f"bias is {shown(config['bias'])}: biases of the base are not part of a slot")
-    known = _HARMLESS | {"use_dora", "bias"}
-    reasons += [
-        f"{shown(key)[1:-1]} is {shown(value)}: not supported"
-        for key, value in sorted(config.items())
-        if key not in known and value
-    ]
-    missing = [key for key in ("r", "lora_alpha", "target_modules") if not config.get(key)]
-    reasons += [f"{key} is missing" for key in missing if config.get("peft_type") == "LORA"]
-    if reasons:
-        raise AdapterError(
-            f"adapter {name!r} cannot be served ({CONFIG}):\n{indented(reasons, MAX_PROBLEM_LINES)}\n"
-            "Serve LoRA or rsLoRA adapters; merge or convert this one with PEFT first."
-        )
 
 
 _RESTORE = "Restore the folder from its origin, or save it again with save_pretrained."
@@ -265,12 +230,12 @@ def _check_shapes(
 ) -> None:
     """Every weight has its linear, and every linear that the config names has its weights."""
     problems = []
-    selects_layers = any(config.get(key) for key in ("layers_to_transform", "layers_pattern", "exclude_modules"))
-    expected = set() if selects_layers else {module for module in linears if is_target(module, config)}
+    expected = {module for module in linears if is_target(module, config)}
     for module in sorted(expected | pairs.keys()):
         shapes = {kind: tuple(tensor.shape) for kind, tensor in sorted(pairs.get(module, {}).items())}
         if module not in linears:
-            problems.append(f"{module}: the file has {shapes}, the base no such linear")
+            what = "no linear of a layer" if module == "lm_head" else "no such linear"
+            problems.append(f"{module}: the file has {shapes}, the base {what}")
             continue
         (features_in, features_out), rank = linears[module], module_rank(module, config)
         takes = {"A": (rank, features_in), "B": (features_out, rank)}
@@ -289,9 +254,13 @@ def _check_shapes(
 def weight_problems(weights: bytes, config: Mapping[str, Any]) -> list[str]:
     """What is wrong with the tensors: not safetensors, no floats, keys off pairs, shapes, sizes, never trained.
 
-    ``config`` must have been checked (`lora_config.read_config`).
+    Of target_modules none may be without weights: what is published names nothing in vain. ``config`` must have
+    been checked (`lora_config.read_config`).
     """
-    return checked_weights(weights, config)[1]
+    tensors, problems = checked_weights(weights, config)
+    modules = {match["module"] for key in tensors if (match := LORA_KEY.fullmatch(key))}
+    unused = _untouched(modules, config) if tensors else []
+    return problems + [f"{WEIGHTS}: target module {name!r} has no weights" for name in unused]
 
 
 def checked_weights(weights: bytes, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
@@ -313,11 +282,7 @@ def checked_weights(weights: bytes, config: Mapping[str, Any]) -> tuple[dict[str
 
 def _tensor_problems(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> list[str]:
     matches = {key: LORA_KEY.fullmatch(key) for key in sorted(tensors)}
-    problems = [
-        f"{WEIGHTS}: {key} is not a LoRA weight, expected base_model.model.<module>.lora_A.weight or lora_B.weight"
-        for key, match in matches.items()
-        if match is None
-    ]
+    problems = [f"{WEIGHTS}: {key} {describe_key(key)}" for key, match in matches.items() if match is None]
     problems += [f"{WEIGHTS}: {line}" for key in matches if (line := _value_problem(key, tensors[key]))]
     pairs: dict[str, dict[str, Tensor]] = {}
     for key, match in matches.items():
@@ -325,7 +290,6 @@ def _tensor_problems(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -
             pairs.setdefault(match["module"], {})[match["kind"][0]] = tensors[key]
     for module, pair in pairs.items():
         problems += _pair_problems(module, pair, config)
-    problems += [f"{WEIGHTS}: target module {name!r} has no weights" for name in _untouched(pairs, config)]
     if not problems and not any(pair["B"].any() for pair in pairs.values()):
         return [f"{WEIGHTS}: every B is 0: training did not move the adapter, it answers as the bare base"]
     return problems

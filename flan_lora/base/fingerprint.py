@@ -41,7 +41,7 @@ def fingerprint(model: T5ForConditionalGeneration) -> str:
 
 
 def _architecture(model: T5ForConditionalGeneration) -> dict[str, Any]:
-    """A T5's say nothing of its kind: they are as old as the first adapter, and mT5 and umT5 have no such field."""
+    """Of a T5 without its kind, as in the first adapters; mT5 and umT5 lack a field and name theirs."""
     config = model.config
     fields = [field for field in ARCHITECTURE_FIELDS if hasattr(config, field)]
     kind = {} if config.model_type == "t5" else {"model_type": config.model_type}

@@ -287,7 +287,7 @@ def _settle_head(spec: BaseSection, model: T5ForConditionalGeneration, config: T
 
     transformers 5 forces ``config.tie_word_embeddings = True`` for the whole family; what a T5's file said
     survives as ``scale_decoder_outputs``. Loading needs the forced value; afterwards it is a trap:
-    ``tie_weights()`` and ``resize_token_embeddings()`` would throw an own head away, and umT5 would scale its input.
+    ``tie_weights()`` and ``resize_token_embeddings()`` would throw an own head away, and umT5 scale its input.
     """
     if config.model_type == "t5" and has_tied_head(config):  # the original T5: tied, outputs scaled
         return
