@@ -171,7 +171,7 @@ class LoraSection(Section):
     use_rslora: bool = False
     """Scale by alpha / sqrt(r) instead (rsLoRA, arXiv:2312.03732)."""
     use_dora: bool = False
-    """Weight-decomposed update (DoRA, arXiv:2402.09353): refused, as a router could not serve it beside others."""
+    """Weight-decomposed update (DoRA, arXiv:2402.09353): a trained length for each row of W0 + B A."""
 
     @field_validator("target_modules", mode="before")
     @classmethod

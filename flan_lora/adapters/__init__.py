@@ -3,6 +3,7 @@
 what an adapter says of itself            manifest
 is this folder sound; the opened adapter  validation
 adapter_config.json, its target modules   lora_config, module_pattern
+can it be served beside others            servable
 publish, open, list, verify, remove       store
 the LoRA tensors, checked against a base  weights
 onto its base as a PeftModel              peft_loader

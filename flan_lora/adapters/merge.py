@@ -20,6 +20,7 @@ from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.base.encode import encode_sources, encode_targets
 from flan_lora.base.fingerprint import int8_scale
 from flan_lora.base.load import Base, open_base
+from flan_lora.base.quantised import dequantised
 from flan_lora.errors import AdapterError
 from flan_lora.evaluation.predict import predict
 from flan_lora.recipe import Recipe
@@ -150,19 +151,14 @@ def answer_with(model: Any, base: Base, task: Task, recipe: Recipe, examples: Se
 
 
 def _copy_dequantised(served: T5ForConditionalGeneration, target: T5ForConditionalGeneration) -> None:
-    """Write what int8 weights stand for, q * max|row| / 127, into an fp32 model of the same checkpoint.
-
-    Source: LLM.int8, arXiv:2208.07339, section 2; bitsandbytes' row-wise scales.
-    """
+    """Write what quantised weights stand for into an fp32 model of the same checkpoint."""
     import torch
 
     linears = dict(target.named_modules())
     with torch.no_grad():
         for name, module in served.named_modules():
-            scale = int8_scale(module)
-            if scale is not None:
-                weight = module.weight.data.float() * (scale.float()[:, None] / 127)
-                linears[name].weight.copy_(weight.to(linears[name].weight.device))
+            if int8_scale(module) is not None:
+                linears[name].weight.copy_(dequantised(module))
 
 
 def _drift(

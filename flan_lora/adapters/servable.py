@@ -1,4 +1,4 @@
-"""Which of PEFT's LoRA configs can be served: h = W0 x + s B A x beside an untouched base. Of others, why not."""
+"""Which of PEFT's LoRA configs can be served beside an untouched base, per row; of the others, why not."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _HARMLESS = frozenset(
     "alpha_pattern auto_mapping base_model_name_or_path bias corda_config ensure_weight_tying eva_config"
     " exclude_modules fan_in_fan_out inference_mode init_lora_weights layers_pattern layers_to_transform"
     " loftq_config lora_alpha lora_dropout lora_ga_config megatron_config megatron_core peft_type peft_version"
-    " qalora_group_size r rank_pattern revision runtime_config target_modules task_type use_rslora".split()
+    " qalora_group_size r rank_pattern revision runtime_config target_modules task_type use_dora"
+    " use_rslora".split()
 )
 """Fields that change nothing (PEFT itself ignores fan_in_fan_out for a linear), or that are read here. Any other
 must be empty: a field of a future PEFT that we do not know could change what the weights mean."""
 _REASONS: Mapping[str, str] = {
-    "use_dora": "DoRA rescales whole columns of the base's weights, which B A x cannot express",
     "modules_to_save": "whole modules of the base were trained along, and the base is shared by all adapters",
     "trainable_token_indices": "rows of the embedding were trained along, and it is shared by all adapters",
     "alora_invocation_tokens": "aLoRA changes the base only behind its invocation tokens, a slot all of it",
@@ -33,7 +33,7 @@ _REASONS: Mapping[str, str] = {
 
 
 def check_servable(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse whatever is not h = W0 x + s B A x beside an untouched base. Raises AdapterError with the reasons."""
+    """Raise AdapterError, with the reasons, for what is not LoRA, rsLoRA or DoRA beside an untouched base."""
     reasons = []
     is_lora = config.get("peft_type") == "LORA"
     if not is_lora:
@@ -54,7 +54,7 @@ def check_servable(name: str, config: Mapping[str, Any]) -> None:
     if reasons:
         raise AdapterError(
             f"adapter {name!r} cannot be served ({CONFIG}):\n{indented(reasons, MAX_PROBLEM_LINES)}\n"
-            "Serve LoRA or rsLoRA adapters; merge or convert this one with PEFT first."
+            "Serve LoRA, rsLoRA or DoRA adapters; merge or convert this one with PEFT first."
         )
 
 

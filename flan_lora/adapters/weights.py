@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,8 @@ from flan_lora.system.text import shown
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import T5ForConditionalGeneration
+
+    from flan_lora.base.quantised import WeightOf
 
 MAX_WEIGHT = 1e4
 """Trained adapters stay below 100. With weights of 1e25 every answer is NaN, and nothing says why."""
@@ -71,6 +73,8 @@ class AdapterWeights:
     """Linear -> (A (r, in), B (out, r)), fp32, on the CPU."""
     scalings: Mapping[str, float]
     """Linear -> s of h = W0 x + s B A x."""
+    rescales: Mapping[str, Tensor] = field(default_factory=dict)
+    """Linear -> c - 1 (out,) of h = c (W0 x) + s B A x, fp32: DoRA's, whose B has c already."""
 
     @property
     def rank(self) -> int:
@@ -80,7 +84,8 @@ class AdapterWeights:
     @cached_property
     def size_bytes(self) -> int:
         """Of all tensors. Kept: every load asks it of all adapters in memory."""
-        return sum(tensor.numel() * tensor.element_size() for pair in self.pairs.values() for tensor in pair)
+        tensors = (*(tensor for pair in self.pairs.values() for tensor in pair), *self.rescales.values())
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,21 +193,43 @@ def parsed(where: str, contents: Mapping[str, bytes | None], next_step: str) -> 
     return AdapterFiles.of(config, tensors)
 
 
-def bind_to_base(name: str, files: AdapterFiles, linears: Linears) -> AdapterWeights:
+def bind_to_base(
+    name: str, files: AdapterFiles, linears: Linears, weight_of: WeightOf | None = None
+) -> AdapterWeights:
     """What the files of an adapter add to each linear of a base.
 
+    Args:
+        weight_of: the base's weights, whose rows DoRA measures.
+
     Raises:
-        AdapterError: not a plain LoRA update; the text says why.
+        AdapterError: no update that can be served; the text says why.
         AdapterMismatchError: a weight has no linear of its shape in this base, or a linear lacks its weights.
     """
     check_servable(name, files.config)
     pairs = _pairs(files.tensors)
     _check_shapes(name, pairs, files.config, linears)
+    scalings = {module: module_scaling(module, files.config) for module in pairs}
+    if not files.config.get("use_dora"):
+        return AdapterWeights(name, {module: (each["A"], each["B"]) for module, each in pairs.items()}, scalings)
+    if weight_of is None:
+        raise AdapterError(f"adapter {name!r} is a DoRA: it takes the base's weights to serve it.")
+    rescales = {module: _dora_scale(each, scalings[module], weight_of(module)) for module, each in pairs.items()}
     return AdapterWeights(
         name,
-        {module: (pair["A"], pair["B"]) for module, pair in pairs.items()},
-        {module: module_scaling(module, files.config) for module in pairs},
+        {module: (each["A"], each["B"] * rescales[module][:, None]) for module, each in pairs.items()},
+        scalings,
+        {module: rescale - 1 for module, rescale in rescales.items()},
     )
+
+
+def _dora_scale(tensors: Mapping[str, Tensor], scaling: float, weight: Tensor) -> Tensor:
+    """c (out,) = m / |W + s B A| per row, on the CPU.
+
+    Source: DoRA, arXiv:2402.09353, equation 5; "columns" there are the rows of torch's weight.
+    """
+    a, b = tensors["A"].to(weight.device), tensors["B"].to(weight.device)
+    norm = weight.addmm(b, a, alpha=scaling).norm(dim=1)
+    return tensors["m"].flatten() / norm.cpu()
 
 
 _RESTORE = "Restore the folder from its origin, or save it again with save_pretrained."
@@ -239,6 +266,8 @@ def _check_shapes(
             continue
         (features_in, features_out), rank = linears[module], module_rank(module, config)
         takes = {"A": (rank, features_in), "B": (features_out, rank)}
+        if config.get("use_dora"):
+            takes["m"] = (features_out,)
         if shapes != takes:
             problems.append(f"{module}: the file has {shapes or 'nothing'}, the base takes {takes}")
     if problems:

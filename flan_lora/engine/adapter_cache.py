@@ -10,15 +10,16 @@ immutable: slots that nobody writes while a lease is on them, in a pool that is 
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from flan_lora.adapters.validation import StoredAdapter, check_fits
 from flan_lora.adapters.weights import AdapterFiles, Linears, Source, bind_to_base, read_adapter
+from flan_lora.base.quantised import WeightOf
 from flan_lora.engine.lease import (
     AdapterStatus,
     AdapterVersion,
@@ -31,6 +32,7 @@ from flan_lora.engine.lease import (
 from flan_lora.engine.memory_pool import LoraMemoryPool
 from flan_lora.engine.tiers import CpuTier, SlotTier
 from flan_lora.errors import AdapterError
+from flan_lora.system.listeners import Listeners
 
 BARE = 0
 """The slot of the bare base: all zeros, never given away."""
@@ -49,19 +51,21 @@ class AdapterCache:
         dtype: torch.dtype = torch.float32,
         max_cpu_bytes: int = 1 << 30,
         max_overtaken: int = 64,
+        weight_of: WeightOf | None = None,
     ) -> None:
         """
         Args:
             linears: of the base (`weights.base_linears`).
             fingerprint: of the base; adapters with a manifest are held against it.
             num_slots: slot 0 included. Memory grows with it: 73 MB each at flan-t5-large, rank 16, all linears.
-            max_cpu_bytes: of weights kept beside the slots; the least recently read leave first, of those that
-                nobody waits for.
+            max_cpu_bytes: of weights kept beside the slots; of those nobody waits for, the oldest leave first.
             max_overtaken: how often others are leased adapters while a caller of `lease` waits; then they wait.
+            weight_of: the base's weights (`quantised.weight_of`), without which no DoRA adapter can be served.
         """
         assert num_slots >= 2, "slot 0 is the bare base: serving adapters takes two slots at least"
         self._linears, self._fingerprint, self._num_slots = linears, fingerprint, num_slots
         self._device, self._dtype = torch.device(device), dtype
+        self._bind = partial(bind_to_base, linears=linears, weight_of=weight_of)
         self._changed = threading.Condition()
         self._write_lock = threading.Lock()  # sole writer of slots; taken without, or before, `_changed`
         self._pool: LoraMemoryPool | None = None
@@ -69,7 +73,7 @@ class AdapterCache:
         self._in_slots, self._in_cpu = SlotTier(range(num_slots - 1, BARE, -1)), CpuTier(max_cpu_bytes)
         self._waiting = WaitingLeases(max_overtaken)
         self._stats = CacheStats()
-        self._listeners = list[weakref.WeakMethod[Callable[[], None]]]()
+        self._listeners = Listeners()
 
     @property
     def stats(self) -> CacheStats:
@@ -83,7 +87,7 @@ class AdapterCache:
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Call a bound method, for as long as its object lives, whenever a slot may have become free."""
-        self._listeners.append(weakref.WeakMethod(listener))
+        self._listeners.add(listener)
 
     # What is known
 
@@ -124,7 +128,7 @@ class AdapterCache:
                 version.is_pinned, known.is_pinned, known.is_latest = known.is_pinned, False, False
                 self._forget_if_unused(known)
                 self._changed.notify_all()
-        self._tell()
+        self._listeners.tell()
 
     def read_in(self, name: str) -> None:
         """Have an adapter's weights in memory before a request for it waits: its files may be replaced meanwhile.
@@ -138,7 +142,7 @@ class AdapterCache:
             version = self._latest[name]
             if version.weights is not None or version.resident is not None:
                 return
-        weights = bind_to_base(name, read_adapter(version.source), self._linears)
+        weights = self._bind(name, read_adapter(version.source))
         with self._changed:
             if version.is_latest and version.weights is None:
                 version.weights = weights
@@ -187,7 +191,7 @@ class AdapterCache:
                 version.num_waiting -= 1
                 self._forget_if_unused(version)
             self._changed.notify_all()
-        self._tell()
+        self._listeners.tell()
 
     def try_lease(self, reservation: Reservation) -> Lease | None:
         """Keep the reserved versions in slots; those that are not there are brought in first.
@@ -232,7 +236,7 @@ class AdapterCache:
                 version.num_leases -= 1
                 self._forget_if_unused(version)
             self._changed.notify_all()
-        self._tell()
+        self._listeners.tell()
 
     @contextmanager
     def lease(self, names: Sequence[str]) -> Iterator[Lease]:
@@ -275,7 +279,7 @@ class AdapterCache:
             self._check_known([name])
             self._latest[name].is_pinned = False
             self._changed.notify_all()
-        self._tell()
+        self._listeners.tell()
 
     def unload(self, name: str, *, timeout_s: float | None = None) -> None:
         """Forget an adapter: nobody new; when all who asked have been answered, its slot and memory are freed.
@@ -297,7 +301,7 @@ class AdapterCache:
             version.is_latest = False
             self._forget_if_unused(version)
             self._changed.notify_all()
-        self._tell()
+        self._listeners.tell()
 
     # Bookkeeping, under the lock
 
@@ -305,7 +309,7 @@ class AdapterCache:
         """Of an opened adapter, checked as far as it has been read. Without the lock."""
         if isinstance(source, StoredAdapter):
             check_fits(source.manifest, self._fingerprint)
-        weights = None if files is None else bind_to_base(source.name, files, self._linears)
+        weights = None if files is None else self._bind(source.name, files)
         return AdapterVersion(source, weights)
 
     def _make_latest(self, version: AdapterVersion) -> None:
@@ -373,14 +377,9 @@ class AdapterCache:
 
     # Loading; takes the locks itself
 
-    def _tell(self) -> None:
-        for listener in self._listeners:
-            if (method := listener()) is not None:
-                method()
-
     def _bring_in(self, version: AdapterVersion, slot: int) -> None:
         """Read and check, then write the slot, then publish: nobody sees a half-written adapter."""
-        weights = version.weights or bind_to_base(version.name, read_adapter(version.source), self._linears)
+        weights = version.weights or self._bind(version.name, read_adapter(version.source))
         with self._changed:
             version.weights = weights
             self._in_cpu.keep(version)
@@ -393,4 +392,4 @@ class AdapterCache:
                 self._in_slots.enter(version, slot, weights)
                 self._stats = replace(self._stats, num_loads=self._stats.num_loads + 1)
                 self._changed.notify_all()
-        self._tell()
+        self._listeners.tell()

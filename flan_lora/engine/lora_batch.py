@@ -44,7 +44,8 @@ class LoraBatch(Protocol):
         Shapes (R rows of the batch, W sequences per row, T tokens): x (R * W, T, in), out (R * W, T, out).
         Sequences of one row (beams) lie together and share the row's updates.
 
-        Source: h = W0 x + s B A x, arXiv:2106.09685 section 4.1; s is folded into B.
+        Source: h = W0 x + s B A x, arXiv:2106.09685 section 4.1; s is folded into B. Of DoRA (arXiv:2402.09353,
+        section 4.1) h = c (W0 x + s B A x) with c per output; B has c too, and c - 1 of W0 x is added.
         """
 
 
@@ -93,7 +94,7 @@ class SegmentedLora:
     def __init__(self, rows: Sequence[tuple[AdapterRef, ...]], *, is_invariant: bool = False) -> None:
         self._num_rows, self._is_invariant = len(rows), is_invariant
         self._segments = _segments(rows)
-        self._pairs: dict[str, list[tuple[Segment, Tensor, Tensor]]] = {}
+        self._pairs: dict[str, list[tuple[Segment, Tensor, Tensor, Tensor | None]]] = {}
         distinct = {ref for refs in rows for ref in refs}
         self._linears = frozenset[str]().union(*(ref.linears for ref in distinct))
         self._dtype = next((ref.pool.rows.dtype for ref in distinct), None)
@@ -108,10 +109,15 @@ class SegmentedLora:
             return out
         flat, result = x.reshape(-1, x.shape[-1]), out.view(-1, out.shape[-1])
         per_row = flat.shape[0] // self._num_rows
-        for segment, a, b in self.segments(linear):
+        segments = self.segments(linear)
+        is_rescaled = any(rescale is not None for *_, rescale in segments)
+        base = result.clone() if is_rescaled else result  # a row may have several adapters, each of the base
+        for segment, a, b, rescale in segments:
             own, weight = slice(segment.start * per_row, segment.stop * per_row), segment.first.weight
             own_x = flat[own].view(segment.number, -1, flat.shape[-1])
             there = result[own].view(segment.number, -1, result.shape[-1])
+            if rescale is not None:
+                there += base[own].view_as(there) * (rescale * weight)
             if self._is_invariant:
                 there += _invariant_product(own_x, a, b) * weight
                 continue
@@ -122,14 +128,20 @@ class SegmentedLora:
                 there += torch.bmm(low, b) * weight
         return out
 
-    def segments(self, linear: str) -> list[tuple[Segment, Tensor, Tensor]]:
-        """The segments that change a linear, with the A^T and B^T that they read; the same for every step."""
+    def segments(self, linear: str) -> list[tuple[Segment, Tensor, Tensor, Tensor | None]]:
+        """The segments that change a linear, and the A^T, B^T and rescaling that they read; the same each step."""
         found = self._pairs.get(linear)
         if found is None:
             own = [segment for segment in self._segments if linear in segment.first.linears]
-            found = [(each, *each.first.pool.pairs(each.first.slot, each.number, linear)) for each in own]
+            found = [(each, *_tensors(each, linear)) for each in own]
             self._pairs[linear] = found
         return found
+
+
+def _tensors(segment: Segment, linear: str) -> tuple[Tensor, Tensor, Tensor | None]:
+    pool, first = segment.first.pool, segment.first.slot
+    a, b = pool.pairs(first, segment.number, linear)
+    return a, b, pool.rescale(first, segment.number, linear)
 
 
 def _invariant_product(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -187,6 +199,8 @@ class IndexedLora:
         layout, slots = self._pool.layout, self._pool.rows
         if linear not in layout.linears:
             return out
+        if layout.is_rescaled:
+            self._add_rescaled(layout.part(slots, linear), linear, out)
         if self._kernels is None:
             self._add_gathered(layout.part(slots, linear), linear, x, out)
         else:
@@ -194,6 +208,15 @@ class IndexedLora:
             at = layout.starts[linear], layout.rank
             self._kernels.add(slots, *at, self._indices, self._weights, flat, result)
         return out
+
+    def _add_rescaled(self, part: Tensor, linear: str, out: Tensor) -> None:
+        """What DoRA adds of the base's own outputs, summed over a row's adapters."""
+        rescales = self._pool.layout.rescale(part, linear)
+        assert rescales is not None, "asked of a layout that has room for it"
+        own = rescales[self._indices]  # (R, K, out)
+        total = own.sum(1) if self._weights is None else (own * self._weights[..., None]).sum(1)
+        result = out.view(len(total), -1, out.shape[-1])
+        result += result * total[:, None]
 
     def _add_gathered(self, part: Tensor, linear: str, x: Tensor, out: Tensor) -> None:
         """Copy each row's A and B together, then two batched products per adapter."""

@@ -21,32 +21,40 @@ class SlotLayout:
     """Linear -> place of its A (rank, in), behind which its B^T (rank, out) lies."""
     width: int
     """Numbers per slot."""
+    is_rescaled: bool = False
+    """Whether behind B^T there is room for what DoRA multiplies the base's outputs by, less 1 (out,)."""
 
     @staticmethod
-    def of(rank: int, linears: Linears) -> SlotLayout:
+    def of(rank: int, linears: Linears, *, is_rescaled: bool = False) -> SlotLayout:
         """Linears one after the other, in the order of their names."""
         starts, width = {}, 0
         for name in sorted(linears):
             starts[name] = width
-            width += rank * sum(linears[name])
-        return SlotLayout(rank, {name: linears[name] for name in sorted(linears)}, starts, width)
+            width += rank * sum(linears[name]) + is_rescaled * linears[name][1]
+        return SlotLayout(rank, {name: linears[name] for name in sorted(linears)}, starts, width, is_rescaled)
 
     def holds(self, weights: AdapterWeights) -> bool:
         """Whether an adapter fits as it is."""
-        return weights.rank <= self.rank and weights.pairs.keys() <= self.linears.keys()
+        has_room = weights.rank <= self.rank and weights.pairs.keys() <= self.linears.keys()
+        return has_room and (self.is_rescaled or not weights.rescales)
 
     def part(self, rows: Tensor, linear: str) -> Tensor:
-        """One linear in rows (N, width): (N, rank * (in + out))."""
-        start = self.starts[linear]
-        return rows[:, start : start + self.rank * sum(self.linears[linear])]
+        """One linear in rows (N, width): (N, rank * (in + out)), and out more where it is rescaled."""
+        start, (features_in, features_out) = self.starts[linear], self.linears[linear]
+        stop = start + self.rank * (features_in + features_out) + self.is_rescaled * features_out
+        return rows[:, start:stop]
 
     def views(self, part: Tensor, linear: str) -> tuple[Tensor, Tensor]:
         """A (N, rank, in) and B^T (N, rank, out) in what `part` gave."""
         features_in, features_out = self.linears[linear]
-        middle = self.rank * features_in
+        middle, end = self.rank * features_in, self.rank * (features_in + features_out)
         a = part[:, :middle].view(-1, self.rank, features_in)
-        b = part[:, middle:].view(-1, self.rank, features_out)
+        b = part[:, middle:end].view(-1, self.rank, features_out)
         return a, b
+
+    def rescale(self, part: Tensor, linear: str) -> Tensor | None:
+        """(N, out) in what `part` gave; None where there is no room for it."""
+        return part[:, self.rank * sum(self.linears[linear]) :] if self.is_rescaled else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +70,12 @@ class LoraMemoryPool:
         a, b = self.layout.views(self.layout.part(self.rows[first : first + number], linear), linear)
         return a.transpose(1, 2), b
 
+    def rescale(self, first: int, number: int, linear: str) -> Tensor | None:
+        """View of `SlotLayout.rescale` (number, 1, out) in slots that lie one after the other."""
+        part = self.layout.part(self.rows[first : first + number], linear)
+        found = self.layout.rescale(part, linear)
+        return None if found is None else found[:, None]
+
     def write(self, slot: int, weights: AdapterWeights) -> None:
         """Make ``slot`` this adapter; ranks and linears that it lacks are zeros."""
         there = self.rows[slot : slot + 1]
@@ -69,12 +83,16 @@ class LoraMemoryPool:
         for linear in self.layout.linears:
             part = self.layout.part(row, linear)
             pair = weights.pairs.get(linear)
-            if pair is None or len(pair[0]) < self.layout.rank:
+            if pair is None or len(pair[0]) < self.layout.rank or self.layout.is_rescaled:
                 part.zero_()
             if pair is not None:
                 (a, b), (to_a, to_b) = pair, self.layout.views(part, linear)
                 to_a[0, : len(a)] = a
                 torch.mul(b.T, weights.scalings[linear], out=to_b[0, : len(a)])
+            if linear in weights.rescales:
+                rescale = self.layout.rescale(part, linear)
+                assert rescale is not None, "an adapter is written where it fits"
+                rescale[0] = weights.rescales[linear]
         if row is not there:
             there.copy_(row)
 
@@ -92,7 +110,8 @@ class LoraMemoryPool:
         if self.layout.holds(weights):
             return self
         wanted = {**self.layout.linears, **{linear: linears[linear] for linear in weights.pairs}}
-        return self.grown(SlotLayout.of(max(self.layout.rank, weights.rank), wanted))
+        is_rescaled = self.layout.is_rescaled or bool(weights.rescales)
+        return self.grown(SlotLayout.of(max(self.layout.rank, weights.rank), wanted, is_rescaled=is_rescaled))
 
     def grown(self, layout: SlotLayout) -> LoraMemoryPool:
         """The same adapters in a roomier layout."""
@@ -102,4 +121,7 @@ class LoraMemoryPool:
             pairs = zip(layout.views(new_part, linear), self.layout.views(old_part, linear), strict=True)
             for new, old in pairs:
                 new[:, : self.layout.rank] = old
+            old_rescale, new_rescale = self.layout.rescale(old_part, linear), layout.rescale(new_part, linear)
+            if old_rescale is not None and new_rescale is not None:
+                new_rescale.copy_(old_rescale)
         return larger

@@ -9,6 +9,7 @@ from typing import TypeVar
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.weights import base_linears
 from flan_lora.base.load import Base
+from flan_lora.base.quantised import weight_of
 from flan_lora.engine.adapter_cache import AdapterCache
 from flan_lora.engine.engine import Engine
 from flan_lora.engine.generation import Generation, LabelScores
@@ -32,7 +33,11 @@ class Pipeline:
     ) -> None:
         self.prompts = PromptEncoder(base.tokenizer)
         cache = AdapterCache(
-            base_linears(base.model), fingerprint=base.fingerprint, num_slots=num_slots, device=base.device
+            base_linears(base.model),
+            fingerprint=base.fingerprint,
+            num_slots=num_slots,
+            device=base.device,
+            weight_of=weight_of(base.model),
         )
         self.registry = AdapterRegistry(base, store, cache)
         self.engine = Engine(base.model, cache, limits=limits, deterministic=deterministic)

@@ -5,6 +5,7 @@ write a file so that a crash leaves the old one or the new  files
 read a file that may be a pipe, a device or too large       files
 packed files, and other programs' files by their first bytes  file_signatures
 one process at a time for a file or folder                  lock
+call whoever asked to hear of something                     listeners
 YAML and JSON of anybody -> plain values                    documents
 a schema whose mistakes become one line each                schema
 what malloc keeps, and giving it back                       malloc

@@ -42,7 +42,7 @@ def check_places(recipe: Recipe, adapters_dir: Path, run_dir: Path, num_trainabl
 
 
 def check_lora(recipe: Recipe, config: T5Config) -> None:
-    """Refuse an update that this base cannot carry, or that no router would serve. Raises TrainingError."""
+    """Refuse an update of linears that this base lacks. Raises TrainingError."""
     known = linear_names(config)
     targets = recipe.lora.modules(known)
     missing = [module for module in targets if module not in known]
@@ -51,12 +51,6 @@ def check_lora(recipe: Recipe, config: T5Config) -> None:
             f"lora.target_modules names {', '.join(missing)}, which {recipe.base.model} does not have "
             f"(it has {', '.join(known)}).\n"
             "  --set lora.target_modules=all-linear   or attention, or some of those names in brackets"
-        )
-    if recipe.lora.use_dora:
-        raise TrainingError(
-            "lora.use_dora: no router could serve the adapter: DoRA rescales whole columns of the base's weights, "
-            "and the base is shared.\n"
-            "  --set lora.use_dora=false   plain LoRA; lora.use_rslora=true is served too"
         )
 
 

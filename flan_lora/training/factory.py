@@ -167,7 +167,7 @@ def on_its_base(recipe: Recipe) -> Recipe:
     """The recipe with what depends on the base spelled out; loads no weights.
 
     Raises:
-        TrainingError: the base lacks modules that it names, or it is an update that no router would serve.
+        TrainingError: the base lacks linears that it names.
     """
     config = open_config(recipe.base)
     check_lora(recipe, config)

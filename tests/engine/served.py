@@ -16,6 +16,7 @@ from transformers import T5ForConditionalGeneration
 from flan_lora.adapters.weights import base_linears, open_folder
 from flan_lora.base.decode import generation_config
 from flan_lora.base.encode import Collator
+from flan_lora.base.quantised import weight_of
 from flan_lora.engine.adapter_cache import AdapterCache
 from flan_lora.engine.model_runner import ModelRunner
 from flan_lora.engine.request import Request, SequenceOutput
@@ -42,7 +43,9 @@ class Served:
     ) -> None:
         self.base, self.path = base, path
         self.engine = ModelRunner(base, graphs=graphs)
-        self.cache = AdapterCache(base_linears(base), fingerprint="x" * 64, device=base.device)
+        self.cache = AdapterCache(
+            base_linears(base), fingerprint="x" * 64, device=base.device, weight_of=weight_of(base)
+        )
         self.peft: dict[str | None, Any] = {None: base}
         for seed, (name, lora) in enumerate(adapters.items()):
             self.cache.add(*open_folder(name, self._save(path / name, seed, lora)))

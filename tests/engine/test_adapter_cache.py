@@ -91,12 +91,11 @@ def test_beams_of_a_row_share_its_adapter(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"peft_type": "IA3"}, "peft_type is 'IA3'"),
-        ({"use_dora": True}, "DoRA rescales whole columns"),
         ({"init_lora_weights": "pissa"}, "'pissa' changes the base"),
         ({"init_lora_weights": "olora"}, "'olora' changes the base"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"bias": "all"}, "biases of the base"),
-        ({"fan_in_fan_out": True}, "fan_in_fan_out is True: not supported"),
+        ({"alora_invocation_tokens": [3]}, "aLoRA"),
         ({"a_field_of_the_future": 3}, "a_field_of_the_future is 3: not supported"),
     ],
 )
@@ -110,10 +109,9 @@ def test_what_is_no_plain_update_is_refused_with_the_reason(
 
 def test_pickles_and_damage_are_refused(tmp_path: Path) -> None:
     path = stage(tmp_path / "one")
-    (path / "adapter_model.bin").write_bytes(b"")
+    (path / "adapter_model.safetensors").rename(path / "adapter_model.bin")
     with pytest.raises(AdapterCorruptError, match="pickled weights"):
         open_folder("one", path)
-    (path / "adapter_model.bin").unlink()
     (path / "adapter_model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(AdapterCorruptError, match="not readable as safetensors"):
         open_folder("one", path)

@@ -51,6 +51,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "dropout": {"target_modules": ["q", "v"], "lora_dropout": 0.3},
     "another task type": {"target_modules": ["q", "v"], "task_type": None},
     "a linear stored the other way round": {"target_modules": ["q", "v"], "fan_in_fan_out": True},
+    "DoRA": {"target_modules": ["q", "v", "wi_1"], "use_dora": True},
+    "DoRA of all, rsLoRA, patterns": {
+        "target_modules": ALL, "use_dora": True, "use_rslora": True, "rank_pattern": {"o": 2},
+        "alpha_pattern": {"q": 3},
+    },
     "a negative alpha": {"target_modules": ["q", "v"], "lora_alpha": -8},
 }  # fmt: skip
 
@@ -69,7 +74,9 @@ def save(base: Any, folder: Path, **lora: Any) -> Path:
         torch.manual_seed(1)
         model = get_peft_model(copy.deepcopy(base), LoraConfig(**fields))
         for name, parameter in model.named_parameters():
-            if ".lora_" in name:
+            if "magnitude" in name:  # random lengths around those of the base's rows
+                parameter.data *= torch.rand_like(parameter) + 0.5
+            elif ".lora_" in name:
                 torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder, save_embedding_layers=False)
     return folder

@@ -30,14 +30,10 @@ def test_modules_that_the_base_lacks_are_refused_with_those_it_has() -> None:
     with pytest.raises(
         TrainingError, match=r"names wi_0, wi_1, which .* \(it has q, k, v, o, wi, wo\)"
     ) as failure:
-        check_lora(recipe_of(), old)
-    assert "--set lora.target_modules=[q, k, v, o, wo]" in str(failure.value)
-    check_lora(recipe_of(lora={"target_modules": ["q", "v"]}), old)
-
-
-def test_an_update_that_no_router_serves_is_refused() -> None:
-    with pytest.raises(TrainingError, match=r"lora\.use_dora: no router could serve"):
-        check_lora(recipe_of(lora={"use_dora": True}), tiny_config())
+        check_lora(recipe_of(lora={"target_modules": ["q", "wi_0", "wi_1", "wo"]}), old)
+    assert "--set lora.target_modules=all-linear" in str(failure.value)
+    for modules in ("all-linear", "attention", ["q", "v"], ["attention", "wi"]):
+        check_lora(recipe_of(lora={"target_modules": modules}), old)
 
 
 def splits_of(task: str) -> dict[str, Split]:
