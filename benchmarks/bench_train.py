@@ -94,7 +94,8 @@ def run_in_process(variant: str, base: Path, options: dict[str, Any]) -> dict[st
 
 def run_variant(variant: str, base_dir: str, options: dict[str, Any]) -> dict[str, Any]:
     """Train ``steps`` steps in this process and measure them."""
-    from flan_lora.base.load import open_base, quiet_bitsandbytes
+    from flan_lora.base.load import open_base
+    from flan_lora.base.quantised import quiet_bitsandbytes
     from flan_lora.data.encoding import encode_split
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split

@@ -32,7 +32,8 @@ import click
 def main(shape: str, rows: int, adapters: int, rounds: int, source_tokens: int, target_tokens: int) -> None:
     from bench_train import prepare_base
 
-    from flan_lora.base.load import open_base, quiet_bitsandbytes
+    from flan_lora.base.load import open_base
+    from flan_lora.base.quantised import quiet_bitsandbytes
     from flan_lora.recipe_file import load_recipe
     from flan_lora.training.lora import add_lora
 

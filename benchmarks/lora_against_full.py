@@ -71,7 +71,8 @@ def run(
     """Train one variant and score it."""
     import torch
 
-    from flan_lora.base.load import open_base, quiet_bitsandbytes
+    from flan_lora.base.load import open_base
+    from flan_lora.base.quantised import quiet_bitsandbytes
     from flan_lora.data.encoding import encode_split
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split

@@ -48,7 +48,8 @@ def run(
     import torch
     from lora_against_full import fit
 
-    from flan_lora.base.load import open_base, quiet_bitsandbytes
+    from flan_lora.base.load import open_base
+    from flan_lora.base.quantised import quiet_bitsandbytes
     from flan_lora.data.encoding import encode_split
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split

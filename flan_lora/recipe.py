@@ -47,10 +47,12 @@ class BaseSection(Section):
     """Hub id or local folder of a T5-family checkpoint, or `mini`, the embedded base."""
     revision: str | None = None
     """Commit or tag on the Hub; pin it for runs that must repeat. Ignored for `mini` and folders."""
-    quantization: Literal["int8", "bf16", "fp32"] = "int8"
-    """Weights of the frozen linears: int8 (LLM.int8, arXiv:2208.07339), bf16 or fp32. T5 overflows in fp16."""
+    quantization: Literal["int8", "nf4", "bf16", "fp32"] = "int8"
+    """Weights of the frozen linears: int8 (LLM.int8, arXiv:2208.07339), nf4 (arXiv:2305.14314), bf16 or fp32."""
     int8_threshold: float = Field(0.0, ge=0.0)
     """LLM.int8 outlier threshold. 0 keeps every row independent of its neighbours; 6.0 is the paper's value."""
+    nf4_double_quant: bool = True
+    """Quantise nf4's scales too (double quantisation): 4.13 bits per weight instead of 4.5."""
 
     def at(self, model: str | None) -> BaseSection:
         """The same base under another name or in another place; None: as it is."""
@@ -279,6 +281,7 @@ class EvaluationSection(Section):
 
 
 _YOUNGER = (
+    ("base", "nf4_double_quant"),
     ("data", "encoding"),
     ("data", "augment"),
     *(("evaluation", name) for name in GENERATION_FIELDS if name != "num_beams"),

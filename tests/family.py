@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import string
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from transformers import (
     MT5ForConditionalGeneration,
     T5Config,
     T5ForConditionalGeneration,
+    T5Tokenizer,
     UMT5Config,
     UMT5ForConditionalGeneration,
 )
@@ -30,11 +32,11 @@ ENGLISH = (
     "i feel so happy today joy anger sadness fear love surprise yes no duplicate",
     "Read this and answer the question. Context: Question: Is this a paraphrase? OPTIONS: -",
     "Write a short summary of the dialogue. Tim: hi, how are you? Ann: fine, thanks!",
-    "which emotion is in this text? not_duplicate; A B C D E F G H I J K L M N O P Q R S T U V W X Y Z",
+    " ".join(c for c in string.printable[:95] if c not in "{}<>~^`\\ "),  # what T5's vocabulary has of ASCII
 )
 HINDI = ("भारत की राजधानी नई दिल्ली है। यह एक बड़ा नगर है॥", " ".join(LETTERS))
 WIDTHS = {
-    "vocab_size": 400, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_heads": 4, "num_layers": 2,
+    "vocab_size": 512, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_heads": 4, "num_layers": 2,
     "num_decoder_layers": 2, "initializer_factor": 1.5, "dropout_rate": 0.1,
 }  # fmt: skip
 
@@ -65,7 +67,7 @@ KINDS = {
     "T5 v1.1": Kind(*T5, {**GATED, "decoder_start_token_id": 0}),
     "T5, gated and tied": Kind(*T5, {"feed_forward_proj": "gated-silu", "decoder_start_token_id": 0}),
     "T5, ReLU and untied": Kind(*T5, {"feed_forward_proj": "relu", "tie_word_embeddings": False}),
-    "ByT5": Kind(*T5, {**GATED, "decoder_start_token_id": 0, "num_layers": 3}, "bytes"),
+    "ByT5": Kind(*T5, {**GATED, "decoder_start_token_id": 0, "num_layers": 3, "vocab_size": 384}, "bytes"),
     "mT5": Kind(*MT5, GATED, "multilingual"),
     "mT5, tied": Kind(*MT5, {"feed_forward_proj": "gated-gelu"}, "multilingual"),
     "umT5": Kind(*UMT5, GATED, "byte fallback"),
@@ -107,9 +109,26 @@ def save_tokenizer(folder: Path, kind: str) -> None:
     if kind == "bytes":
         ByT5Tokenizer().save_pretrained(folder)
         return
+    if kind == "byte fallback":  # transformers has no class for a umT5 without tokenizer.json, which each has
+        write_byte_fallback(folder)
+        return
     (folder / "spiece.model").write_bytes(sentencepiece_model(kind))
     settings = {"tokenizer_class": "T5Tokenizer", "extra_ids": 0, "unk_token": "<unk>", "pad_token": "<pad>"}
     (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": "</s>"}))
+
+
+def write_byte_fallback(folder: Path) -> None:
+    """tokenizer.json of pieces and bytes, which stand for any character that is no piece."""
+    import sentencepiece
+
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_model("byte fallback"))
+    vocab = [(pieces.id_to_piece(place), pieces.get_score(place)) for place in range(pieces.get_piece_size())]
+    T5Tokenizer(vocab=vocab, extra_ids=0).save_pretrained(folder)
+    file = folder / "tokenizer.json"
+    state = json.loads(file.read_text(encoding="utf-8"))
+    state["model"]["byte_fallback"] = True
+    decoders = [{"type": "ByteFallback"}, {"type": "Fuse"}, state["decoder"]]
+    file.write_text(json.dumps({**state, "decoder": {"type": "Sequence", "decoders": decoders}}), encoding="utf-8")
 
 
 @cache
@@ -120,7 +139,7 @@ def sentencepiece_model(kind: str) -> bytes:
     texts = ENGLISH if kind == "english" else (*ENGLISH, *HINDI)
     written = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts), model_writer=written, vocab_size=380 if kind == "byte fallback" else 160,
+        sentence_iterator=iter(texts), model_writer=written, vocab_size=480 if kind == "byte fallback" else 220,
         pad_id=0, eos_id=1, unk_id=2, bos_id=-1, character_coverage=1.0, hard_vocab_limit=False,
         byte_fallback=kind == "byte fallback", minloglevel=2,
     )  # fmt: skip

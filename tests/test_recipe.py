@@ -262,3 +262,37 @@ def test_published_recipes_keep_their_fingerprint(repo: Path) -> None:
         assert Recipe.model_validate(manifest["recipe"]).fingerprint() == manifest["recipe_fingerprint"], (
             file.parent.name
         )
+
+
+def test_targets_are_spelled_out_for_a_base() -> None:
+    linears = ("q", "k", "v", "o", "wi", "wo")
+    for given, named in (
+        ("all-linear", linears),
+        ("attention", linears[:4]),
+        (["wo", "attention"], ("wo", "q", "k", "v", "o")),
+        (["q", "attention", "all-linear"], linears),
+        (["wi_0"], ("wi_0",)),
+    ):
+        assert (
+            parse_recipe({**MINIMAL, "lora": {"target_modules": given}}, where="test").lora.modules(linears)
+            == named
+        )
+    with pytest.raises(RecipeError, match=r"lora\.target_modules"):
+        parse_recipe({**MINIMAL, "lora": {"target_modules": "all_linear"}}, where="test")
+
+
+def test_what_is_younger_than_an_adapter_leaves_its_fingerprint() -> None:
+    plain = parse_recipe(MINIMAL, where="test")
+    every = ["q", "k", "v", "o", "wi_0", "wi_1", "wo"]
+    for same in (
+        {"lora": {"target_modules": every}},
+        {"data": {**MINIMAL["data"], "romanise": True}},
+        {"base": {"nf4_double_quant": True}},
+    ):
+        assert parse_recipe({**MINIMAL, **same}, where="test").fingerprint() == plain.fingerprint()
+    for other in (
+        {"lora": {"target_modules": "attention"}},
+        {"data": {**MINIMAL["data"], "romanise": False}},
+        {"base": {"nf4_double_quant": False}},
+    ):
+        assert parse_recipe({**MINIMAL, **other}, where="test").fingerprint() != plain.fingerprint()

@@ -166,11 +166,10 @@ def _code_without_us(manifest: Manifest) -> str:
 def _plain_note(manifest: Manifest) -> str:
     """What a reader must know who goes without the package."""
     notes = ["PEFT loads an adapter onto any base of the same shape without a word, so mind the base."]
-    if manifest.base.quantization == "int8":
-        notes.append(
-            "The scores above are with the base in int8 (bitsandbytes, threshold "
-            f"{manifest.recipe['base'].get('int8_threshold', 0.0):g}); in bfloat16, as here, answers may differ."
-        )
+    if manifest.base.quantization in ("int8", "nf4"):
+        threshold = manifest.recipe["base"].get("int8_threshold", 0.0)
+        how = f"int8 (bitsandbytes, threshold {threshold:g})" if manifest.base.quantization == "int8" else "nf4"
+        notes.append(f"The scores above are with the base in {how}; in bfloat16, as here, answers may differ.")
     if has_labels(manifest.task):
         notes.append("Free generation, as here, can answer with something that is no label.")
     return " ".join(notes)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flan_lora.adapters.merge import Merged, write_whole
+from flan_lora.base.architecture import output_scale
 from flan_lora.base.encode import encode_sources
 from flan_lora.errors import FlanLoraError
 from flan_lora.tasks.task import probe_examples
@@ -83,13 +84,16 @@ def answer_ctranslate2(
 
 def _converter(merged: Merged) -> Any:
     """CTranslate2's converter around a model in memory."""
-    from ctranslate2.converters import Converter
-    from ctranslate2.converters.transformers import T5Loader
+    from ctranslate2.converters import Converter, transformers
+
+    loaders = {"t5": transformers.T5Loader, "mt5": transformers.MT5Loader, "umt5": transformers.UMT5Loader}
 
     class InMemory(Converter):  # type: ignore[misc]
         def _load(self) -> Any:
             # a copy: the conversion to int8 writes into the weights that it is given
-            return T5Loader()(copy.deepcopy(merged.model), merged.tokenizer)
+            model = copy.deepcopy(merged.model)
+            model.config.tie_word_embeddings = output_scale(model.config) is not None  # what it scales by
+            return loaders[model.config.model_type]()(model, merged.tokenizer)
 
     return InMemory()
 

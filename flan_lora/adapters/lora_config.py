@@ -27,7 +27,7 @@ MAX_PATTERNS = 2_000
 """Of target_modules, rank_pattern and alpha_pattern; flan-t5-xxl has 432 linears."""
 _MAX_TEXT = 5_000
 _WORD = re.compile(r"\w{0,200}")
-_LAYER = re.compile(r".*?\.[^.]*\.(\d+)\.")
+_LAYER = r".*?\.[^.]*\.(\d+)\."
 """As PEFT finds a layer's number where layers_pattern names nothing: the first one in the path."""
 
 
@@ -226,7 +226,7 @@ def _is_in_chosen_layer(module: str, config: Mapping[str, Any]) -> bool:
         return True
     names = config.get("layers_pattern") or ()
     patterns = [rf"(?:^|.*?\.){name}\.(\d+)\." for name in ([names] if isinstance(names, str) else names)]
-    match = next((found for each in patterns or [_LAYER] if (found := re.match(each, module))), None)
+    match = next((found for each in patterns or (_LAYER,) if (found := re.match(each, module))), None)
     return match is not None and int(match[1]) in (chosen if isinstance(chosen, list) else [chosen])
 
 

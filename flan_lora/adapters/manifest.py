@@ -91,8 +91,8 @@ class BaseRecord(Section):
     revision: str | None = None
     """Commit or tag on the Hub, as in the recipe."""
     fingerprint: str = Field(min_length=8)
-    """`base.fingerprint.fingerprint` of the weights; the same for int8, bf16 and fp32 loads."""
-    quantization: Literal["int8", "bf16", "fp32"]
+    """`base.fingerprint.fingerprint` of the weights; the same however they are loaded."""
+    quantization: Literal["int8", "nf4", "bf16", "fp32"]
     """How the base was loaded for training."""
 
 

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from flan_lora.adapters.peft_loader import load_adapter
 from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.base.encode import encode_sources, encode_targets
-from flan_lora.base.fingerprint import int8_scale
 from flan_lora.base.load import Base, open_base
-from flan_lora.base.quantised import dequantised
+from flan_lora.base.quantised import dequantised, is_quantised
 from flan_lora.errors import AdapterError
 from flan_lora.evaluation.predict import predict
 from flan_lora.recipe import Recipe
@@ -157,7 +156,7 @@ def _copy_dequantised(served: T5ForConditionalGeneration, target: T5ForCondition
     linears = dict(target.named_modules())
     with torch.no_grad():
         for name, module in served.named_modules():
-            if int8_scale(module) is not None:
+            if is_quantised(module):
                 linears[name].weight.copy_(dequantised(module))
 
 

@@ -227,8 +227,10 @@ def _dora_scale(tensors: Mapping[str, Tensor], scaling: float, weight: Tensor) -
 
     Source: DoRA, arXiv:2402.09353, equation 5; "columns" there are the rows of torch's weight.
     """
+    import torch
+
     a, b = tensors["A"].to(weight.device), tensors["B"].to(weight.device)
-    norm = weight.addmm(b, a, alpha=scaling).norm(dim=1)
+    norm: Tensor = torch.linalg.vector_norm(weight.addmm(b, a, alpha=scaling), dim=1)
     return tensors["m"].flatten() / norm.cpu()
 
 
@@ -265,7 +267,7 @@ def _check_shapes(
             problems.append(f"{module}: the file has {shapes}, the base {what}")
             continue
         (features_in, features_out), rank = linears[module], module_rank(module, config)
-        takes = {"A": (rank, features_in), "B": (features_out, rank)}
+        takes: dict[str, tuple[int, ...]] = {"A": (rank, features_in), "B": (features_out, rank)}
         if config.get("use_dora"):
             takes["m"] = (features_out,)
         if shapes != takes:

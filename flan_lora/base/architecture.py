@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flan_lora.recipe import Recipe
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.romanise import LETTERS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
-MODEL_TYPES = ("t5", "mt5", "umt5")
+    from flan_lora.recipe import Recipe
+
+_CLASS_NAMES = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}
+MODEL_TYPES = tuple(_CLASS_NAMES)
 """`model_type` of config.json. LongT5 and SwitchTransformers compute differently under the same names."""
 ATTENTION = ("q", "k", "v", "o")
 _MAX_LACKED_SHARE = 0.05
@@ -24,20 +26,19 @@ _MAX_LACKED_SHARE = 0.05
 
 def config_class(model_type: str) -> type[T5Config]:
     """Of one of `MODEL_TYPES`; all have T5's fields."""
-    from transformers import MT5Config, T5Config, UMT5Config
+    import transformers
 
-    return {"t5": T5Config, "mt5": MT5Config, "umt5": UMT5Config}[model_type]  # type: ignore[return-value]
+    found: type[T5Config] = getattr(transformers, f"{_CLASS_NAMES[model_type]}Config")
+    return found
 
 
 def model_class(config: T5Config) -> type[T5ForConditionalGeneration]:
     """Encoder, decoder and head of this config; all have T5's attributes."""
-    from transformers import MT5ForConditionalGeneration, T5ForConditionalGeneration, UMT5ForConditionalGeneration
+    import transformers
 
-    return {  # type: ignore[return-value]
-        "t5": T5ForConditionalGeneration,
-        "mt5": MT5ForConditionalGeneration,
-        "umt5": UMT5ForConditionalGeneration,
-    }[config.model_type]
+    name = f"{_CLASS_NAMES[config.model_type]}ForConditionalGeneration"
+    found: type[T5ForConditionalGeneration] = getattr(transformers, name)
+    return found
 
 
 def has_tied_head(config: T5Config) -> bool:
@@ -61,7 +62,7 @@ def output_scale(config: T5Config) -> float | None:
 
 def has_bias_per_layer(config: T5Config) -> bool:
     """Whether every layer has position biases of its own (umT5, arXiv:2304.09151)."""
-    return config.model_type == "umt5"
+    return bool(config.model_type == "umt5")
 
 
 def linear_names(config: T5Config) -> tuple[str, ...]:
@@ -72,7 +73,7 @@ def linear_names(config: T5Config) -> tuple[str, ...]:
 def has_devanagari(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a vocabulary can hold Hindi: nearly every letter and sign is spelt without ``<unk>``."""
     unk = tokenizer.unk_token_id
-    rows = tokenizer(list(LETTERS), add_special_tokens=False, return_attention_mask=False, verbose=False)
+    rows = tokenizer(list(LETTERS), return_attention_mask=False, verbose=False)
     num_lacked = sum(unk in ids for ids in rows["input_ids"])
     return num_lacked <= _MAX_LACKED_SHARE * len(LETTERS)
 

@@ -45,6 +45,11 @@ class T5Architecture:
     tie_word_embeddings: bool = False
 
     @property
+    def model_type(self) -> str:
+        """As transformers names it (`base.architecture`)."""
+        return "t5"
+
+    @property
     def is_gated(self) -> bool:
         """Whether a feed-forward has two input projections."""
         return self.feed_forward_proj.startswith("gated-")
@@ -97,7 +102,7 @@ class FrozenT5(nn.Module):
         """
         Args:
             weights: floats; what becomes int8 in the dtype that it was loaded in, all else in that of serving.
-            is_int8: whether the linears that int8 has (`base.load.UNQUANTISED` are those that it has not) are.
+            is_int8: whether the linears that int8 has are (it has not `base.quantised.UNQUANTISED`).
         """
         super().__init__()
         self.config = architecture

@@ -6,7 +6,6 @@ torch and transformers are imported inside the functions, so the CLI may import 
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -16,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flan_lora.base.architecture import MODEL_TYPES, config_class, has_tied_head, model_class
-from flan_lora.base.fingerprint import fingerprint, int8_scale
+from flan_lora.base.checkpoint_rows import rows_of
+from flan_lora.base.fingerprint import fingerprint
+from flan_lora.base.quantised import bitsandbytes_config, keep_codes, nf4_state, quiet_bitsandbytes
 from flan_lora.errors import BaseModelError
 from flan_lora.mini import MINI_PATH
 from flan_lora.system.devices import choose_device, rest_dtype
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 MINI = "mini"
 """The name that stands for the embedded base in recipes, on the command line and in manifests."""
 
-UNQUANTISED = ("wo", "lm_head")
-"""Linears that never become int8: `wo` overflows (transformers #20287), the head decides the answer."""
-
 
 @dataclass(frozen=True)
 class Base:
@@ -50,7 +48,7 @@ class Base:
     device_reason: str
     """One line for the user: why this device, and what its precision costs."""
     dtype: torch.dtype
-    """Of everything that is not int8, so of the hidden states outside autocast."""
+    """Of everything that is not quantised, so of the hidden states outside autocast."""
     fingerprint: str
 
     @property
@@ -76,8 +74,9 @@ class Location:
 def open_base(spec: BaseSection, *, device: str | None = None) -> Base:
     """Load a base frozen, in evaluation mode, on ``device`` (None: the GPU when there is one).
 
-    int8 keeps only the attention projections and wi_* in 8 bit (LLM.int8, arXiv:2208.07339); `shared`, `lm_head`,
-    `wo` and the norms are bf16: 0.99 GB at flan-t5-large, where casting them to fp32 would take 1.40 GB.
+    int8 keeps only the attention projections and wi_* in 8 bit (LLM.int8, arXiv:2208.07339), nf4 in 4 (QLoRA,
+    arXiv:2305.14314); `shared`, `lm_head`, `wo` and the norms are bf16: 0.99 GB at flan-t5-large in int8, where
+    casting them to fp32 would take 1.40 GB.
 
     Raises:
         BaseModelError: not found, unreachable, not a T5, incomplete, already quantised, or no such device.
@@ -86,13 +85,15 @@ def open_base(spec: BaseSection, *, device: str | None = None) -> Base:
     location = locate(spec)
     config = _read_config(spec, location)
     target, reason = choose_device(spec.quantization, device)
-    model = _load_weights(spec, location, config, target)
-    return_freed_memory()  # or the temporaries of quantising lie beside those of the cast
     dtype = rest_dtype(spec.quantization, target)
+    model = _load_weights(spec, location, config, target, dtype)
+    return_freed_memory()  # or the temporaries of quantising lie beside those of the cast
     cast_unquantised(model, dtype)
     fuse_gelu(model)
+    keep_codes(model)
     model.requires_grad_(False).eval()
     return_freed_memory()
+    rows = rows_of(location.name_or_path, **location.arguments) if spec.quantization == "nf4" else None
     return Base(
         model=model,
         tokenizer=_read_tokenizer(spec, location, config),
@@ -100,7 +101,7 @@ def open_base(spec: BaseSection, *, device: str | None = None) -> Base:
         device=target,
         device_reason=reason,
         dtype=dtype,
-        fingerprint=fingerprint(model),
+        fingerprint=fingerprint(model, rows),
     )
 
 
@@ -196,7 +197,7 @@ def _check_config(spec: BaseSection, values: dict[str, Any]) -> None:
         method = values["quantization_config"].get("quant_method", "unknown")
         raise BaseModelError(
             f"base {spec.model} is already quantised ({method}); adapters are trained on and merged into the "
-            "original weights.\nGive the unquantised checkpoint and set base.quantization: int8."
+            "original weights.\nGive the unquantised checkpoint and set base.quantization: int8 or nf4."
         )
 
 
@@ -224,19 +225,23 @@ def _bad_tokenizer(spec: BaseSection, reason: str) -> BaseModelError:
 
 
 def _load_weights(
-    spec: BaseSection, location: Location, config: T5Config, device: torch.device
+    spec: BaseSection, location: Location, config: T5Config, device: torch.device, rest: torch.dtype
 ) -> T5ForConditionalGeneration:
-    """safetensors -> model on ``device``; the head is checked against the config's word."""
+    """safetensors -> model on ``device``; the head is checked against the config's word.
+
+    Args:
+        rest: the dtype of what is not quantised, in the end.
+    """
     import torch
     from safetensors import SafetensorError
 
-    # T5 overflows in fp16 (at wo), so a checkpoint's own dtype is never followed. int8 starts from bf16 too: its
-    # row maxima then equal those of a bf16 load, which is what makes the fingerprint independent of quantization.
+    # T5 overflows in fp16 (at wo), so a checkpoint's own dtype is never followed. Codes are made of bf16
+    # too: int8's row maxima then equal those of a bf16 load, so the fingerprint is one for all.
     dtype = torch.float32 if spec.quantization == "fp32" else torch.bfloat16
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "device_map": {"": device}}
     options["ignore_mismatched_sizes"] = True  # reported below, for every quantization alike
-    if spec.quantization == "int8":
-        options["quantization_config"] = _int8_config(spec)
+    if (quantised := bitsandbytes_config(spec, rest)) is not None:
+        options["quantization_config"] = quantised
     try:
         with _quiet_transformers():
             model, info = model_class(config).from_pretrained(
@@ -260,11 +265,15 @@ def _tied(config: T5Config) -> T5Config:
 
 
 def _check_complete(spec: BaseSection, model: T5ForConditionalGeneration, problems: set[str]) -> None:
-    """Refuse a model that was filled up with random weights, or whose int8 weights have a shape of their own."""
+    """Refuse a model that was filled up with random weights, or whose codes have a shape of their own."""
     from torch import nn
 
     for name, module in model.named_modules():  # transformers 5.23 does not compare shapes when it quantises
-        if isinstance(module, nn.Linear) and module.weight.shape != (module.out_features, module.in_features):
+        if not isinstance(module, nn.Linear):
+            continue
+        state = nf4_state(module)
+        shape = module.weight.shape if state is None else state.shape
+        if shape != (module.out_features, module.in_features):
             problems.add(f"{name}.weight")
     if problems:
         raise BaseModelError(
@@ -272,14 +281,6 @@ def _check_complete(spec: BaseSection, model: T5ForConditionalGeneration, proble
             f"than config.json says.\n  the first   {', '.join(sorted(problems)[:3])}\n"
             "Download it again, or use another base."
         )
-
-
-def _int8_config(spec: BaseSection) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_8bit=True, llm_int8_threshold=spec.int8_threshold, llm_int8_skip_modules=list(UNQUANTISED)
-    )
 
 
 def _settle_head(spec: BaseSection, model: T5ForConditionalGeneration, config: T5Config) -> None:
@@ -350,12 +351,6 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def quiet_bitsandbytes() -> None:
-    """Silence one warning per int8 matmul (its fp16 cast is safe: `wo` stays outside) and an import notice."""
-    for name in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
     """No weight-loading bar, and no advice to tie FLAN-T5's head."""
@@ -383,9 +378,3 @@ def enable_gradient_checkpointing(base: Base) -> None:
     if not hasattr(base.model, name):
         name = "gradient_checkpointing_enable"
     getattr(base.model, name)({"use_reentrant": False})
-
-
-def base_bytes(model: torch.nn.Module) -> int:
-    """Bytes of the weights in memory: parameters once each, plus the row scales of int8 linears."""
-    scales = [scale for module in model.modules() if (scale := int8_scale(module)) is not None]
-    return sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *scales])

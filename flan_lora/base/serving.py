@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flan_lora.base.fingerprint import fingerprint
-from flan_lora.base.load import MINI, UNQUANTISED, Base, is_path, open_base
+from flan_lora.base.load import MINI, Base, is_path, open_base
+from flan_lora.base.quantised import UNQUANTISED
 from flan_lora.mini import MINI_PATH
 from flan_lora.system.devices import choose_device, rest_dtype
 from flan_lora.system.malloc import return_freed_memory
@@ -37,7 +38,7 @@ def open_serving_base(spec: BaseSection, *, device: str | None = None) -> Base:
         BaseModelError: as `open_base`.
     """
     target, reason = choose_device(spec.quantization, device)
-    folder = _folder(spec) if target.type == "cpu" else None
+    folder = _folder(spec) if target.type == "cpu" and spec.quantization != "nf4" else None
     architecture = None if folder is None else _read_architecture(folder)
     if folder is None or architecture is None:
         return open_base(spec, device=device)

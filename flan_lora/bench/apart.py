@@ -150,7 +150,7 @@ class Here(System):
 def _serve(pipe: Any, num_threads: int, make: Callable[..., Any], arguments: Any, options: Any) -> None:
     import torch
 
-    from flan_lora.base.load import quiet_bitsandbytes
+    from flan_lora.base.quantised import quiet_bitsandbytes
 
     torch.set_num_threads(num_threads)
     quiet_bitsandbytes()

@@ -55,9 +55,9 @@ def train(
     source = open_source(data_spec)
     run_dir = run_dir or Path("runs") / base_slug(recipe.base) / recipe.name
     if dry_run:
-        estimate = plan(recipe, source)
-        check_places(recipe, adapters_dir, run_dir, estimate.num_trainable)
-        print_json(estimate) if as_json else click.echo(estimate)
+        planned = plan(recipe, source)
+        check_places(recipe, adapters_dir, run_dir, planned.here.num_trainable)
+        print_json({**vars(planned.here), "cards": planned.cards}) if as_json else click.echo(planned)
         return
     published = build_adapter(
         recipe,

@@ -1,4 +1,4 @@
-"""The base's linears with the LoRA updates of a batch: float weights by the faster CPU library, int8 row-wise.
+"""The base's linears with the LoRA updates of a batch: floats by the faster CPU library, int8 row-wise, nf4.
 
 torch gives fp32 products to MKL, which on processors that are not Intel's takes as long for two rows as for
 sixteen. oneDNN, to which it gives all others, takes a tenth (1,024 rows) to three quarters (4 rows) less on large
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,11 +42,33 @@ class Linear:
 
     name: str
     weight: Tensor
-    """(out, in): floats, or int8 codes."""
+    """(out, in): floats, or int8 codes; 4-bit codes are packed."""
     scale: Tensor | None
     """max |row| (out,) fp32 of int8 codes; None for floats."""
     product: Callable[[Tensor, Tensor], Tensor]
     """Of floats: `linear` or `invariant_linear`."""
+    nf4_state: Any = None
+    """bitsandbytes' QuantState of 4-bit codes, which ``weight`` then holds, two in a byte."""
+
+    def floats(self, x: Tensor) -> Tensor:
+        """The product of ``x`` with floats, or with what 4-bit codes stand for."""
+        if self.nf4_state is None:
+            return self.product(x, self.weight)
+        if x.is_cuda:
+            from bitsandbytes import matmul_4bit
+
+            product: Tensor = matmul_4bit(x, self.weight, quant_state=self.nf4_state)
+            return product
+        return self.product(x, self.dense().to(x.dtype))
+
+    def dense(self) -> Tensor:
+        """The weight (out, in) as floats; codes are turned into them anew each time."""
+        if self.nf4_state is None:
+            return self.weight
+        from bitsandbytes.functional import dequantize_4bit
+
+        weight: Tensor = dequantize_4bit(self.weight, self.nf4_state)
+        return weight
 
 
 def linear_with_lora(linears: Sequence[Linear], x: Tensor, lora: LoraBatch) -> list[Tensor]:
@@ -58,7 +81,7 @@ def linear_with_lora(linears: Sequence[Linear], x: Tensor, lora: LoraBatch) -> l
     """
     lora_x = lora.cast(x)
     if all(each.scale is None for each in linears):
-        outputs = [each.product(x, each.weight) for each in linears]
+        outputs = [each.floats(x) for each in linears]
     else:
         outputs = _int8_products(linears, x)
     return [lora.add_lora(each.name, lora_x, out) for each, out in zip(linears, outputs, strict=True)]

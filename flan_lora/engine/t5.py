@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from flan_lora.base.architecture import has_bias_per_layer, output_scale
 from flan_lora.base.fingerprint import int8_scale
+from flan_lora.base.quantised import nf4_state
 from flan_lora.engine.kv_cache import KVCache, attend
 from flan_lora.engine.linear import Linear, check_invariant, invariant_linear, linear, linear_with_lora
 from flan_lora.engine.lora_batch import LoraBatch
@@ -102,7 +103,7 @@ class T5:
             _blocks(base, "decoder", self._product),
         )
         if is_invariant:
-            weights = [each.weight for each in _linears(self._encoder + self._decoder) if each.scale is None]
+            weights = [each.dense() for each in _linears(self._encoder + self._decoder) if each.scale is None]
             for weight in {(each.shape, each.dtype): each for each in (*weights, self._head)}.values():
                 check_invariant(weight)
         self._encoder_norm, self._decoder_norm = (
@@ -269,4 +270,4 @@ def _linear(name: str, module: nn.Module, product: Callable[..., Tensor]) -> Lin
             f"this base already carries an adapter: {name} is a {type(module).__name__}, expected a linear.\n"
             "Call unload() on its PeftModel first, or open the base anew."
         )
-    return Linear(name, module.weight.data, int8_scale(module), product)
+    return Linear(name, module.weight.data, int8_scale(module), product, nf4_state(module))

@@ -23,6 +23,7 @@ from flan_lora.adapters.validation import MANIFEST, REQUIRED, RESERVED_NAMES, St
 from flan_lora.adapters.weights import PlainFolder, Source, base_linears, bind_to_base, open_folder
 from flan_lora.base.architecture import has_devanagari
 from flan_lora.base.load import Base
+from flan_lora.base.quantised import weight_of
 from flan_lora.engine.adapter_cache import AdapterCache
 from flan_lora.engine.lease import AdapterStatus
 from flan_lora.errors import AdapterCorruptError, AdapterError, UnknownAdapterError
@@ -240,7 +241,7 @@ class AdapterRegistry:
         source, files = open_folder(name, known.home)
         if known.source == source:  # touched, and no more
             return replace(known, stamp=stamp)
-        bind_to_base(name, files, base_linears(self._base.model))
+        bind_to_base(name, files, base_linears(self._base.model), weight_of(self._base.model))
         return replace(known, source=source, stamp=stamp)
 
     def _add_folder(self, name: str, folder: Path, task: str | None) -> None:
@@ -256,7 +257,8 @@ class AdapterRegistry:
             home = folder.absolute()  # not resolved: a link that is set to another folder is noticed
             stamp = _stamp_of_plain(home)
             source, files = open_folder(name, home)
-            known = KnownAdapter(source, ServingConfig.of(source, task, romanise=self._romanise), home, stamp, is_loaded=True)
+            config = ServingConfig.of(source, task, romanise=self._romanise)
+            known = KnownAdapter(source, config, home, stamp, is_loaded=True)
         if before is not None and before.home == home and self._cache.source(name) is before.source:
             with self._replacing:
                 self._cache.replace(source, files)

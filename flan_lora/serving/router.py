@@ -73,7 +73,7 @@ class Router:
         adapters_dir: str | Path,
         base: str | Base = MINI,
         *,
-        quantization: Literal["int8", "bf16", "fp32"] = "int8",
+        quantization: Literal["int8", "nf4", "bf16", "fp32"] = "int8",
         device: str | None = None,
         num_slots: int = 9,
         batch_size: int = 32,

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 
+QUANTISED = ("int8", "nf4")
+"""Values of `base.quantization` that bitsandbytes makes codes for."""
+
+
 def choose_device(quantization: str, device: str | None = None) -> tuple[torch.device, str]:
     """Where the base runs, and why, in one line. ``device``: as torch spells it, None = choose.
 
@@ -23,8 +27,9 @@ def choose_device(quantization: str, device: str | None = None) -> tuple[torch.d
     import torch
 
     chosen, reason = _requested_device(device) if device else _best_device()
-    if chosen.type == "mps" and quantization == "int8":
-        chosen, reason = torch.device("cpu"), "int8 is not available on mps (bitsandbytes has no kernels there)"
+    if chosen.type == "mps" and quantization in QUANTISED:
+        reason = f"{quantization} is not available on mps (bitsandbytes has no kernels there)"
+        chosen = torch.device("cpu")
     return chosen, f"{chosen}: {reason}; {_precision_reason(quantization, chosen)}"
 
 
@@ -106,12 +111,12 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def rest_dtype(quantization: str, device: torch.device) -> torch.dtype:
-    """Dtype of everything that is not int8: fp16 never."""
+    """Dtype of everything that is not quantised: fp16 never."""
     import torch
 
     if quantization == "fp32":
         return torch.float32
-    if quantization == "int8" and not has_bf16(device):
+    if quantization in QUANTISED and not has_bf16(device):
         return torch.float32  # a T4's int8 kernels are fast, its bf16 is emulated; so is that of a CPU without AMX
     return torch.bfloat16
 
@@ -122,4 +127,6 @@ def _precision_reason(quantization: str, device: torch.device) -> str:
     bf16 = rest_dtype(quantization, device).itemsize == 2
     rest = "bf16" if bf16 else "fp32, because this hardware has no fast bf16 and T5 overflows in fp16"
     slow = ", which this hardware emulates slowly (fp32 may be faster)" if bf16 and not has_bf16(device) else ""
-    return f"int8 linears, the rest in {rest}{slow}" if quantization == "int8" else f"bf16 weights{slow}"
+    return (
+        f"{quantization} linears, the rest in {rest}{slow}" if quantization in QUANTISED else f"bf16 weights{slow}"
+    )

@@ -8,6 +8,7 @@ the learning rate of each step                    schedule
 LoRA layers of a recipe                           lora
 run folder, resume                                run_dir
 what it will cost                                 estimate
+which dials fit a GPU of some size                cards
 what this machine can do                          doctor
 how fast it trains, measured                      speed
 several processes                                 distributed

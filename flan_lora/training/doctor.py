@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flan_lora.base.fingerprint import short
-from flan_lora.base.load import MINI, open_base, open_config, quiet_bitsandbytes
+from flan_lora.base.load import MINI, open_base, open_config
+from flan_lora.base.quantised import quiet_bitsandbytes
 from flan_lora.data.token_cache import default_cache_dir
 from flan_lora.errors import FlanLoraError
 from flan_lora.recipe import BaseSection, LoraSection, Recipe
@@ -27,7 +28,7 @@ from flan_lora.training.estimate import Estimate, Machine, Speed, estimate
 
 if TYPE_CHECKING:
     import torch
-from flan_lora.training.speed import int8_linear, measure_speed, typical_lengths
+from flan_lora.training.speed import measure_speed, quantised_linear, typical_lengths
 
 MINIMUM_PYTHON = (3, 10)
 MINIMUM_VERSIONS = {
@@ -54,8 +55,9 @@ FLAN_T5_LARGE = {
 }
 """The published config.json of google/flan-t5-large, so that its cost is known offline."""
 
-INT8_TOLERANCE = 0.03
-"""Largest relative error of an int8 product against fp32: two roundings to 1/127 of a row's maximum give 1 %."""
+TOLERANCES = {"int8": 0.03, "nf4": 0.15}
+"""Largest relative error of a quantised product against fp32: two roundings to 1/127 of a row's maximum give 1 %,
+one to the nearest of 16 levels 9 %."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def examine() -> list[Finding]:
     """Everything there is to know about this machine; takes seconds and never raises for what it finds."""
     quiet_bitsandbytes()
     checks: list[Callable[[], Iterator[Finding]]] = [
-        check_versions, check_device, check_int8, check_memory, check_disk, check_hub, check_mini, check_recipes,
+        check_versions, check_device, check_int8, check_nf4, check_memory, check_disk, check_hub, check_mini,
+        check_recipes,
     ]  # fmt: skip
     return [finding for check in checks for finding in findings_of(check)]
 
@@ -127,26 +130,35 @@ def check_device() -> Iterator[Finding]:
 
 def check_int8() -> Iterator[Finding]:
     """Run one int8 linear forward and backward and compare it with fp32."""
+    yield _quantised_finding(BaseSection(quantization="int8"))
+
+
+def check_nf4() -> Iterator[Finding]:
+    """The same with a 4-bit one."""
+    yield _quantised_finding(BaseSection(quantization="nf4"))
+
+
+def _quantised_finding(spec: BaseSection) -> Finding:
     import torch
 
-    device, _ = choose_device("int8")
-    forward, backward = int8_errors(device)
-    ok = forward < INT8_TOLERANCE and backward < INT8_TOLERANCE  # false for nan too, unlike max()
+    kind, (device, _) = spec.quantization, choose_device(spec.quantization)
+    forward, backward = quantisation_errors(spec, device)
+    ok = forward < TOLERANCES[kind] and backward < TOLERANCES[kind]  # false for nan too, unlike max()
     value = f"{'works' if ok else 'wrong results'} on {device.type}"
     value += f" (relative error forward {forward:.1%}, backward {backward:.1%})"
     advice = f"Use base.quantization=bf16, or another bitsandbytes (CUDA of torch: {torch.version.cuda})."
-    yield Finding("int8", value, ok, advice)
+    return Finding(kind, value, ok, advice)
 
 
-def int8_errors(device: torch.device) -> tuple[float, float]:
-    """Relative errors (L2) of an int8 linear's output and input gradient against fp32."""
+def quantisation_errors(spec: BaseSection, device: torch.device) -> tuple[float, float]:
+    """Relative errors (L2) of a quantised linear's output and input gradient against fp32."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(96, 64, generator=generator)
     inputs = torch.randn(16, 64, generator=generator)
     outward = torch.randn(16, 96, generator=generator)
-    linear = int8_linear(weight, device).train()
+    linear = quantised_linear(weight, spec, device).train()
     x = inputs.to(device, torch.bfloat16).requires_grad_()
     output = linear(x)
     output.backward(outward.to(output))

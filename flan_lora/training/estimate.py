@@ -1,9 +1,8 @@
 """What a run will cost, before it starts: steps, tokens, parameters, memory and, given a speed, time.
 
 Parameters and bytes of weights are exact. Activation bytes count the tensors that autograd keeps for T5 + LoRA
-(transformers 5.23, peft 0.21). Against measured CPU peaks of an 8 + 8 layer model (d_model 512, 8 x 128 source
-tokens; int8, bf16, fp32; q, v or all linears) they were 0 to 6 % too high, with gradient checkpointing 12 to 23
-%. Never measured on a GPU.
+(transformers 5.23, peft 0.21); a test holds them against what torch's allocator hands out, within 15 %. The sum
+was within 4 % of the resident memory of a 4 + 4 layer model on a CPU (docs/log.md). Never measured on a GPU.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from flan_lora.base.architecture import has_bias_per_layer, has_tied_head
 from flan_lora.recipe import LoraSection, Recipe
+from flan_lora.system.devices import QUANTISED
 from flan_lora.training.distributed import world_size
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from flan_lora.data.encoding import EncodedSplit
 
-PROCESS_BYTES = 420_000_000
-"""Python, torch, transformers and bitsandbytes before any weight: resident, measured on Linux x86-64."""
+PROCESS_BYTES = {"cpu": 1_020_000_000, "cuda": 420_000_000}
+"""All that is no tensor. On a CPU Python and the libraries (600 MB), the kernels' own memory and what malloc
+keeps, resident after two steps on Linux x86-64 with AMX. On a GPU CUDA's context, as a guess."""
 
 ADAM_BYTES_PER_PARAMETER = 16
 """fp32 weight, gradient and AdamW's two moments."""
@@ -120,7 +121,7 @@ class Machine:
     """Devices that share a batch; the estimate is for one of them."""
     speed: Speed | None = None
     rest_bytes: int = 2
-    """Bytes per weight of an int8 base that is not int8: 4 where the hardware has no fast bf16."""
+    """Bytes per weight of a quantised base that is not quantised: 4 where the hardware has no fast bf16."""
 
     @classmethod
     def here(cls, recipe: Recipe, speed: Speed | None = None) -> Machine:
@@ -150,12 +151,15 @@ def estimate(
     num_steps = training.max_steps or math.ceil(training.epochs * steps_per_epoch)
     passes = num_steps / max(steps_per_epoch, 1)
     num_trainable = trainable_parameters(shape, recipe.lora)
-    base_bytes = shape.base_bytes(recipe.base.quantization, machine.rest_bytes)
+    base_bytes = shape.base_bytes(
+        recipe.base.quantization, machine.rest_bytes, double_quant=recipe.base.nf4_double_quant
+    )
     optimizer_bytes = ADAM_BYTES_PER_PARAMETER * num_trainable
     activation_bytes = max(
         training_bytes(shape, recipe, lengths, machine),
         generation_bytes(shape, recipe, lengths),
     )
+    process_bytes = PROCESS_BYTES.get(machine.device_type, PROCESS_BYTES["cpu"])
     flops = passes * training_flops(shape, lengths, recipe.training.gradient_checkpointing)
     return Estimate(
         num_rows=len(lengths.source),
@@ -169,8 +173,8 @@ def estimate(
         adapter_bytes=4 * num_trainable,
         optimizer_bytes=optimizer_bytes,
         activation_bytes=activation_bytes,
-        process_bytes=PROCESS_BYTES,
-        peak_bytes=base_bytes + optimizer_bytes + activation_bytes + PROCESS_BYTES,
+        process_bytes=process_bytes,
+        peak_bytes=base_bytes + optimizer_bytes + activation_bytes + process_bytes,
         flops=flops,
         seconds=flops / machine.num_processes / speed.flops_per_s if speed else None,
         seconds_reason=speed.origin if speed else "no speed was measured",
@@ -243,10 +247,13 @@ class Shape:
         norms = self.width * (2 * self.encoder_layers + 3 * self.decoder_layers + 2)
         return linears + tables + norms
 
-    def base_bytes(self, quantization: str, rest_bytes: int = 2) -> int:
-        """Weights in memory. int8: one byte in every linear but `wo` and the head, a fp32 scale per row, and
-        ``rest_bytes`` for each other weight."""
-        if quantization != "int8":
+    def base_bytes(self, quantization: str, rest_bytes: int = 2, *, double_quant: bool = True) -> int:
+        """Weights in memory: ``rest_bytes`` for each that is not quantised, which `wo` and the head never are.
+
+        int8: one byte, and a fp32 scale per row. nf4: half a byte, and a fp32 scale per block of 64 weights, or
+        (double quantisation) a byte, and a fp32 scale per 256 of those.
+        """
+        if quantization not in QUANTISED:
             return self.num_parameters * (4 if quantization == "fp32" else 2)
         pairs = [
             (n, i, o)
@@ -255,9 +262,17 @@ class Shape:
             if name != "wo"
             for i, o in all_
         ]
-        num_int8 = sum(n * i * o for n, i, o in pairs)
-        num_rows = sum(n * o for n, _, o in pairs)
-        return num_int8 + 4 * num_rows + rest_bytes * (self.num_parameters - num_int8)
+        num_codes = sum(n * i * o for n, i, o in pairs)
+        if quantization == "int8":
+            quantised = num_codes + 4 * sum(n * o for n, _, o in pairs)
+        else:
+            num_blocks = sum(n * math.ceil(i * o / 64) for n, i, o in pairs)
+            scales = sum(n * 4 * math.ceil(i * o / 64 / 256) for n, i, o in pairs) + num_blocks
+            quantised = num_codes // 2 + (scales if double_quant else 4 * num_blocks)
+            quantised += sum(n for n, _, _ in pairs) * (
+                64 + 1028 * double_quant
+            )  # the levels themselves, an offset
+        return quantised + rest_bytes * (self.num_parameters - num_codes)
 
 
 def trainable_parameters(shape: Shape, lora: LoraSection) -> int:
@@ -277,7 +292,7 @@ def training_bytes(shape: Shape, recipe: Recipe, lengths: Lengths, machine: Mach
         per sub-layer   8 D: the norm's fp32 square, its input and output, the dropout's mask
         feed-forward    6 F (12 F): the gated GELU, in torch's one kernel (`base.load.fuse_gelu`)
         attention       4 I each for q, k and v, on their side; CPU also 12 H per pair of positions
-        LoRA target     6 (8) bytes per input feature: dropout's output and mask, the cast
+        LoRA target     6 (8) bytes per input feature: dropout's output and mask, the cast; DoRA 4 (8) per output
         int8            2 bytes per feature of each linear's input, which bitsandbytes keeps outside autograd's
                         hooks, so checkpointing does not free it
         loss            14 bytes per logit
@@ -286,31 +301,43 @@ def training_bytes(shape: Shape, recipe: Recipe, lengths: Lengths, machine: Mach
     micro = min(micro, max(len(lengths.source), 1))
     source, target = (_padded(max(values, default=1)) for values in (lengths.source, lengths.target))
     encoder, decoder = _block_bytes(shape, recipe.lora, source, target, machine)
-    blocks = shape.encoder_layers * encoder + shape.decoder_layers * decoder
+    loss, is_quantised = 14 * target * shape.vocab, recipe.base.quantization in QUANTISED
+    blocks = shape.encoder_layers * encoder + shape.decoder_layers * decoder + loss
     if recipe.training.gradient_checkpointing:
-        kept = 2 * shape.width * (shape.encoder_layers * source + shape.decoder_layers * target)
-        blocks = kept + max(encoder, decoder)
+        is_fp32 = recipe.base.quantization == "fp32" or (is_quantised and machine.rest_bytes == 4)
+        states = shape.width * (shape.encoder_layers * source + shape.decoder_layers * target)
+        kept = (4 if is_fp32 else 2) * states
+        blocks = kept + max(encoder, decoder + loss)  # the loss is gone when the encoder is computed again
     if recipe.base.quantization == "int8":
         blocks += shape.encoder_layers * source * (4 * shape.width + 2 * shape.inner)
         blocks += shape.decoder_layers * target * (6 * shape.width + 4 * shape.inner)
     autocast_copies = 2 * shape.num_parameters if recipe.base.quantization == "fp32" and machine.bf16 else 0
-    return micro * (blocks + 14 * target * shape.vocab) + autocast_copies
+    return micro * blocks + autocast_copies
 
 
 def _block_bytes(shape: Shape, lora: LoraSection, source: int, target: int, machine: Machine) -> tuple[int, int]:
     """Bytes that one encoder and one decoder block keep for one row."""
-    ff, adapted = (6, 6) if machine.bf16 else (12, 8)
+    ff = 6 if machine.bf16 else 12
     score = 12 * shape.heads if machine.device_type == "cpu" else 0
-    targets = shape.targets(lora)
-    encoder_lora, decoder_lora = (
-        sum(i for name in targets for i, _ in shape.linears(is_decoder).get(name, []))
-        for is_decoder in (False, True)
-    )
-    cross_lora = shape.width * len({"k", "v"} & set(targets))  # these two read the source's positions
-    per_source = 16 * shape.width + ff * shape.hidden + 12 * shape.inner + score * source + adapted * encoder_lora
-    per_target = 24 * shape.width + ff * shape.hidden + 16 * shape.inner + score * (source + target)
-    per_target += adapted * (decoder_lora - cross_lora)
-    return source * per_source, target * per_target + source * (8 * shape.inner + adapted * cross_lora)
+    encoder_lora, _ = _lora_bytes(shape, lora, machine, is_decoder=False)
+    decoder_lora, cross_lora = _lora_bytes(shape, lora, machine, is_decoder=True)
+    per_source = 16 * shape.width + ff * shape.hidden + 12 * shape.inner + score * source + encoder_lora
+    per_target = 24 * shape.width + ff * shape.hidden + 16 * shape.inner + score * (source + target) + decoder_lora
+    return source * per_source, target * per_target + source * (8 * shape.inner + cross_lora)
+
+
+def _lora_bytes(shape: Shape, lora: LoraSection, machine: Machine, *, is_decoder: bool) -> tuple[int, int]:
+    """Of a block's updates, per token: of its own side, and of the source (k and v of the cross attention)."""
+    per_input, per_output = (6, 4) if machine.bf16 else (8, 8)
+    own = cross = 0
+    for name in shape.targets(lora):
+        for place, (num_in, num_out) in enumerate(shape.linears(is_decoder).get(name, [])):
+            size = per_input * num_in + per_output * num_out * lora.use_dora
+            if place == 1 and name in ("k", "v"):
+                cross += size
+            else:
+                own += size
+    return own, cross
 
 
 def generation_bytes(shape: Shape, recipe: Recipe, lengths: Lengths) -> int:

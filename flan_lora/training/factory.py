@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,10 @@ from flan_lora.data.splits import ROLES, augmented_train, load_split, max_rows_o
 from flan_lora.errors import AdapterError, RecipeError
 from flan_lora.recipe import Recipe
 from flan_lora.system.files import disk_errors
+from flan_lora.training.cards import CardPlan, plan_cards
 from flan_lora.training.checks import check_lora, check_places, check_prompts
 from flan_lora.training.distributed import is_main_process
-from flan_lora.training.estimate import Estimate, Shape, estimate, trainable_parameters
+from flan_lora.training.estimate import Estimate, Lengths, Shape, estimate, trainable_parameters
 from flan_lora.training.evaluations import evaluate_all
 from flan_lora.training.record import Evaluations, FinishedRun, Rows
 from flan_lora.training.run_dir import Origin, Run, can_resume, resume_run, sole_use, start_run
@@ -154,13 +156,26 @@ def _origin(recipe: Recipe, source: DataSource) -> Origin:
     return Origin(open_base(recipe.base).fingerprint, train.content_hash)
 
 
-def plan(recipe: Recipe, source: DataSource) -> Estimate:
+@dataclass(frozen=True)
+class Plan:
+    """What a run would take here, and on cards of usual sizes."""
+
+    here: Estimate
+    cards: tuple[CardPlan, ...]
+
+    def __str__(self) -> str:
+        cards = "\n".join(f"{f'{card.card_gb} GB card':<18}  {card}" for card in self.cards)
+        return f"{self.here}\n{cards}"
+
+
+def plan(recipe: Recipe, source: DataSource) -> Plan:
     """What training would take, from rows and shapes alone: loads no weights. Raises what training would."""
     check_name(recipe.name)
     recipe = on_its_base(recipe)
     rows = prepare_rows(recipe, source)
     rows.lint.raise_if_errors()
-    return estimate(recipe, open_config(recipe.base), rows.train)
+    config, lengths = open_config(recipe.base), Lengths.of(rows.train)
+    return Plan(estimate(recipe, config, lengths), plan_cards(recipe, config, lengths))
 
 
 def on_its_base(recipe: Recipe) -> Recipe:

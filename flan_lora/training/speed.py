@@ -7,9 +7,10 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from flan_lora.base.architecture import linear_names, model_class
-from flan_lora.base.load import UNQUANTISED, fuse_gelu
-from flan_lora.recipe import Recipe
-from flan_lora.system.devices import choose_device
+from flan_lora.base.load import fuse_gelu
+from flan_lora.base.quantised import UNQUANTISED, keep_codes
+from flan_lora.recipe import BaseSection, Recipe
+from flan_lora.system.devices import QUANTISED, choose_device, rest_dtype
 from flan_lora.tasks.task import DataSize
 from flan_lora.training.estimate import Lengths, Machine, Shape, Speed, training_flops
 from flan_lora.training.lora import peft_config
@@ -88,26 +89,46 @@ def stub_config(config: T5Config) -> T5Config:
 
 
 def stub_model(recipe: Recipe, config: T5Config, device: torch.device) -> Any:
-    """A random T5 of this config with int8 linears where the base has them, and the recipe's LoRA layers."""
+    """A random T5 of this config with codes where the base has them, and the recipe's LoRA layers."""
     import torch
     from peft import get_peft_model
 
     model = model_class(config)(config)
     model = model.to(torch.float32 if recipe.base.quantization == "fp32" else torch.bfloat16).requires_grad_(False)
     fuse_gelu(model)
-    if recipe.base.quantization == "int8":
+    if recipe.base.quantization in QUANTISED:
         for name, module in list(model.named_modules()):
             if isinstance(module, torch.nn.Linear) and name.rsplit(".", 1)[-1] not in UNQUANTISED:
-                model.set_submodule(name, int8_linear(module.weight.data, torch.device("cpu")))
+                model.set_submodule(name, quantised_linear(module.weight.data, recipe.base, torch.device("cpu")))
     with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 a question under its old name
         warnings.simplefilter("ignore", FutureWarning)
         return get_peft_model(model, peft_config(recipe, linear_names(config))).to(device).train()
 
 
-def int8_linear(weight: torch.Tensor, device: torch.device) -> torch.nn.Module:
-    """An int8 linear like those of an int8 base. weight (out, in)."""
-    import bitsandbytes
+def quantised_linear(weight: torch.Tensor, spec: BaseSection, device: torch.device) -> torch.nn.Module:
+    """A linear like those of an int8 or a 4-bit base. weight (out, in)."""
+    from bitsandbytes import nn
 
-    linear = bitsandbytes.nn.Linear8bitLt(weight.shape[1], weight.shape[0], bias=False, has_fp16_weights=False)
-    linear.weight = bitsandbytes.nn.Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False)
+    num_out, num_in = weight.shape
+    if spec.quantization == "int8":
+        linear = nn.Linear8bitLt(num_in, num_out, bias=False, has_fp16_weights=False)
+        linear.weight = nn.Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False)
+        keep_codes(linear)
+        return linear.to(device)  # type: ignore[no-any-return]
+    linear = nn.Linear4bit(
+        num_in,
+        num_out,
+        bias=False,
+        compute_dtype=rest_dtype("nf4", device),
+        compress_statistics=spec.nf4_double_quant,
+        quant_type="nf4",
+    )
+    linear.weight = nn.Params4bit(
+        weight.cpu(),
+        requires_grad=False,
+        compress_statistics=spec.nf4_double_quant,
+        quant_type="nf4",
+        module=linear,
+    )
+    keep_codes(linear)
     return linear.to(device)  # type: ignore[no-any-return]

@@ -20,6 +20,10 @@ from flan_lora.errors import AdapterError
 from tests.engine.served import Served, assert_equal_tokens, random_requests
 from tests.tiny import tiny_t5
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to True"),
+    pytest.mark.filterwarnings("ignore:aLoRA is currently only supported"),
+]
 ALL = ["q", "k", "v", "o", "wi_0", "wi_1", "wo"]
 CONFIGS: dict[str, dict[str, Any]] = {
     "rank and alpha patterns": {
@@ -90,7 +94,6 @@ def served(base: Any, folder: Path) -> Served:
     return both
 
 
-@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to True")
 @pytest.mark.parametrize("name", CONFIGS)
 def test_tokens_are_pefts(base: Any, tmp_path: Path, name: str) -> None:
     both = served(base, save(base, tmp_path / "one", **CONFIGS[name]))

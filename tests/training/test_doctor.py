@@ -15,7 +15,7 @@ from transformers import T5Config
 
 from flan_lora.base import load as base_module
 from flan_lora.errors import BaseModelError
-from flan_lora.recipe import Recipe
+from flan_lora.recipe import BaseSection, Recipe
 from flan_lora.tasks import TASKS
 from flan_lora.training import doctor
 from flan_lora.training import speed as speed_module
@@ -70,27 +70,37 @@ def test_versions_that_are_old_or_missing_are_named(monkeypatch: pytest.MonkeyPa
     assert found["python"].ok
 
 
-def test_int8_is_really_run() -> None:
-    (finding,) = doctor.check_int8()
-    assert finding.ok
+QUANTISED_CHECKS = {"int8": doctor.check_int8, "nf4": doctor.check_nf4}
+
+
+@pytest.mark.parametrize("quantization", QUANTISED_CHECKS)
+def test_quantised_linears_are_really_run(quantization: str) -> None:
+    (finding,) = QUANTISED_CHECKS[quantization]()
+    assert finding.ok and finding.name == quantization
     assert re.fullmatch(r"works on (cpu|cuda) \(relative error forward \d\.\d%, backward \d\.\d%\)", finding.value)
 
 
-def test_int8_rounds_so_its_error_is_never_zero() -> None:
-    forward, backward = doctor.int8_errors(torch.device("cpu"))
-    assert 0.001 < forward < doctor.INT8_TOLERANCE
-    assert 0.001 < backward < doctor.INT8_TOLERANCE
+@pytest.mark.parametrize("quantization", QUANTISED_CHECKS)
+def test_codes_are_rounded_so_their_error_is_never_zero(quantization: str) -> None:
+    forward, backward = doctor.quantisation_errors(
+        BaseSection.model_validate({"quantization": quantization}), torch.device("cpu")
+    )
+    assert 0.001 < forward < doctor.TOLERANCES[quantization]
+    assert 0.001 < backward < doctor.TOLERANCES[quantization]
 
 
-@pytest.mark.parametrize("factor", [1.1, float("nan"), float("inf")])
-def test_int8_kernels_that_compute_nonsense_are_found(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
-    def broken(weight: torch.Tensor, device: torch.device) -> torch.nn.Module:
+@pytest.mark.parametrize("quantization", QUANTISED_CHECKS)
+@pytest.mark.parametrize("factor", [1.4, float("nan"), float("inf")])
+def test_kernels_that_compute_nonsense_are_found(
+    monkeypatch: pytest.MonkeyPatch, factor: float, quantization: str
+) -> None:
+    def broken(weight: torch.Tensor, spec: BaseSection, device: torch.device) -> torch.nn.Module:
         linear = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=torch.bfloat16)
         linear.weight.data = (weight * factor).bfloat16()
         return linear
 
-    monkeypatch.setattr(doctor, "int8_linear", broken)
-    (finding,) = doctor.check_int8()
+    monkeypatch.setattr(doctor, "quantised_linear", broken)
+    (finding,) = QUANTISED_CHECKS[quantization]()
     assert not finding.ok
     assert finding.value.startswith("wrong results on")
     assert finding.advice.startswith("Use base.quantization=bf16")
@@ -98,7 +108,7 @@ def test_int8_kernels_that_compute_nonsense_are_found(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("errors", [(0.01, float("nan")), (float("nan"), 0.01), (0.01, 0.5)])
 def test_one_wrong_direction_is_enough(monkeypatch: pytest.MonkeyPatch, errors: tuple[float, float]) -> None:
-    monkeypatch.setattr(doctor, "int8_errors", lambda device: errors)
+    monkeypatch.setattr(doctor, "quantisation_errors", lambda spec, device: errors)
     assert not next(doctor.check_int8()).ok
 
 

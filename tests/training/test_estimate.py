@@ -115,7 +115,9 @@ def kept_bytes(config: T5Config, lora: Recipe, dtype: torch.dtype, rows: int, so
     """What autograd keeps for the backward pass: every saved tensor once, weights left out."""
     model = T5ForConditionalGeneration(config).to(dtype).requires_grad_(False)
     fuse_gelu(model)
-    peft_config = LoraConfig(r=1, target_modules=list(lora.lora.target_modules), lora_dropout=0.05)
+    peft_config = LoraConfig(
+        r=1, target_modules=list(lora.lora.target_modules), lora_dropout=0.05, use_dora=lora.lora.use_dora
+    )
     peft_model = get_peft_model(model, peft_config).train()
     weights = {p.untyped_storage().data_ptr() for p in peft_model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}  # holds the storages, so that no address is used twice

@@ -237,7 +237,7 @@ def test_a_plan_loads_no_weights(folder, monkeypatch):
     monkeypatch.setattr(
         "flan_lora.training.factory.open_base", lambda *_, **__: pytest.fail("weights were loaded")
     )
-    cost = plan(recipe_for(folder), open_source(str(folder / "mine.csv")))
+    cost = plan(recipe_for(folder), open_source(str(folder / "mine.csv"))).here
     assert cost.num_steps == 48
     lora = sum(p.numel() for p in tiny_lora_parameters(folder))
     assert cost.num_trainable == lora
