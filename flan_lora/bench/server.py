@@ -105,7 +105,7 @@ def run(options: ServerOptions) -> list[Row]:
         ours = stack.enter_context(_process(["flan_lora", *_serve(options.root, stored[0])]))
         command = ["flan_lora.bench.plain_server", str(options.root)]
         plain = stack.enter_context(_process(command)) if options.with_plain else None
-        router = Router.open(options.root, stored[0].open_base())
+        router = Router.open(options.root, stored[0].open_serving_base())  # as the server opens it
         for server in filter(None, (ours, plain)):
             run_closed(server.url, whole[: 2 * clients], num_clients=clients)  # adapters loaded, caches warm
         _alone(router, whole[: 2 * clients], clients)

@@ -151,7 +151,10 @@ class Embedded:
 
 
 class ServedModel(Protocol):
-    """One base and its adapters. Methods may block: the server calls all of them in threads, several at once."""
+    """One base and its adapters. Methods may block: the server calls them in threads, several at once.
+
+    But for `stats` and `describe`, which only read, and which it calls in its event loop.
+    """
 
     base: ModelInfo
     slug: str
