@@ -215,15 +215,15 @@ class EngineAnswering:
 
     def _scored(self, sequence: SequenceOutput) -> list[ScoredToken]:
         """The tokens of what the base wrote, up to a stop string: a task's parser may read it otherwise."""
-        texts, before = self._backend.token_texts, None
+        texts, before = self._backend.token_texts, list[int]()
         scored, written = list[ScoredToken](), ""
         for token, found in zip(sequence.ids, sequence.token_log_probs, strict=True):
             if token == self._backend.base.tokenizer.eos_token_id:
                 break
             top = [(texts.spell(other, before), log_prob) for other, log_prob in found.top]
             scored.append(ScoredToken(texts.spell(token, before), found.log_prob, top))
-            if before is None and texts.first(token):
-                before = token
+            if not before and texts.text((), [token]):
+                before = [token]
             written += scored[-1].text
             if first_stop(written, self._query.stop) is not None:
                 break

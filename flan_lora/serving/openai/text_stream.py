@@ -11,11 +11,14 @@ Decode = Callable[[Sequence[int]], str]
 """Ids -> their text."""
 
 
-class TokenTexts:
-    """What each token adds to a text: a stream then costs the same for its last token as for its first.
+_UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
-    True of tokenizers whose pieces are characters and spaces, as T5's are, which spell no character in several
-    tokens (byte fallback). One for all streams of a tokenizer; used by one thread.
+
+class TokenTexts:
+    """What tokens add to a text: a stream then costs the same for its last token as for its first.
+
+    What a token adds does not depend on those before it, but for the first of a text, which has no space before
+    it, and for bytes that together are one character. One for all streams of a tokenizer; used by one thread.
     """
 
     def __init__(self, decode: Decode, name: Callable[[int], str] | None = None) -> None:
@@ -27,22 +30,19 @@ class TokenTexts:
         self._first: dict[int, str] = {}
         self._further: dict[int, str] = {}
 
-    def first(self, token: int) -> str:
-        """Its text at the beginning, where it has no space before it; empty for eos, unk and their like."""
-        if (text := self._first.get(token)) is None:
-            text = self._first[token] = self._decode([token])
+    def text(self, before: Sequence[int], ids: Sequence[int]) -> str:
+        """What ``ids`` add after ``before``, tokens that have a text; none: at the beginning."""
+        known = self._further if before else self._first
+        if len(ids) == 1 and ids[0] in known:
+            return known[ids[0]]
+        text = self._decode([*before, *ids])[len(self._decode(before)) if before else 0 :]
+        if len(ids) == 1:
+            known[ids[0]] = text
         return text
 
-    def further(self, before: int, token: int) -> str:
-        """Its text after a token that has some."""
-        if (text := self._further.get(token)) is None:
-            text = self._further[token] = self._decode([before, token])[len(self._decode([before])) :]
-        return text
-
-    def spell(self, token: int, before: int | None) -> str:
-        """Its text after a token that has some (None: at the beginning), or its name if it is a special one."""
-        text = self.first(token) if before is None else self.further(before, token)
-        return text or self._name(token).strip("▁")  # T5's space, which is nothing at the beginning
+    def spell(self, token: int, before: Sequence[int]) -> str:
+        """Its text after ``before``, or its name if it is a special one."""
+        return self.text(before, [token]) or self._name(token).strip("▁")  # T5's space, nothing at the beginning
 
 
 class TextStream:
@@ -62,8 +62,10 @@ class TextStream:
         """
         self._tokens, self._parse, self._stop = tokens, parse, tuple(stop)
         self._restore = restore or _as_it_is
-        self._before: int | None = None
-        """The first token that has a text."""
+        self._before: list[int] = []
+        """The first tokens that have a text."""
+        self._pending: list[int] = []
+        """Tokens that have none yet: special ones, or the first bytes of a character."""
         self._raw = ""
         self._sent = ""
         self.num_tokens = 0
@@ -98,15 +100,19 @@ class TextStream:
         """The rest, when no more tokens come."""
         if self.is_stopped:
             return ""
+        if self._pending:
+            self._raw += self._tokens.text(self._before, self._pending)
         text = self._restore(self._parse(self._raw))
         return self._send(text[: first_stop(text, self._stop)])
 
     def _append(self, token: int) -> None:
         self.num_tokens += 1
-        if self._before is not None:
-            self._raw += self._tokens.further(self._before, token)
-        elif text := self._tokens.first(token):
-            self._before, self._raw = token, text
+        self._pending.append(token)
+        text = self._tokens.text(self._before, self._pending)
+        if text and not text.endswith(_UNFINISHED):
+            self._raw += text
+            self._before = self._before or self._pending
+            self._pending = []
 
     def _send(self, text: str) -> str:
         if not text.startswith(self._sent):  # certain text that a parser changed after all: keep what was said

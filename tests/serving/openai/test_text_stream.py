@@ -15,7 +15,7 @@ from flan_lora.base.fast_tokenizer import read_fast_tokenizer
 from flan_lora.base.load import open_tokenizer
 from flan_lora.mini import MINI_PATH
 from flan_lora.recipe import BaseSection
-from flan_lora.serving.openai.text_stream import TextStream, TokenTexts, first_stop
+from flan_lora.serving.openai.text_stream import Decode, TextStream, TokenTexts, first_stop
 from flan_lora.tasks import TASKS
 from flan_lora.tasks.romanise import romanise
 
@@ -26,8 +26,8 @@ def decode(ids: Sequence[int]) -> str:
     return "".join(PIECES[each] for each in ids)
 
 
-def run(ids: Sequence[int], stop: Sequence[str] = (), parse=str.strip) -> list[str]:
-    stream = TextStream(TokenTexts(decode), parse, stop=stop)
+def run(ids: Sequence[int], stop: Sequence[str] = (), decode: Decode = decode) -> list[str]:
+    stream = TextStream(TokenTexts(decode), str.strip, stop=stop)
     pieces = [stream.push(each) for each in ids]
     return [*pieces, stream.finish()]
 
@@ -44,6 +44,19 @@ def test_pieces_joined_are_the_text_up_to_the_first_stop(ids: list[int], stop: t
             whole = text[:place]
             break
     assert "".join(run(ids, stop)) == whole
+
+
+@pytest.mark.parametrize("errors", ["ignore", "replace"])
+@given(st.lists(st.sampled_from([*"aé€😀 ".encode(), 0xC3, 0xE2, 0xFF]), max_size=16))
+def test_characters_of_several_tokens_come_whole(errors: str, ids: list[int]) -> None:
+    """ByT5 has a token for each byte, and leaves out what is no character; others show that it is none."""
+
+    def decode_bytes(ids: Sequence[int]) -> str:
+        return bytes(ids).decode("utf-8", errors=errors)
+
+    assert "".join(run(ids, decode=decode_bytes)) == decode_bytes(ids).strip()
+    text = "aé€😀"
+    assert run(list(f"{text} {text}".encode()), decode=decode_bytes)[:12].count("") == 11
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
@@ -102,7 +115,7 @@ def test_a_token_adds_what_the_tokenizer_says_of_the_whole() -> None:
         assert "".join([*pieces, stream.finish()]) == decode_ids(tokenizer, ids).strip()
     names = TokenTexts(partial(decode_ids, read), lambda token: read.convert_ids_to_tokens([token])[0])
     (eos, space), happy = tokenizer.convert_tokens_to_ids(["</s>", "▁"]), tokenizer("happy").input_ids[0]
-    assert [names.spell(token, before) for token in (eos, space) for before in (None, happy)] == [
+    assert [names.spell(token, before) for token in (eos, space) for before in ([], [happy])] == [
         "</s>",
         "</s>",
         "",
