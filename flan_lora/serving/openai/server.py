@@ -104,7 +104,8 @@ async def _run(
 async def _drain(app: App, serving: asyncio.Future[None]) -> None:
     """Let who is in end, unless a second signal ends ``serving`` first."""
     draining = asyncio.ensure_future(app.lifecycle.drain(app.settings.drain_timeout_s))
-    await asyncio.wait({serving, draining}, return_when=asyncio.FIRST_COMPLETED)
+    either: set[asyncio.Future[Any]] = {serving, draining}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     draining.cancel()
     if not serving.done():
         await asyncio.sleep(_LINGER_S)
