@@ -296,6 +296,7 @@ def training_bytes(shape: Shape, recipe: Recipe, lengths: Lengths, machine: Mach
         int8            2 bytes per feature of each linear's input, which bitsandbytes keeps outside autograd's
                         hooks, so checkpointing does not free it
         loss            14 bytes per logit
+        checkpointing   keeps one block, and on a CPU 6 H (8 H) per pair for the gradients of its scores
     """
     micro = recipe.training.micro_batch_size or max(recipe.training.batch_size // machine.num_processes, 1)
     micro = min(micro, max(len(lengths.source), 1))
@@ -307,6 +308,9 @@ def training_bytes(shape: Shape, recipe: Recipe, lengths: Lengths, machine: Mach
         is_fp32 = recipe.base.quantization == "fp32" or (is_quantised and machine.rest_bytes == 4)
         states = shape.width * (shape.encoder_layers * source + shape.decoder_layers * target)
         kept = (4 if is_fp32 else 2) * states
+        # gradients of the scores of the block that is gone through backwards
+        score = (6 if machine.bf16 else 8) * shape.heads if machine.device_type == "cpu" else 0
+        encoder, decoder = encoder + score * source**2, decoder + score * target * (source + target)
         blocks = kept + max(encoder, decoder + loss)  # the loss is gone when the encoder is computed again
     if recipe.base.quantization == "int8":
         blocks += shape.encoder_layers * source * (4 * shape.width + 2 * shape.inner)

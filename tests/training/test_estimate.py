@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import T5Config, T5ForConditionalGeneration
 
-from flan_lora.base.load import fuse_gelu
+from flan_lora.base.load import fuse_gelu, open_base
 from flan_lora.recipe import Recipe
 from flan_lora.training.doctor import FLAN_T5_LARGE
 from flan_lora.training.estimate import (
@@ -22,6 +24,8 @@ from flan_lora.training.estimate import (
     training_bytes,
     training_flops,
 )
+from flan_lora.training.lora import add_lora
+from tests.checkpoint import save_checkpoint
 from tests.tiny import tiny_config, tiny_t5
 
 ALL = ("q", "k", "v", "o", "wi_0", "wi_1", "wo")
@@ -149,6 +153,62 @@ def test_activation_bytes_are_what_autograd_keeps(
     logits = 8 * 14 * 24 * config.vocab_size  # the loss, which this test does not compute
     got = training_bytes(Shape.of(config), plan, Lengths([64] * 8, [24] * 8), machine) - logits
     assert got == pytest.approx(expected, rel=0.04)
+
+
+@pytest.mark.parametrize(("quantization", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_activation_bytes_of_dora_are_what_autograd_keeps(quantization: str, dtype: torch.dtype) -> None:
+    config = tiny_config(d_model=64, d_ff=96, num_heads=4, d_kv=16, num_layers=3, num_decoder_layers=2)
+    plan, machine = recipe(quantization, lora={"use_dora": True}), Machine("cpu", bf16=dtype == torch.bfloat16)
+    expected = kept_bytes(config, plan, dtype, rows=8, source=64, target=24)
+    got = training_bytes(Shape.of(config), plan, Lengths([64] * 8, [24] * 8), machine)
+    assert got - 8 * 14 * 24 * config.vocab_size == pytest.approx(expected, rel=0.06)
+
+
+def peak_of_a_step(recipe: Recipe, folder: Path, rows: int, source: int, target: int) -> tuple[int, T5Config]:
+    """Bytes that torch's allocator has handed out at most during a training step, beside base and adapter."""
+    base = open_base(recipe.base.at(str(folder)), device="cpu")
+    model = add_lora(recipe, base).train()
+    optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad])
+    ids, labels = (torch.randint(2, 100, (rows, length)) for length in (source, target))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=base.dtype == torch.bfloat16):
+            batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": labels}
+            logits = model(**batch).logits
+        torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten()).backward()
+        del logits
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()  # AdamW's moments are there from now on
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as found:
+        step()
+    assert found.profiler is not None
+    events = [each for each in found.profiler.kineto_results.events() if each.name() == "[memory]"]
+    sizes = [each.nbytes() for each in sorted(events, key=lambda each: each.start_ns())]
+    return max(accumulate(sizes)), base.model.config
+
+
+@pytest.mark.parametrize("use_dora", [False, True], ids=["LoRA", "DoRA"])
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointing"])
+@pytest.mark.parametrize("quantization", ["fp32", "bf16", "int8", "nf4"])
+def test_a_step_takes_what_is_estimated_within_15_percent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantization: str, checkpointing: bool, use_dora: bool
+) -> None:
+    monkeypatch.setattr("flan_lora.system.devices.has_bf16", lambda device: quantization != "fp32")
+    layers = {"num_layers": 4, "num_decoder_layers": 4}
+    save_checkpoint(tmp_path, tiny_t5(d_model=64, d_ff=128, num_heads=4, d_kv=16, **layers))
+    plan = recipe(
+        quantization,
+        lora={"use_dora": use_dora, "dropout": 0.05},
+        training={"gradient_checkpointing": checkpointing},
+        rank=2,
+    )
+    found, config = peak_of_a_step(plan, tmp_path, rows=8, source=96, target=48)
+    shape, machine = Shape.of(config), Machine("cpu", bf16=quantization != "fp32")
+    gradients = 4 * trainable_parameters(shape, plan.lora)
+    expected = training_bytes(shape, plan, Lengths([96] * 8, [48] * 8), machine) + gradients
+    assert expected == pytest.approx(found, rel=0.15)
 
 
 def activation_bytes(rows: Lengths = ROWS, machine: Machine = CPU, **sections: Any) -> int:
