@@ -20,7 +20,7 @@ from flan_lora.cli.options import (
 from flan_lora.cli.output import duration, print_json, print_table
 
 if TYPE_CHECKING:
-    pass
+    from flan_lora.evaluation.evaluate import Evaluation
 
 
 @click.command("eval")
@@ -64,12 +64,15 @@ def evaluate(
     stored, source = store.open(name), open_source(data_spec)
     role = role_of(split, source)
     evaluation = reevaluate(stored, source, role=role, base=base, base_only=base_only, overrides=overrides)
-    if predictions is not None:
-        write_predictions(predictions, evaluation.predictions)
     if as_json:
         print_json({key: value for key, value in vars(evaluation).items() if key != "predictions"})
-        return
-    place = source.description if role is None else evaluation.split
+    else:
+        _print_scores(evaluation, source.description if role is None else evaluation.split)
+    if predictions is not None:  # last: a disk that is full by now does not take the scores
+        write_predictions(predictions, evaluation.predictions)
+
+
+def _print_scores(evaluation: Evaluation, place: str) -> None:
     click.echo(f"{evaluation.task}, {evaluation.num_rows:,} rows of {place}, {duration(evaluation.seconds)}")
     print_table(
         ("SCORE", "VALUE", "95 % INTERVAL"),

@@ -131,6 +131,11 @@ def _read(source: Path) -> bytes:
     try:
         if not source.is_file():
             raise DataError(f"{shorten(str(source), 300)}: no such file.")
+        if source.suffix.lower() in (".csv", ".tsv", ".parquet"):
+            raise DataError(
+                f"{source}: a batch file is JSON lines: a text in quotes, or an object of inputs, a line.\n"
+                "Convert the table first (pandas: to_json(path, orient='records', lines=True))."
+            )
         content = unpacked(source, source.read_bytes())
     except OSError as error:
         raise DataError(f"{shorten(str(source), 300)} cannot be read: {error.strerror or error}.") from error

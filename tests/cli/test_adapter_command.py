@@ -11,6 +11,7 @@ import pytest
 
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import StoredAdapter
+from flan_lora.errors import FlanLoraError
 from tests.cli.running import put_fake, run, succeed
 from tests.published import HASH, make_manifest, make_metrics, stage
 
@@ -125,6 +126,15 @@ def test_eval_prints_scores_with_intervals_and_saves_predictions(
     command = ("eval", "mine", "--data", "sample", "--adapters-dir", adapters_dir)
     assert "0.4 to 0.6" in succeed(*command, "--predictions", tmp_path / "p.jsonl")
     assert (tmp_path / "p.jsonl").read_text() == "p"
+
+    def on_a_full_disk(path: Path, predictions: Any) -> None:
+        raise FlanLoraError(f"cannot write {path}: No space left on device.")
+
+    with monkeypatch.context() as full:
+        put_fake(full, "evaluation.predictions", write_predictions=on_a_full_disk)
+        result = run(*command, "--predictions", tmp_path / "p.jsonl")
+    assert result.exit_code == 1 and "0.4 to 0.6" in result.stdout and "No space left" in result.stderr
+    asked.pop()
     printed = json.loads(succeed(*command, "--json", "--base-only", "--split", "validation"))
     assert printed["num_rows"] == 2000 and "predictions" not in printed
     assert [(call["role"], call["base_only"]) for call in asked] == [("test", False), ("validation", True)]
