@@ -127,7 +127,7 @@ def write_byte_fallback(folder: Path) -> None:
     file = folder / "tokenizer.json"
     state = json.loads(file.read_text(encoding="utf-8"))
     state["model"]["byte_fallback"] = True
-    decoders = [{"type": "ByteFallback"}, {"type": "Fuse"}, state["decoder"]]
+    decoders = [{"type": "ByteFallback"}, state["decoder"]]
     file.write_text(json.dumps({**state, "decoder": {"type": "Sequence", "decoders": decoders}}), encoding="utf-8")
 
 

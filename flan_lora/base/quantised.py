@@ -50,7 +50,7 @@ def keep_codes(model: nn.Module) -> None:
 
     On processors with AVX-512 BF16 a 4-bit linear's first forward pass without gradients would pack its codes
     anew, in place and with bf16 scales, and training's next one would find none that it can read. And on a CPU
-    PEFT's DoRA makes an int8 weight anew in each pass, without its scales: the layer would take that for its own.
+    PEFT's DoRA gives an int8 linear its own codes again in each pass, as a weight without scales.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -66,12 +66,12 @@ def _linear_8bit() -> type[nn.Module]:
     from bitsandbytes import nn
 
     class Linear8bitLt(nn.Linear8bitLt):  # type: ignore[misc]
-        """Keeps the scales that it has where a weight comes without."""
+        """Keeps its weight when it is given the same codes."""
 
-        def init_8bit_state(self) -> None:
-            if self.weight.SCB is None:
-                self.weight.SCB = self.state.SCB
-            super().init_8bit_state()
+        def __setattr__(self, name: str, value: Any) -> None:
+            own = self.__dict__.get("_parameters", {}).get("weight") if name == "weight" else None
+            if own is None or value is None or own.data_ptr() != value.data_ptr():
+                super().__setattr__(name, value)
 
     return Linear8bitLt
 
