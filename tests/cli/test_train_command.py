@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,6 +82,16 @@ class FakeEstimate:
 
 
 @dataclass
+class FakePlan:
+    """As much of a plan as the command looks at."""
+
+    here: FakeEstimate = field(default_factory=FakeEstimate)
+
+    def __str__(self) -> str:
+        return str(self.here)
+
+
+@dataclass
 class FakeFactory:
     """Records how it is called."""
 
@@ -91,9 +102,9 @@ class FakeFactory:
         self.calls.append(((recipe, source), options))
         return Path(options["adapters_dir"]) / "mini" / recipe.name
 
-    def plan(self, recipe: Recipe, source: Any) -> FakeEstimate:
+    def plan(self, recipe: Recipe, source: Any) -> FakePlan:
         self.calls.append(((recipe, source), {}))
-        return FakeEstimate()
+        return FakePlan()
 
 
 @pytest.fixture
@@ -141,9 +152,15 @@ def test_a_strange_name_is_a_recipe_error(factory: FakeFactory) -> None:
 # Data
 
 
+def put_fake_base(monkeypatch: pytest.MonkeyPatch, tokenizer: Callable[[Any], Any]) -> None:
+    """A base whose recipe is the one that was given."""
+    put_fake(monkeypatch, "base.load", open_tokenizer=tokenizer, open_config=lambda spec: None)
+    put_fake(monkeypatch, "base.architecture", for_base=lambda recipe, config, tokenizer: recipe)
+
+
 def test_data_inspect_and_lint_print_what_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     clean = SimpleNamespace(problems=(), errors=(), raise_if_errors=lambda: None)
-    put_fake(monkeypatch, "base.load", open_tokenizer=lambda spec: spec.model)
+    put_fake_base(monkeypatch, tokenizer=lambda spec: spec.model)
     put_fake(
         monkeypatch,
         "data.inspect",
@@ -164,7 +181,7 @@ def test_data_lint_fails_on_errors_in_both_forms(monkeypatch: pytest.MonkeyPatch
         def raise_if_errors(self) -> None:
             raise DataError("too many <unk>")
 
-    put_fake(monkeypatch, "base.load", open_tokenizer=lambda spec: None)
+    put_fake_base(monkeypatch, tokenizer=lambda spec: None)
     put_fake(monkeypatch, "data.lint", lint=lambda *arguments: Report())
     plain, as_json = (
         run("data", "lint", "qa", "--data", "sample"),
