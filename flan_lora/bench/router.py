@@ -46,7 +46,11 @@ class Options:
     adapters: tuple[int, ...] = (1, 4, 6, 16)
     """Different adapters in a mixed batch."""
     on_disk: tuple[int, ...] = (6, 100, 1000)
+    in_memory: tuple[int, ...] = (NUM_TASKS, 100)
+    """Adapters of the memory measure."""
     measures: tuple[str, ...] = MEASURES
+    apart: bool = True
+    """On a CPU each system in a process of its own, so that none disturbs another; False: all in this one."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ def measure_memory(stage: Stage, options: Options, folder: Path) -> Iterator[Fin
         empty, name = Memory(0, 0), "merged int8"
         bare = partial(_ours, stage, num_adapters=0, max_rows=options.rows)
         copy = _memory(options, [None], bare)
-    for num_adapters in (NUM_TASKS, 100):
+    for num_adapters in options.in_memory:
         ours = partial(_ours, stage, num_adapters=num_adapters, num_slots=num_adapters + 1, max_rows=options.rows)
         found = _memory(options, range(num_adapters), ours) - empty
         against = f"{num_adapters} x {name}"
@@ -242,7 +246,7 @@ def has_merged(device: str) -> bool:
 
 def _system(options: Options, make: Callable[..., Any], *arguments: Any, **settings: Any) -> System:
     """Where it disturbs no other."""
-    place = Apart if options.device == "cpu" else Here
+    place = Apart if options.device == "cpu" and options.apart else Here
     return place(make, *arguments, **settings)
 
 

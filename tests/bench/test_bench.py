@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -22,27 +23,37 @@ from flan_lora.errors import BaseModelError
 SMALL = ["--rounds", "1", "--rows", "3", "--source-tokens", "6", "--new-tokens", "3", "--requests", "20"]
 
 
+def here(measure: str, **options: Any) -> Options:
+    """One measure, without starting a process for each system."""
+    return Options(measures=(measure,), rounds=1, apart=False, **options)
+
+
 def bench(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["bench", "router", *SMALL, *arguments], catch_exceptions=False)
 
 
 def test_the_table_ends_in_one_line_of_json_that_can_be_saved(tmp_path: Path) -> None:
     saved = tmp_path / "results" / "run.json"
-    result = bench("--only", "activate", "--only", "load", "--save", str(saved))
+    result = bench("--only", "load", "--save", str(saved))
     assert result.exit_code == 0
     *table, line = result.stdout.splitlines()
-    assert table[0].split() == ["MEASURE", "OURS", "AGAINST", "THEIRS", "RATIO", "NOTE"] and len(table) == 4
+    assert table[0].split() == ["MEASURE", "OURS", "AGAINST", "THEIRS", "RATIO", "NOTE"] and len(table) == 2
     report = json.loads(line)
     assert saved.read_text(encoding="utf-8") == f"{line}\n"
-    assert report["options"]["rows"] == 3 and report["options"]["measures"] == ["activate", "load"]
+    assert report["options"]["rows"] == 3 and report["options"]["measures"] == ["load"]
     assert {"torch", "peft", "transformers", "bitsandbytes", "python"} == report["versions"].keys()
-    assert [len(finding["runs"]["peft"]) for finding in report["findings"]] == [1, 1, 1]
-    assert all(finding["ours"] > 0 and finding["ratio"] > 1 for finding in report["findings"])
+    (finding,) = report["findings"]
+    assert len(finding["runs"]["peft"]) == 1 and finding["ours"] > 0 and finding["ratio"] > 1
+
+
+def test_adapters_are_activated_one_after_the_other() -> None:
+    findings = list(run(here("activate")))
+    assert [finding.measure for finding in findings] == ["activate, 6 resident", "activate, 16 resident"]
+    assert all(finding.ours > 0 and finding.ratio is not None and finding.ratio > 1 for finding in findings)
 
 
 def test_mixed_batches_write_what_peft_writes() -> None:
-    options = Options(rows=4, source_tokens=9, new_tokens=6, rounds=1, adapters=(1, 4), measures=("mixed",))
-    findings = list(run(options))
+    findings = list(run(here("mixed", rows=4, source_tokens=9, new_tokens=6, adapters=(1, 4))))
     assert [f.measure for f in findings] == ["4 rows, U=1"] * 2 + ["4 rows, U=4"] * 2 + ["cost of U=4 over U=1"]
     notes = [f.note for f in findings if f.against == "PEFT, same int8 base"]
     assert len(notes) == 2 and all(largest_lead(note) < 0.1 for note in notes), notes
@@ -58,10 +69,7 @@ def largest_lead(note: str) -> float:
 
 
 def test_more_adapters_than_slots_are_served() -> None:
-    options = Options(
-        rows=1, source_tokens=6, new_tokens=2, rounds=1, num_requests=20, on_disk=(2, 40), measures=("zipf",)
-    )
-    first, second = run(options)
+    first, second = run(here("zipf", rows=1, source_tokens=6, new_tokens=2, num_requests=20, on_disk=(2, 40)))
     assert second.measure == "p95 latency, 40 on disk" and second.ours > 0 and "over 2" in second.note
     assert "+0.0 %" in first.note
 
@@ -69,8 +77,7 @@ def test_more_adapters_than_slots_are_served() -> None:
 def test_merged_models_are_compared_at_the_right_scale() -> None:
     """CTranslate2 in int8 rounds differently, but answers like the model it was made from."""
     pytest.importorskip("ctranslate2")
-    options = Options(rows=8, source_tokens=20, new_tokens=2, rounds=1, measures=("merged",))
-    _, finding = run(options)
+    _, finding = run(here("merged", rows=8, source_tokens=20, new_tokens=2))
     same, _, num, *_ = finding.note.split()
     assert int(num) == 8 and int(same) >= 4
 
@@ -163,7 +170,8 @@ def test_a_system_here_is_called_as_one_apart() -> None:
 
 def test_memory_is_that_of_a_process_which_answers() -> None:
     pytest.importorskip("ctranslate2")
-    found = list(run(Options(rows=2, source_tokens=6, new_tokens=2, measures=("memory",))))
+    sizes = {"rows": 2, "source_tokens": 6, "new_tokens": 2, "in_memory": (2, 40)}
+    found = list(run(Options(measures=("memory",), **sizes)))
     for few, many in (found[0::2], found[1::2]):
         assert 20 < few.ours < many.ours < 2_000  # MB; mini's int8 weights alone take 13
         assert many.ratio is not None and few.ratio is not None and many.ratio > few.ratio

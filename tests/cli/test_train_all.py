@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ from flan_lora.training import factory
 from tests.checkpoint import edit_config, save_checkpoint
 
 WORDS = {"sad": "sadness", "joy": "joy", "love": "love", "anger": "anger", "fear": "fear", "what": "surprise"}
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take a third of a training of three steps."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
 
 
 @pytest.fixture
@@ -62,18 +69,14 @@ def test_all_are_trained_then_left_alone_then_forced(folder: Path) -> None:
     before = {name: Store(folder / "adapters" / "tiny-base").open(name).manifest for name in ("one", "two")}
     assert "macro_f1" in first.stdout and "majority" not in first.stdout.split("ADAPTER")[-1]
     assert statuses(train_all()) == {"one": "unchanged", "two": "unchanged"}
+    add_rows(folder)
+    assert statuses(train_all()) == {"one": "trained", "two": "trained"}, "other rows are another adapter"
     assert statuses(train_all("--set", "training.max_steps=2")) == {"one": "trained", "two": "trained"}
     assert statuses(train_all("--force")) == {"one": "trained", "two": "trained"}
     after = {name: Store(folder / "adapters" / "tiny-base").open(name).manifest for name in ("one", "two")}
     assert {n: m.recipe_fingerprint for n, m in before.items()} == {
         n: m.recipe_fingerprint for n, m in after.items()
     }
-
-
-def test_other_rows_are_another_adapter(folder: Path) -> None:
-    assert train_all().exit_code == 0
-    add_rows(folder)
-    assert statuses(train_all()) == {"one": "trained", "two": "trained"}
 
 
 def test_one_that_fails_does_not_stop_the_others_and_goes_on_next_time(

@@ -11,7 +11,7 @@ from flan_lora.adapters.store import Store
 from flan_lora.base.load import Base, open_base
 from flan_lora.compare.answers import AnswerCollector, Query
 from flan_lora.compare.results import read_results
-from flan_lora.compare.run import NUM_TIMED_ROWS, report_folder, run_comparison
+from flan_lora.compare.run import report_folder, run_comparison
 from flan_lora.data.sources import open_source
 from flan_lora.errors import AdapterMismatchError, DataError
 from flan_lora.serving.router import Router
@@ -139,31 +139,40 @@ def test_a_task_of_texts_is_answered_freely(folder: Path, base: Base) -> None:
 # The whole job
 
 
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 rows choose the wording, and 8 are timed."""
+    monkeypatch.setattr("flan_lora.compare.run.NUM_PROMPT_ROWS", 20)
+    monkeypatch.setattr("flan_lora.compare.run.NUM_TIMED_ROWS", 8)
+
+
+@pytest.mark.usefixtures("few_rows")
 def test_a_comparison_is_saved_whole_and_taken_again_only_when_asked(folder: Path, tmp_path: Path) -> None:
     stored = Store(folder / "adapters" / "mini").open("emotion")
     report, said = report_folder(tmp_path, stored), list[str]()
     assert report == tmp_path / "mini-emotion"
-    options = {"base": str(folder / "base"), "max_rows": 60, "echo": said.append}
+    options = {"base": str(folder / "base"), "max_rows": 24, "echo": said.append}
     run_comparison(stored, open_source("sample"), report, **options)  # type: ignore[arg-type]
     results = read_results(report)
     names = [item.name for item in results.comparison.predictors]
-    assert names == ["bare base", "emotion adapter"] and results.comparison.num_rows == 60
+    assert names == ["bare base", "emotion adapter"] and results.comparison.num_rows == 24
     assert not results.out_of_domain, "the sample has no film reviews"
     record = results.record
     assert (
         record.prompt_scores[0].prompt in said[0] and record.prompt_scores[0].prompt in record.predictors[0].about
     )
-    assert record.num_prompt_rows > 50 and "sample" in record.origin
+    assert record.num_prompt_rows == 20 and "sample" in record.origin
     for item in results.comparison.predictors:
-        assert sum(row.latency_s is not None for row in item.predictions) == NUM_TIMED_ROWS
+        assert sum(row.latency_s is not None for row in item.predictions) == 8
     before = record.created_at, (report / "results.json").stat().st_mtime_ns
     run_comparison(stored, open_source("sample"), report, reuse=True, **options)  # type: ignore[arg-type]
     assert (read_results(report).record.created_at, (report / "results.json").stat().st_mtime_ns) == before
     assert "saved answers" in said[-1]
-    run_comparison(stored, open_source("sample"), report, reuse=True, **{**options, "max_rows": 30})  # type: ignore[arg-type]
-    assert read_results(report).comparison.num_rows == 30, "other rows are answered anew"
+    run_comparison(stored, open_source("sample"), report, reuse=True, **{**options, "max_rows": 10})  # type: ignore[arg-type]
+    assert read_results(report).comparison.num_rows == 10, "other rows are answered anew"
 
 
+@pytest.mark.usefixtures("few_rows")
 def test_of_a_file_of_ones_own_all_rows_are_scored_but_those_that_choose_the_wording(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -185,6 +194,7 @@ def test_of_a_file_of_ones_own_all_rows_are_scored_but_those_that_choose_the_wor
         run_comparison(stored, open_source(str(file)), tmp_path / "x", **{**options, "overrides": ()})  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("few_rows")
 def test_film_reviews_are_compared_where_they_are_at_hand(folder: Path, tmp_path: Path, repo: Path) -> None:
     root = tmp_path / "data"
     sample = repo / "flan_lora" / "samples" / "dair-ai__emotion" / "split"
@@ -195,14 +205,14 @@ def test_film_reviews_are_compared_where_they_are_at_hand(folder: Path, tmp_path
     [spec] = TASK.out_of_domain
     reviews = root / spec.dataset.replace("/", "__") / spec.config
     reviews.mkdir(parents=True)
-    lines = [f'{{"text": "the film {k} is {("sad", "joy")[k % 2]}", "label": {k % 2}}}\n' for k in range(500)]
+    lines = [f'{{"text": "the film {k} is {("sad", "joy")[k % 2]}", "label": {k % 2}}}\n' for k in range(60)]
     (reviews / "train.jsonl").write_text("".join(lines))
     stored = Store(folder / "adapters" / "mini").open("emotion")
     options = {"base": str(folder / "base"), "max_rows": 20, "echo": lambda line: None}
     run_comparison(stored, open_source(str(root)), tmp_path / "report", **options)  # type: ignore[arg-type]
     results = read_results(tmp_path / "report")
     [found] = results.out_of_domain
-    assert found.comparison.num_rows == 300, "200 of 500 choose the prompt"
+    assert found.comparison.num_rows == 40, "20 of 60 choose the prompt"
     assert [item.name for item in found.comparison.predictors] == [
         "bare base, for the sentiment",
         "bare base, by emotion",

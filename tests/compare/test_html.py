@@ -138,22 +138,17 @@ def test_long_lists_are_cut_and_say_so(tmp_path: Path) -> None:
     assert any("rows that emotion adapter fixed, 40 shown" in text for text in read.text)
 
 
-def test_a_task_of_texts_shows_gains(tmp_path: Path) -> None:
+def test_a_task_of_texts_shows_gains_and_pictures_of_an_earlier_report_go(tmp_path: Path) -> None:
     names = ("bare base", "summarization adapter")
     record = make_record(
         task="summarization", predictors=[PredictorRecord(name=name, about=name) for name in names]
     )
     rows = [Predictor(name, name, written(0.3 + 0.4 * k, seed=k)) for k, name in enumerate(names)]
     write_results(tmp_path, record, rows)
+    (tmp_path / "stale-light.png").write_bytes(b"old")
     path = write_report(tmp_path, read_results(tmp_path))
     text = path.read_text(encoding="utf-8")
     assert "gain in rouge_l" in text and "rows that summarization adapter won" in text
     found = {file.name for file in tmp_path.glob("*.png")}
     assert {"overview-light.png", "overview-dark.png", "histogram-light.png"} <= found
-
-
-def test_pictures_of_an_earlier_report_go(tmp_path: Path) -> None:
-    save_emotion(tmp_path)
-    (tmp_path / "stale-light.png").write_bytes(b"old")
-    write_report(tmp_path, read_results(tmp_path))
-    assert not (tmp_path / "stale-light.png").exists()
+    assert "stale-light.png" not in found

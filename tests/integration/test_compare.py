@@ -26,9 +26,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """12 rows choose the wording, and 4 are timed."""
+    monkeypatch.setattr("flan_lora.compare.run.NUM_PROMPT_ROWS", 12)
+    monkeypatch.setattr("flan_lora.compare.run.NUM_TIMED_ROWS", 4)
+
+
 def compare(folder: Path, *arguments: str) -> Result:
     places = ("--adapters-dir", str(folder / "adapters"), "--reports-dir", str(folder / "reports"))
-    options = ("--base", str(folder / "base"), "--data", "sample", "--rows", "60", *places)
+    options = ("--base", str(folder / "base"), "--data", "sample", "--rows", "16", *places)
     return CliRunner().invoke(main, ["compare", *arguments, *options])
 
 
@@ -44,7 +51,7 @@ def test_the_sentiment_comparison_is_the_default(folder: Path) -> None:
     page = (report / "index.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>") and "<script" not in page
     assert (report / "overview-light.png").stat().st_size > 10_000
-    assert len((report / "predictions" / "bare base.jsonl").read_text().splitlines()) == 60
+    assert len((report / "predictions" / "bare base.jsonl").read_text().splitlines()) == 16
 
 
 def test_saved_answers_join_and_nothing_runs_again(folder: Path, tmp_path: Path) -> None:
@@ -67,7 +74,8 @@ def test_saved_answers_join_and_nothing_runs_again(folder: Path, tmp_path: Path)
 def test_predictions_of_eval_can_be_compared(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "again.jsonl"
     places = ("--adapters-dir", str(folder / "adapters"), "--base", str(folder / "base"), "--data", "sample")
-    arguments = ["eval", "moods", *places, "--predictions", str(file)]
+    fewer = ("--set", "evaluation.max_test_rows=16")
+    arguments = ["eval", "moods", *places, *fewer, "--predictions", str(file)]
     assert CliRunner().invoke(main, arguments, catch_exceptions=False).exit_code == 0
     result = compare(folder, "moods", "--table-only", "--with", str(file), "--json")
     assert result.exit_code == 0, result.output

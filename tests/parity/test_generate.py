@@ -72,7 +72,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield Served(base, tmp_path_factory.mktemp("adapters"), ADAPTERS, graphs=graphs)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_greedy_rows_of_a_mixed_batch_are_generates_tokens(served: Served, seed: int) -> None:
     requests = random_requests(seed, 12, [None, *ADAPTERS])
     assert_equal_tokens(served, requests)
@@ -83,12 +83,12 @@ def test_greedy_rows_of_a_mixed_batch_are_generates_tokens(served: Served, seed:
 @pytest.mark.parametrize(("num_beams", "num_return"), [(2, 1), (3, 3), (5, 2)])
 def test_beams_of_a_mixed_batch_are_generates_tokens(served: Served, num_beams: int, num_return: int) -> None:
     fields = {"num_beams": num_beams, "num_return_sequences": num_return}
-    assert_equal_tokens(served, random_requests(num_beams, 10, [None, *ADAPTERS], **fields))
+    assert_equal_tokens(served, random_requests(num_beams, 8, [None, *ADAPTERS], **fields))
 
 
 def test_a_long_answer_is_generates(served: Served) -> None:
-    assert_equal_tokens(served, random_requests(7, 3, [None, *ADAPTERS], max_new_tokens=70))
-    assert_equal_tokens(served, random_requests(8, 3, ["all"], max_new_tokens=40, num_beams=2))
+    assert_equal_tokens(served, random_requests(7, 2, [None, *ADAPTERS], max_new_tokens=70))
+    assert_equal_tokens(served, random_requests(8, 2, ["all"], max_new_tokens=40, num_beams=2))
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
@@ -115,7 +115,7 @@ def test_penalties_are_generates(served: Served, num_beams: int) -> None:
     """Requests with unlike parameters share a batch, and each is answered as it is alone."""
     requests = [
         ask(plain.input_ids, plain.mix, 12, num_beams=num_beams, **PENALTIES[place % len(PENALTIES)])
-        for place, plain in enumerate(random_requests(21, 12, [None, *ADAPTERS]))
+        for place, plain in enumerate(random_requests(21, 8, [None, *ADAPTERS]))
     ]
     assert_equal_tokens(served, requests)
 
@@ -127,7 +127,7 @@ def test_beams_end_and_are_ranked_as_in_generate(served: Served, early_stopping:
             plain.input_ids, plain.mix, 12, num_beams=3, num_return_sequences=3,
             length_penalty=(-5.0, -1.0, 0.0, 0.5, 5.0)[place % 5], early_stopping=early_stopping,
         )
-        for place, plain in enumerate(random_requests(31, 15, [None, *ADAPTERS]))
+        for place, plain in enumerate(random_requests(31, 10, [None, *ADAPTERS]))
     ]  # fmt: skip
     assert_equal_tokens(served, requests)
 
@@ -157,7 +157,7 @@ def test_a_stopping_criterion_ends_where_generates_does(served: Served, num_beam
 
     requests = [
         replace(ask(plain.input_ids, plain.mix, 12, num_beams=num_beams), stopping=stops)
-        for plain in random_requests(41, 12, [None, *ADAPTERS])
+        for plain in random_requests(41, 8, [None, *ADAPTERS])
     ]
     answers = served.ours(requests)
     assert any(found[0].ids[-1] != 1 and len(found[0].ids) < 12 for found in answers), "some must stop early"

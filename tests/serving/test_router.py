@@ -326,7 +326,7 @@ def test_blank_text_is_refused_as_in_training(router: Router, blank: str) -> Non
 
 
 def test_eight_threads_get_the_answers_of_one(root: Path, base: Base, tmp_path: Path) -> None:
-    """2,400 requests, fewer slots than adapters, loads and unloads all the time, and not one answer differs.
+    """1,200 requests, fewer slots than adapters, loads and unloads all the time, and not one answer differs.
 
     Equal texts, so equal tokens after parsing: sums in batches of other shapes differ in their last bits, and no
     two tokens of these rows are that close.
@@ -345,7 +345,7 @@ def test_eight_threads_get_the_answers_of_one(root: Path, base: Base, tmp_path: 
 
     def ask(thread: int) -> None:
         draw = random.Random(thread)
-        for _ in range(75):
+        for _ in range(38):
             places = [draw.randrange(len(pool)) for _ in range(4)]
             texts, names = zip(*(pool[place] for place in places), strict=True)
             while True:
@@ -380,6 +380,6 @@ def test_eight_threads_get_the_answers_of_one(root: Path, base: Base, tmp_path: 
     assert num_refused, "`extra` was never away when it was asked for, so unloading was not tested"
     assert {status.num_leases for status in router.status()} == {0}
     traffic = router.traffic
-    assert traffic.num_admitted >= 2400 and traffic.num_steps < 2400, "rows share steps"
+    assert traffic.num_admitted >= 1200 and traffic.num_steps < 1200, "rows share steps"
     assert traffic.num_joined > 100, "rows must join batches that are under way for this to test it"
     assert traffic.most_running > 8, "rows of three calls at least must have met"

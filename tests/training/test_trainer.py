@@ -13,87 +13,22 @@ import torch
 from safetensors.torch import load_file
 
 from flan_lora.base.encode import Collator
-from flan_lora.base.load import Base, open_base
+from flan_lora.base.load import open_base
 from flan_lora.data.encoding import AugmentedRows, EncodedSplit
-from flan_lora.data.splits import Split
 from flan_lora.errors import TrainingError
-from flan_lora.evaluation.predict import is_out_of_memory
-from flan_lora.recipe import Recipe, parse_recipe
-from flan_lora.tasks import TASKS
-from flan_lora.training.arguments import split_batch
-from flan_lora.training.callbacks import StopOnInterrupt, open_trackers
-from flan_lora.training.run_dir import Origin, start_run
-from flan_lora.training.trainer import LoraTrainer, build_trainer, restore, train
+from flan_lora.recipe import parse_recipe
+from flan_lora.training.callbacks import StopOnInterrupt
+from flan_lora.training.run_dir import start_run
+from flan_lora.training.trainer import build_trainer, restore, train
 from tests.tiny import tiny_t5, tiny_tokenizer
-
-CPU = torch.device("cpu")
-
-
-def tiny_recipe(**training) -> Recipe:
-    values = {
-        "name": "tiny",
-        "task": "emotion",
-        "base": {"model": "mini", "quantization": "fp32"},
-        "data": {"dataset": "owner/name"},
-        "training": {"precision": "fp32", "batch_size": 16, "epochs": 2, "learning_rate": 0.01, **training},
-    }
-    return parse_recipe(values, where="test")
-
-
-def tiny_base(recipe: Recipe) -> Base:
-    return Base(
-        model=tiny_t5().requires_grad_(False),
-        tokenizer=tiny_tokenizer(),
-        spec=recipe.base,
-        device=CPU,
-        device_reason="test",
-        dtype=torch.float32,
-        fingerprint="0" * 64,
-    )
-
-
-def rows_of_unequal_length(num_rows: int = 64) -> EncodedSplit:
-    generator = torch.Generator().manual_seed(0)
-
-    def tokens(low: int, high: int) -> list[int]:
-        size = int(torch.randint(low, high, (), generator=generator))
-        return [*torch.randint(3, 100, (size,), generator=generator).tolist(), 1]
-
-    return EncodedSplit(
-        input_ids=[tokens(3, 30) for _ in range(num_rows)],
-        labels=[tokens(1, 9) for _ in range(num_rows)],
-        num_source_truncated=0,
-        num_target_truncated=0,
-        unk_share_source=0.0,
-        unk_share_target=0.0,
-        content_hash="0" * 64,
-    )
-
-
-ORIGIN = Origin(base="0" * 64, rows="0" * 64)
-
-
-@pytest.fixture(scope="module")
-def validation() -> Split:
-    task = TASKS["emotion"]
-    texts = ["i am sad", "i am not sad", "joy to you", "what fear is"]
-    examples = [task.examples({"text": text, "label": index % 6})[0] for index, text in enumerate(texts)]
-    return Split(role="validation", examples=tuple(examples), origin="test", num_rows=4, content_hash="0" * 64)
-
-
-def run_training(recipe, path, validation, *, run=None, resume=False, augmented=None):
-    """Train and return (adapter tensors, run)."""
-    rows, validation_rows = rows_of_unequal_length(), rows_of_unequal_length(4)
-    run = run or start_run(path, recipe, ORIGIN)
-    trained = train(
-        recipe, tiny_base(recipe), rows, validation, validation_rows, run=run, resume=resume, augmented=augmented
-    )
-    return load_file(trained.staged_dir / "adapter_model.safetensors"), run
-
-
-def without_dropout(recipe) -> tuple[Recipe, Base]:
-    recipe = parse_recipe({**recipe.resolved(), "lora": {"dropout": 0.0}}, where="test")
-    return recipe, dataclasses.replace(tiny_base(recipe), model=tiny_t5(dropout_rate=0.0).requires_grad_(False))
+from tests.training.tiny_runs import (
+    ORIGIN,
+    rows_of_unequal_length,
+    run_training,
+    tiny_base,
+    tiny_recipe,
+    without_dropout,
+)
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +40,7 @@ def whole_batch_loss() -> float:
         return float(tiny_t5()(**batch).loss)
 
 
-@pytest.mark.parametrize("micro", [16, 4, 1], ids=lambda micro: f"micro-{micro}")
-def test_accumulation_is_exact_whatever_the_micro_batch(tmp_path, validation, whole_batch_loss, micro):
+def test_accumulation_is_exact_whatever_the_micro_batch(tmp_path, validation, whole_batch_loss):
     def first_step(micro_batch_size):
         training = {"micro_batch_size": micro_batch_size, "max_steps": 1, "warmup_share": 0.0}
         recipe, base = without_dropout(tiny_recipe(**training))
@@ -119,22 +53,41 @@ def test_accumulation_is_exact_whatever_the_micro_batch(tmp_path, validation, wh
         (entry,) = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
         return entry["loss"], entry["grad_norm"]
 
-    assert first_step(micro) == pytest.approx(first_step(16), rel=1e-4)
-    assert first_step(micro)[0] == pytest.approx(whole_batch_loss, rel=1e-4)
+    whole = first_step(16)
+    assert whole[0] == pytest.approx(whole_batch_loss, rel=1e-4)
+    assert [first_step(micro) for micro in (4, 1)] == [pytest.approx(whole, rel=1e-4)] * 2
 
 
-def test_same_seed_gives_bitwise_equal_weights_and_another_seed_does_not(tmp_path, validation):
-    first, _ = run_training(tiny_recipe(), tmp_path / "a", validation)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, validation):
+    """The adapter tensors and the run of a training that nothing disturbed, of 8 steps; to be read only."""
+    return run_training(tiny_recipe(), tmp_path_factory.mktemp("finished") / "run", validation)
+
+
+def test_same_seed_gives_bitwise_equal_weights_and_another_seed_does_not(tmp_path, validation, finished):
+    first, _ = finished
     again, _ = run_training(tiny_recipe(), tmp_path / "b", validation)
     other, _ = run_training(tiny_recipe(seed=1), tmp_path / "c", validation)
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
+def twelve_steps(evals_per_epoch):
+    return tiny_recipe(evals_per_epoch=evals_per_epoch, patience=None, micro_batch_size=8, epochs=3)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, validation):
+    """Evaluations per epoch -> the adapter tensors of `twelve_steps` trained in one go."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return {evals: run_training(twelve_steps(evals), folder / str(evals), validation)[0] for evals in (1, 2)}
+
+
 @pytest.mark.parametrize("evals_per_epoch", [1, 2], ids=["from an epoch's end", "from inside an epoch"])
-def test_resume_is_bit_identical_with_dropout_and_length_groups(tmp_path, validation, evals_per_epoch):
-    recipe = tiny_recipe(evals_per_epoch=evals_per_epoch, patience=None, micro_batch_size=8, epochs=3)
-    whole, _ = run_training(recipe, tmp_path / "whole", validation)
+def test_resume_is_bit_identical_with_dropout_and_length_groups(
+    tmp_path, validation, undisturbed, evals_per_epoch
+):
+    recipe, whole = twelve_steps(evals_per_epoch), undisturbed[evals_per_epoch]
     run = start_run(tmp_path / "killed", recipe, ORIGIN)
     train_and_die(recipe, run, validation, at_step=7)
     newest = run.last_checkpoint()
@@ -216,8 +169,8 @@ def test_adapter_moves_and_base_does_not(tmp_path, validation):
     assert json.loads(run.done_path.read_text())["num_steps"] == 8
 
 
-def test_a_finished_run_is_restored_without_training_again(tmp_path, validation):
-    staged, run = run_training(tiny_recipe(), tmp_path / "run", validation)
+def test_a_finished_run_is_restored_without_training_again(finished):
+    staged, run = finished
     restored = restore(tiny_recipe(), tiny_base(tiny_recipe()), run)
     tensors = {name.replace(".default", ""): value for name, value in restored.peft_model.state_dict().items()}
     assert all(torch.equal(tensors[key], staged[key]) for key in staged)
@@ -264,9 +217,8 @@ def test_patience_stops_early(tmp_path, validation, monkeypatch):
     )  # best at step 4, two evaluations without better
 
 
-def test_interrupt_saves_and_says_how_to_resume(tmp_path, validation, monkeypatch):
-    recipe = tiny_recipe(epochs=3, patience=None)
-    whole, _ = run_training(recipe, tmp_path / "whole", validation)
+def test_interrupt_saves_and_says_how_to_resume(tmp_path, validation, undisturbed, monkeypatch):
+    recipe, whole = twelve_steps(2), undisturbed[2]
     handler = signal.getsignal(signal.SIGINT)
     original = StopOnInterrupt.on_step_end
 
@@ -284,79 +236,6 @@ def test_interrupt_saves_and_says_how_to_resume(tmp_path, validation, monkeypatc
     monkeypatch.setattr(StopOnInterrupt, "on_step_end", original)
     resumed, _ = run_training(recipe, None, validation, run=run, resume=True)
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"),
-    ],
-    ids=["cuda", "cpu"],
-)
-def test_out_of_memory_names_the_dial(tmp_path, validation, monkeypatch, error):
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setattr("flan_lora.training.trainer.LoraTrainer.compute_loss", fail)
-    with pytest.raises(TrainingError, match=r"out of memory .*16(.|\n)*--set training.micro_batch_size=8"):
-        run_training(tiny_recipe(), tmp_path / "run", validation)
-
-
-def test_other_runtime_errors_keep_their_traceback(tmp_path, validation, monkeypatch):
-    def fail(*_, **__):
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-
-    monkeypatch.setattr("flan_lora.training.trainer.LoraTrainer.compute_loss", fail)
-    with pytest.raises(RuntimeError, match="mat1"):
-        run_training(tiny_recipe(), tmp_path / "run", validation)
-    assert not is_out_of_memory(ValueError("shape"))
-
-
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path, validation, monkeypatch):
-    original = LoraTrainer.compute_loss
-    monkeypatch.setattr(LoraTrainer, "compute_loss", lambda *args, **kw: original(*args, **kw) * float("nan"))
-    run = start_run(tmp_path / "run", tiny_recipe(epochs=10), ORIGIN)
-    with pytest.raises(TrainingError, match=r"the loss became nan by step 10(.|\n)*learning_rate"):
-        run_training(tiny_recipe(epochs=10), None, validation, run=run)
-    assert not run.staged_dir.exists()
-
-
-def test_tensorboard_files_stay_with_the_run(tmp_path, validation, monkeypatch):
-    pytest.importorskip("tensorboard")
-    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "")  # restored afterwards
-    recipe = tiny_recipe(epochs=1)
-    run = start_run(tmp_path / "run", recipe, ORIGIN)
-    rows = rows_of_unequal_length()
-    train(
-        recipe,
-        tiny_base(recipe),
-        rows,
-        validation,
-        rows_of_unequal_length(4),
-        run=run,
-        report_to="tensorboard",
-    )
-    assert list((run.path / "tensorboard").rglob("events.out.tfevents.*"))
-
-
-@pytest.mark.parametrize(
-    ("report_to", "message"),
-    [("tensorbord", "unknown tracker 'tensorbord'"), ("mlflow", r"needs the package mlflow(.|\n)*pip install")],
-)
-def test_a_tracker_that_cannot_be_used_is_refused_before_training(tmp_path, monkeypatch, report_to, message):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(TrainingError, match=message):
-        open_trackers(report_to, tmp_path)
-    assert open_trackers("none", tmp_path) == ["none"]
-
-
-def test_batches_that_do_not_divide_are_refused_with_the_numbers():
-    training = tiny_recipe(batch_size=16, micro_batch_size=8).training
-    assert split_batch(training, num_processes=1) == (8, 2)
-    assert split_batch(training, num_processes=2) == (8, 1)
-    with pytest.raises(TrainingError, match=r"batch_size = 16 .* 3 processes (.|\n)*multiple of 24"):
-        split_batch(training, num_processes=3)
 
 
 def test_int8_base_trains_and_keeps_its_int8_weights(tmp_path, validation):
