@@ -153,6 +153,16 @@ def test_tools_import_only_what_they_build_or_measure_with() -> None:
     assert found == set()
 
 
+def test_no_file_is_longer_than_400_lines() -> None:
+    folders = (PACKAGE, *(REPO / name for name in ("tests", "tools", "benchmarks")))
+    lengths = {
+        str(path.relative_to(REPO)): len(path.read_text(encoding="utf-8").splitlines())
+        for folder in folders
+        for path in folder.rglob("*.py")
+    }
+    assert len(lengths) > 300 and {name: length for name, length in lengths.items() if length > 400} == {}
+
+
 def test_every_import_package_is_in_the_wheel() -> None:
     pyproject = (REPO / "pyproject.toml").read_text(encoding="utf-8")
     listed = re.search(r"^packages = \[\n(.*?)^\]", pyproject, re.DOTALL | re.MULTILINE)
