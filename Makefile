@@ -64,11 +64,14 @@ demo: $(READY) ## train an adapter on the bundled rows, publish it, ask it besid
 	@echo "The adapter is a plain PEFT folder: $(DEMO)/adapters/mini/emotion (its README.md is the model card)."
 	@echo "Next: make train-emotion BASE=mini DATA=sample publishes under adapters/; without BASE it takes FLAN-T5-large."
 
+# A worker per core, at most four: each takes 2 GB of memory and one thread (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadgroup
+
 test: $(READY) ## run the default tests: unit, parity, one small main job
-	@$(BIN)/python -m pytest -q
+	@$(PYTEST)
 
 test-slow: $(READY) ## run the slow tests too: killed processes, real data, a fresh clone
-	@$(BIN)/python -m pytest -q -m "not gpu"
+	@$(PYTEST) -m "not gpu"
 
 $(addprefix train-,$(TASKS)): train-%: $(READY)
 	@$(FLAN_LORA) train $* $(OPTIONS)
@@ -97,7 +100,7 @@ check: $(READY) ## what must pass before a commit: format, lint, types, tests, R
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/python docs/refresh.py --check
-	@$(BIN)/python -m pytest -q
+	@$(PYTEST)
 
 bench: $(READY) ## measure: each benchmark prints a table and one JSON line
 	@for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
