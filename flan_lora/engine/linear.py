@@ -2,7 +2,7 @@
 
 torch gives fp32 products to MKL, which on processors that are not Intel's takes as long for two rows as for
 sixteen. oneDNN, to which it gives all others, takes a tenth (1,024 rows) to three quarters (4 rows) less on large
-weights.
+weights. In bf16 one row takes it as long as sixteen; with the weights as the first operand, few rows take less.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _MIN_WEIGHT = 1 << 20
 _DEQUANTISE = 6.200124e-05
 """Codes are x / max|x| * 127 on both sides of an int8 product (LLM.int8, arXiv:2208.07339, equation 2). That makes
 1 / 127**2 = 6.200012e-05; bitsandbytes' CPU kernel has this number (0.50.2), and adapters are trained on it."""
+
+FEW_ROWS = 16
+"""Of a bf16 product that is faster with the weights as its first operand, where there is AMX (docs/log.md)."""
 
 LEAST_ROWS = 32
 """Of a float product whose bits must not depend on the number of rows."""
@@ -93,9 +96,26 @@ def linear_with_lora(linears: Sequence[Linear], x: Tensor, lora: LoraBatch) -> l
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """``x`` W^T in the dtype of the weight. Shapes: x (..., in), weight (out, in) -> (..., out)."""
     x = x.to(weight.dtype)
-    if weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= _MIN_WEIGHT:
-        return large_product()(x, weight)
+    if weight.device.type == "cpu":
+        if weight.dtype == torch.float32 and weight.numel() >= _MIN_WEIGHT:
+            return large_product()(x, weight)
+        if weight.dtype == torch.bfloat16 and x.numel() <= FEW_ROWS * x.shape[-1] and has_amx():
+            return weight_first(x, weight)
     return functional.linear(x, weight)
+
+
+def weight_first(x: Tensor, weight: Tensor) -> Tensor:
+    """As `linear`, of few rows: W x^T is not put into another order first, as x W^T is."""
+    rows = x.reshape(-1, x.shape[-1])
+    product = torch.mv(weight, rows[0]) if len(rows) == 1 else (weight @ rows.T).T.contiguous()
+    return product.view(*x.shape[:-1], weight.shape[0])
+
+
+@cache
+def has_amx() -> bool:
+    """Whether this is a processor that `weight_first` was found to be faster on."""
+    found = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return found is not None and bool(found())
 
 
 def invariant_linear(x: Tensor, weight: Tensor) -> Tensor:

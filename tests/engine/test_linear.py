@@ -61,6 +61,30 @@ def test_small_and_bf16_weights_stay_with_torchs_choice(
     assert not asked
 
 
+@pytest.mark.parametrize("has_amx", [True, False])
+@pytest.mark.parametrize(
+    "shape", [(1, 300), (2, 1, 300), (5, 300), (16, 1, 300), (17, 300), (2, 9, 300), (0, 300)]
+)
+def test_few_rows_of_bf16_are_multiplied_from_the_left_where_that_is_faster(
+    shape: tuple[int, ...], has_amx: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def weight_first(x: torch.Tensor, weight: torch.Tensor, real: object = dense.weight_first) -> torch.Tensor:
+        asked.append(tuple(x.shape))
+        return real(x, weight)  # type: ignore[operator,no-any-return]
+
+    monkeypatch.setattr(dense, "weight_first", weight_first)
+    monkeypatch.setattr(dense, "has_amx", lambda: has_amx)
+    generator = torch.Generator().manual_seed(2)
+    weight = torch.randn(70, 300, generator=generator).bfloat16()
+    x = torch.randn(shape, generator=generator).bfloat16()
+    out = dense.linear(x, weight)
+    assert out.is_contiguous() and out.shape == (*shape[:-1], 70)
+    torch.testing.assert_close(out, functional.linear(x, weight), rtol=2**-7, atol=2**-7)
+    assert asked == ([shape] if has_amx and x.numel() <= 16 * 300 else [])
+
+
 @pytest.mark.parametrize(
     "product",
     [
