@@ -185,7 +185,8 @@ def test_a_mixed_batch_copies_no_adapter(cache: AdapterCache) -> None:
         segments = SegmentedLora([lease.refs(mix) for mix in mixes]).segments(linear)
         assert [run.number for run, *_ in segments] == [2, 1, 1]
         for _, *halves in segments:
-            assert all(half.untyped_storage().data_ptr() == mine.data_ptr() for half in halves)
+            read = [half for half in halves if half is not None]  # of DoRA alone there are row lengths
+            assert len(read) >= 2 and all(half.untyped_storage().data_ptr() == mine.data_ptr() for half in read)
 
 
 def test_rows_of_one_adapter_share_products_whatever_their_order(
