@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,11 @@ from click.testing import CliRunner
 
 from flan_lora.base.load import base_slug
 from flan_lora.cli import main
+from flan_lora.serving.openai.app import App
+from flan_lora.serving.openai.server import serve
+from flan_lora.serving.openai.settings import ServerSettings
 from tests.checkpoint import save_checkpoint, spec_of
-from tests.serving.openai.fake import TLS
+from tests.serving.openai.fake import TLS, FakeModel
 from tests.serving.openai.process import REPO, Process, serving
 from tests.serving.stores import publish
 from tests.waiting import wait_until
@@ -89,6 +94,19 @@ def test_a_second_signal_does_not_wait_for_who_is_in() -> None:
                 assert asked.result(20).status_code == 503
         finally:
             process.kill()
+
+
+def test_the_engine_gets_python_back_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And who calls `serve` from a program of their own gets their interval back."""
+    before, seen = sys.getswitchinterval(), list[float]()
+
+    def run(coroutine: Coroutine[Any, Any, None]) -> None:
+        seen.append(sys.getswitchinterval())
+        coroutine.close()
+
+    monkeypatch.setattr(asyncio, "run", run)
+    serve(App(ServerSettings(port=0), "1"), lambda: FakeModel(), lambda url, _: None)
+    assert seen[0] == pytest.approx(0.0005) and sys.getswitchinterval() == before
 
 
 @pytest.mark.slow
