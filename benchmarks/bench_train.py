@@ -154,6 +154,8 @@ def stock_trainer(variant: str, recipe: Any, tokenizer: Any, rows: Any, run_dir:
         T5ForConditionalGeneration,
     )
 
+    from flan_lora.base.architecture import linear_names
+
     has_gpu, checkpointing = torch.cuda.is_available(), recipe.training.gradient_checkpointing
     int8 = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=recipe.base.int8_threshold)
     model = T5ForConditionalGeneration.from_pretrained(
@@ -174,7 +176,7 @@ def stock_trainer(variant: str, recipe: Any, tokenizer: Any, rows: Any, run_dir:
             r=lora.rank,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
-            target_modules=list(lora.target_modules),
+            target_modules=list(lora.modules(linear_names(model.config))),
         ),
     )
     items = [rows[index] for index in range(len(rows))]
