@@ -170,10 +170,11 @@ def resume_run(path: Path, recipe: Recipe, origin: Origin) -> Run:
             f"the run in {path} was started with another recipe:\n{lines}\n"
             "Resume with the values it was started with, or start afresh without --resume."
         )
-    if moved := list(_differences(_read(run.origin_path), asdict(origin))):
+    stood_on = _read(run.origin_path)
+    if moved := list(_differences(stood_on if isinstance(stood_on, dict) else {}, asdict(origin))):
         what = {"base": "the base's weights", "rows": "the training rows"}
         lines = "\n".join(
-            f"  {what[key]}: were {(old or 'unknown')[:12]}, are {new[:12]}" for key, old, new in moved
+            f"  {what.get(key, key)}: were {_start(old)}, are {_start(new)}" for key, old, new in moved
         )
         raise TrainingError(
             f"the run in {path} was started on something else (sha256):\n{lines}\n"
@@ -182,6 +183,11 @@ def resume_run(path: Path, recipe: Recipe, origin: Origin) -> Run:
     if changed:
         _write(run.recipe_path, recipe.resolved())
     return run
+
+
+def _start(digest: object) -> str:
+    """Of a sha256; a file that was edited by hand may hold anything."""
+    return digest[:12] if isinstance(digest, str) and digest else "unknown"
 
 
 def can_resume(path: Path, recipe: Recipe) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flan_lora.adapters.store import Store
@@ -45,13 +46,15 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Router:
 
 @fuzz
 @given(lines=st.lists(LINES, min_size=1, max_size=6), adapter=st.sampled_from(["emotion", None, "auto"]))
+@example(lines=[b"\r\x00"], adapter="emotion")
 def test_any_lines(router: Router, tmp_path: Path, lines: list[bytes], adapter: Any) -> None:
     source, target = (tmp_path / f"{next(_numbers)}.jsonl" for _ in range(2))
     source.write_bytes(b"\n".join(lines))
     found = answer_or_error(lambda: answer_batch(router, source, target, BatchOptions(adapter)), source.name)
     if isinstance(found, BatchReport):
         records = [json.loads(line) for line in target.read_bytes().splitlines()]
-        assert [record["line"] for record in records] == [n for n, line in enumerate(lines, 1) if line.strip()]
+        as_read = re.split(rb"\r\n|\r|\n", b"\n".join(lines))
+        assert [record["line"] for record in records] == [n for n, line in enumerate(as_read, 1) if line.strip()]
         assert all("error" in record or "answer" in record for record in records)
         assert found.num_answers + len(found.errors) == len(records)
         assert all(f"{source.name}:" in error for error in found.errors)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flan_lora.recipe import parse_recipe
@@ -51,6 +51,8 @@ def write(path: Path, value: Any) -> None:
     state=ANYTHING,
     log=st.lists(ANYTHING, max_size=4),
 )
+@example(recipe=RECIPE.resolved(), origin=None, done=DONE, state=b"", log=[])
+@example(recipe=RECIPE.resolved(), origin={"base": 3, "else": "x"}, done=DONE, state=b"", log=[])
 def test_any_files(run: Run, recipe: Any, origin: Any, done: Any, state: bytes, log: list[bytes]) -> None:
     write(run.recipe_path, recipe)
     write(run.origin_path, origin)
