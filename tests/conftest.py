@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -60,3 +62,13 @@ def shared_data() -> Path:
 def repo() -> Path:
     """The checkout under test."""
     return REPO
+
+
+@pytest.fixture(scope="module")
+def refresh() -> ModuleType:
+    """docs/refresh.py, which is not in a package."""
+    spec = importlib.util.spec_from_file_location("refresh", REPO / "docs" / "refresh.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

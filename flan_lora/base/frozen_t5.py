@@ -20,7 +20,7 @@ ACTIVATIONS: Mapping[str, nn.Module] = {
 """`feed_forward_proj` of T5 and of v1.1 (FLAN-T5) -> what the feed-forwards compute (`base.load.fuse_gelu`)."""
 
 Weights = Callable[[str], Tensor]
-"""The tensor of a name, as it is to be served."""
+"""The tensor of a name, in floats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,20 +98,21 @@ class Int8Linear(nn.Linear):
 class FrozenT5(nn.Module):
     """The two stacks, the embedding and the head of one checkpoint. `engine.t5.T5` computes its forward pass."""
 
-    def __init__(self, architecture: T5Architecture, weights: Weights, *, is_int8: bool) -> None:
+    def __init__(self, architecture: T5Architecture, weights: Weights, for_int8: Weights | None = None) -> None:
         """
         Args:
-            weights: floats; what becomes int8 in the dtype that it was loaded in, all else in that of serving.
-            is_int8: whether the linears that int8 has are (it has not `base.quantised.UNQUANTISED`).
+            weights: in the dtype of serving.
+            for_int8: what int8 linears are made of, in the dtype that was loaded (all but
+                `base.quantised.UNQUANTISED` are int8); None: no linear is.
         """
         super().__init__()
         self.config = architecture
-        self._weights, self._is_int8 = weights, is_int8
+        self._weights, self._for_int8 = weights, for_int8
         self.shared = _embedding(weights("shared.weight"))
         self.encoder = self._stack("encoder", architecture.num_layers)
         self.decoder = self._stack("decoder", architecture.num_decoder_layers)
         self.lm_head = _linear(weights("lm_head.weight"))
-        del self._weights  # and with it the file
+        del self._weights, self._for_int8  # and with them the file
         self.requires_grad_(False).eval()
 
     @property
@@ -155,7 +156,7 @@ class FrozenT5(nn.Module):
         return _named(DenseReluDense=dense, layer_norm=self._norm(f"{place}.layer_norm"))
 
     def _quantised(self, name: str) -> nn.Linear:
-        return Int8Linear(self._weights(name)) if self._is_int8 else _linear(self._weights(name))
+        return _linear(self._weights(name)) if self._for_int8 is None else Int8Linear(self._for_int8(name))
 
     def _norm(self, name: str) -> nn.Module:
         return T5Norm(self._weights(f"{name}.weight"), self.config.layer_norm_epsilon)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from flan_lora.base.fingerprint import fingerprint
 from flan_lora.base.load import MINI, Base, is_path, open_base
-from flan_lora.base.quantised import UNQUANTISED
 from flan_lora.mini import MINI_PATH
 from flan_lora.system.devices import choose_device, rest_dtype
 from flan_lora.system.malloc import return_freed_memory
@@ -118,7 +117,6 @@ def _read_model(spec: BaseSection, folder: Path, architecture: T5Architecture) -
     # int8 starts from bf16, as `base.load` does, and its rest goes on to the dtype of serving from there
     loaded = torch.float32 if spec.quantization == "fp32" else torch.bfloat16
     rest = rest_dtype(spec.quantization, torch.device("cpu"))
-    is_int8 = spec.quantization == "int8"
     if not os.path.isfile(path):
         return None
     try:
@@ -126,12 +124,14 @@ def _read_model(spec: BaseSection, folder: Path, architecture: T5Architecture) -
             if not _holds(file, shapes):
                 return None
 
-            def weights(name: str) -> torch.Tensor:
+            def as_loaded(name: str) -> torch.Tensor:
                 floats: torch.Tensor = file.get_tensor(name).to(loaded, copy=True)  # not the mapped file's pages
-                is_code = is_int8 and _becomes_int8(name)
-                return floats if is_code else floats.to(rest)
+                return floats
 
-            return FrozenT5(architecture, weights, is_int8=is_int8)
+            def weights(name: str) -> torch.Tensor:
+                return as_loaded(name).to(rest)
+
+            return FrozenT5(architecture, weights, as_loaded if spec.quantization == "int8" else None)
     except (SafetensorError, OSError):
         return None
 
@@ -141,8 +141,3 @@ def _holds(file: Any, shapes: dict[str, tuple[int, ...]]) -> bool:
     return names == set(shapes) and all(
         tuple(file.get_slice(name).get_shape()) == shape for name, shape in shapes.items()
     )
-
-
-def _becomes_int8(name: str) -> bool:
-    module = name.removesuffix(".weight").rsplit(".", 1)[-1]
-    return module in {"q", "k", "v", "o", "wi", "wi_0", "wi_1"} - set(UNQUANTISED)

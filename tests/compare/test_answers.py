@@ -19,15 +19,9 @@ from flan_lora.tasks import TASKS, Example, Prompt
 from flan_lora.tasks.task import PromptVariant, all_prompts
 from tests.checkpoint import save_checkpoint, spec_of
 from tests.published import make_manifest, stage, tiny_fingerprint
+from tests.serving.stores import TEXTS
 
 TASK = TASKS["emotion"]
-TEXTS = (
-    "i am so sad",
-    "joy to the question",
-    "what is not to love",
-    "fear",
-    "no anger is yes to you, the sad one",
-)
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flan_lora.adapters.store import Store
-from flan_lora.base.load import open_base
 from flan_lora.errors import FlanLoraError
 from flan_lora.serving.batch_file import BatchOptions, BatchReport, answer_batch
 from flan_lora.serving.router import Router
-from tests.checkpoint import save_checkpoint, spec_of
+from tests.fuzz.routers import tiny_router
 from tests.fuzz.strategies import ODD_TEXTS, answer_or_error, fuzz, nested, values
-from tests.published import make_manifest, stage, tiny_fingerprint
 
 FIELDS = st.sampled_from(["text", "adapter", "id", "question", "context", "", "\ud83d"])
 LINES = st.one_of(
@@ -37,11 +34,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def router(tmp_path_factory: pytest.TempPathFactory) -> Router:
-    path = tmp_path_factory.mktemp("fuzz")
-    save_checkpoint(path / "base")
-    base = {"model": "mini", "quantization": "fp32", "fingerprint": tiny_fingerprint()}
-    Store(path / "adapters").publish(stage(path / "staged"), make_manifest("emotion", base=base))
-    return Router.open(path / "adapters", open_base(spec_of(path / "base"), device="cpu"))
+    return tiny_router(tmp_path_factory.mktemp("fuzz"), "emotion")
 
 
 @fuzz

@@ -14,13 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flan_lora.adapters.store import Store
-from flan_lora.base.load import open_base
 from flan_lora.serving.openai.router_model import RouterModel
-from flan_lora.serving.router import Router
-from tests.checkpoint import save_checkpoint, spec_of
+from tests.fuzz.routers import tiny_router
 from tests.fuzz.strategies import ODD_TEXTS, changed, fuzz, nested, values
-from tests.published import make_manifest, stage, tiny_fingerprint
 from tests.serving.openai.fake import running_app
 
 ENDPOINTS = ("completions", "chat/completions", "embeddings", "load_lora_adapter", "unload_lora_adapter")
@@ -84,11 +80,7 @@ CONTENTS = st.one_of(
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    path = tmp_path_factory.mktemp("fuzz")
-    save_checkpoint(path / "base")
-    base = {"model": "mini", "quantization": "fp32", "fingerprint": tiny_fingerprint()}
-    Store(path / "adapters").publish(stage(path / "staged"), make_manifest("emotion", base=base))
-    model = RouterModel(Router.open(path / "adapters", open_base(spec_of(path / "base"), device="cpu")), 3)
+    model = RouterModel(tiny_router(tmp_path_factory.mktemp("fuzz"), "emotion"), 3)
     with running_app(model, api_keys=("k",), allows_adapter_changes=True, request_timeout_s=60) as (app, url, _):
         with httpx.Client(base_url=url, headers={"Authorization": "Bearer k"}, timeout=120) as client:
             yield client

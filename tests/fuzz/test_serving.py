@@ -12,15 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flan_lora.adapters.store import Store
-from flan_lora.base.load import open_base
 from flan_lora.engine.generation_params import GenerationParams
 from flan_lora.serving.completion import Completion
 from flan_lora.serving.params import NAMES
 from flan_lora.serving.router import Router
-from tests.checkpoint import save_checkpoint, spec_of
+from tests.fuzz.routers import tiny_router
 from tests.fuzz.strategies import answer_or_error, changed, fuzz, values
-from tests.published import make_manifest, stage, tiny_fingerprint
 
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
 SHORT = {"max_new_tokens": 3}
@@ -32,12 +29,9 @@ _numbers = itertools.count()
 def router(tmp_path_factory: pytest.TempPathFactory) -> Router:
     """`whole` beside the store is what every example changes."""
     path = tmp_path_factory.mktemp("fuzz")
-    save_checkpoint(path / "base")
-    base = {"model": "mini", "quantization": "fp32", "fingerprint": tiny_fingerprint()}
-    for name in ("emotion", "bad"):
-        Store(path / "adapters").publish(stage(path / f"staged-{name}"), make_manifest(name, base=base))
+    router = tiny_router(path, "emotion", "bad")
     shutil.copytree(path / "adapters" / "bad", path / "whole")
-    return Router.open(path / "adapters", open_base(spec_of(path / "base"), device="cpu"))
+    return router
 
 
 def whole(router: Router) -> Path:

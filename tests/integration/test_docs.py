@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
@@ -31,16 +30,6 @@ DOCS = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
 def blocks(language: str) -> list[str]:
     """Fenced blocks of README. `python` and `bash` run here; `console` needs a GPU, the Hub or an hour."""
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def refresh() -> ModuleType:
-    """docs/refresh.py, which is not in a package."""
-    spec = importlib.util.spec_from_file_location("refresh", REPO / "docs" / "refresh.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 FEWER_ROWS = {

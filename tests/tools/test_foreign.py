@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import random
@@ -24,16 +23,6 @@ from tools.foreign.pairs import make_pairs, word_overlap
 from tools.foreign.spoilt import long_vowels, typos
 
 REPO = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def refresh() -> ModuleType:
-    """docs/refresh.py, which is not in a package."""
-    spec = importlib.util.spec_from_file_location("refresh", REPO / "docs" / "refresh.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_no_set_is_one_that_the_base_reads() -> None:
