@@ -49,7 +49,6 @@ def data_root(tmp_path_factory) -> Path:
 _OWN_COLUMNS: dict[str, dict[str, object]] = {
     "goemotions": {"labels": ["joy"]},
     "isear": {"label": "shame"},
-    "meld": {"label": "mad", "sentiment": "negative"},
     "sts": {"label": 4.5},
     "sick": {"label": "neutral", "relatedness": 1.2},
     "mnli": {"label": "contradiction"},

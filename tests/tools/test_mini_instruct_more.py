@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,8 +62,7 @@ def test_hindi_pairs_are_in_latin_letters_with_and_without_nukta():
     assert len(spelt) == 2 and all(text.isascii() for text in spelt)
 
 
-def test_long_mails_and_dialogues_are_left_out_not_cut():
-    assert more.subject({"text": "word " * 400, "subject": "Words"}) is None
+def test_long_dialogues_are_left_out_not_cut():
     assert more.topic({"dialogue": "A: " + "word " * 400, "services": ["Music_1"]}) is None
     assert more.topic({"dialogue": "A: hi\nB: ho", "services": ["Music_1", "Music_2", "Hotels_1"]})["answer"] == (
         "music and hotels"
@@ -75,8 +76,6 @@ def test_every_set_gives_pairs_some_written_otherwise(data_root, monkeypatch):
     for mix in more.MORE:
         if mix.fields in (more.reply, more.topic, more.meeting):
             continue  # the made-up dialogues have two turns
-        if mix.fields is more.subject:
-            continue  # and the made-up lines are no mails
         pairs = list(templated(data_root, mix, random.Random(0)))
         assert pairs and all(pair.target for pair in pairs), mix.source
         monkeypatch.setattr(augment, "SHARE", 0.0)
@@ -93,3 +92,18 @@ def test_nothing_that_our_adapters_are_measured_on_is_among_the_sets():
 
     assert not {mix.source for mix in more.MORE} & set(OWN_SOURCES.values())
     assert all("validation" in path for _, path in TASK_FILES.values())
+
+
+def test_no_stage_reads_what_its_licence_closes(data_root, tmp_path):
+    from tools.mini import corpus, tokens
+
+    closed = {entry.name for entry in corpus.SOURCES if entry.terms == "closed"}
+    assert closed and not closed & {mix.source for mix in more.MORE}
+
+    def lengths(texts, **_):
+        return SimpleNamespace(input_ids=[[len(text)] for text in texts])
+
+    tokens.token_stream(lengths, data_root, tmp_path / "tokens.npy")
+    assert set(json.loads((tmp_path / tokens.LENGTHS_FILE).read_text())) == (
+        {entry.name for entry in corpus.SOURCES} - closed
+    )

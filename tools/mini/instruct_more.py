@@ -14,7 +14,7 @@ from flan_lora.tasks.summarization import TURN_SEPARATOR, turns
 from flan_lora.tasks.text import options, plain
 from tools.mini import augment
 from tools.mini.corpus import Row
-from tools.mini.mixes import SAMENESS, SENTIMENTS, Mix, Template, passage
+from tools.mini.mixes import SAMENESS, Mix, Template, passage
 
 Fields = dict[str, str]
 
@@ -58,13 +58,6 @@ def feeling(row: Row) -> Fields | None:
     return {"text": text, "answer": answer, "options": options(drawn), "left": left, "right": right}
 
 
-def mood(row: Row) -> Fields | None:
-    """Whether a line of a dialogue is positive or negative, where the set says so."""
-    if row.get("sentiment") not in SENTIMENTS:
-        return None
-    return {"text": plain(row["text"]), "answer": row["sentiment"], "options": options(SENTIMENTS)}
-
-
 def graded(row: Row) -> Fields | None:
     """Two sentences that surely mean the same, or surely do not."""
     value = float(row["relatedness"] if "relatedness" in row else row["label"])
@@ -93,14 +86,6 @@ def found_answer(row: Row) -> Fields | None:
     start = row["context"].find(row["answer"])
     answers = {"text": [row["answer"]], "answer_start": [start]}
     return passage({**row, "answers": answers}) if start >= 0 else None
-
-
-def subject(row: Row) -> Fields | None:
-    """A mail and what stands above it; long ones are left out."""
-    text, line = plain(row["text"]), plain(row["subject"])
-    if not 60 <= len(text) <= MAX_TEXT_CHARS or not 4 <= len(line) <= 80:
-        return None
-    return {"text": text, "answer": line}
 
 
 def reply(row: Row) -> Fields | None:
@@ -171,18 +156,11 @@ _QUESTION = (
     Template('Ask a question to which "{answer}" is the answer. ', "{context}", "", "{question}"),
     Template("answer: {answer} context: ", "{context}", " question:", "{question}"),
 )
-_SUBJECT = (
-    Template("", "{text}", " What is the subject of this mail?"),
-    Template("Write a subject line. Mail: ", "{text}", ""),
-    Template("summarize in a few words: ", "{text}", ""),
-)
 _REPLY = (Template("", "{text}", " What does {speaker} say next?"), Template("reply of {speaker}: ", "{text}", ""))
 
 MORE: tuple[Mix, ...] = (
     _set("goemotions", 20_000, feeling, augment.post, *_FEELING),
     _set("isear", 7_000, feeling, augment.post, *_FEELING),
-    _set("meld", 8_000, feeling, augment.post, *_FEELING),
-    _set("meld", 5_000, mood, augment.post, Template("", "{text}", " Does this sound positive or negative?")),
     _set("sts", 8_000, graded, augment.sentence, *_SAME),
     _set("sick", 5_000, graded, augment.sentence, *_SAME),
     _set("sick", 4_000, verdict, augment.sentence, *_FOLLOWS),
@@ -190,9 +168,7 @@ MORE: tuple[Mix, ...] = (
     _set("hindi-nli", 5_000, hindi_verdict, None, *_FOLLOWS),
     _set("squadshifts", 17_000, found_answer, None, *_ANSWER),
     _set("squadshifts", 8_000, found_answer, None, *_QUESTION),
-    _set("aeslc", 8_000, subject, augment.post, *_SUBJECT),
     _set("sgd", 6_000, reply, augment.dialogue, *_REPLY),
-    _set("friends", 2_000, reply, augment.dialogue, *_REPLY),
     _set("taskmaster", 2_000, reply, augment.dialogue, *_REPLY),
     _set("sgd", 3_000, topic, augment.dialogue, Template("", "{text}", " What is this conversation about?")),
     _set("qmsum", 200, meeting, augment.dialogue, Template("{question} Meeting: ", "{text}", "")),

@@ -33,8 +33,8 @@ def encode_source(tokenizer: Any, root: Path, entry: corpus.Source) -> np.ndarra
 def token_stream(tokenizer: Any, root: Path, cache: Path) -> np.ndarray[Any, Any]:
     """Every source, times its repeats, as one uint16 stream; kept in ``cache`` for the next start."""
     if not cache.exists():
-        streams = {entry.name: encode_source(tokenizer, root, entry) for entry in corpus.SOURCES}
-        repeats = {entry.name: entry.repeats for entry in corpus.SOURCES}
+        streams = {entry.name: encode_source(tokenizer, root, entry) for entry in corpus.READ_SOURCES}
+        repeats = {entry.name: entry.repeats for entry in corpus.READ_SOURCES}
         cache.parent.mkdir(parents=True, exist_ok=True)
         lengths = {name: [len(stream), repeats[name]] for name, stream in streams.items()}
         cache.with_name(LENGTHS_FILE).write_text(json.dumps(lengths, indent=1) + "\n")
