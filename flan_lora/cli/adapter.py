@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flan_lora.adapters.stores import find_store, stores
 from flan_lora.cli.options import (
     adapter_argument,
     adapters_dir_option,
     data_option,
-    find_store,
     json_option,
     store_base_option,
-    stores,
 )
 from flan_lora.cli.output import duration, print_json, print_table, size
 

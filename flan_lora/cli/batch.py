@@ -15,9 +15,9 @@ from flan_lora.cli.serving import (
     adapter_option,
     columns_of,
     columns_option,
-    open_adapter,
     scores_option,
 )
+from flan_lora.serving.open_router import open_adapter
 
 if TYPE_CHECKING:
     from flan_lora.serving.router import Router

@@ -124,8 +124,8 @@ def server(
     one PeftModel with set_adapter behind a lock. Closed loop, then open loop at 0.7 of what closed loop found.
     Needs: pip install 'flan-lora[bench]'.
     """
+    from flan_lora.adapters.stores import stores
     from flan_lora.bench.server import ServerOptions, run, to_json
-    from flan_lora.cli.options import stores
 
     _quiet_transformers()
     (store,) = stores(adapters_dir, base)

@@ -14,8 +14,9 @@ import click
 from flan_lora.cli.generation import generation_options, params_line
 from flan_lora.cli.options import adapters_dir_option
 from flan_lora.cli.output import format_table
-from flan_lora.cli.serving import open_router, serving_base_option
+from flan_lora.cli.serving import serving_base_option
 from flan_lora.errors import FlanLoraError
+from flan_lora.serving.open_router import open_router
 from flan_lora.system.text import shorten
 
 if TYPE_CHECKING:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flan_lora.adapters.stores import find_store, stores
 from flan_lora.cli.options import (
     adapters_dir_option,
     data_option,
-    find_store,
     json_option,
     role_of,
     split_option,
-    stores,
 )
 from flan_lora.cli.output import print_json, print_table
 from flan_lora.cli.serving import columns_of, columns_option

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flan_lora.adapters.stores import find_store
 from flan_lora.cli.options import (
     adapter_argument,
     adapters_dir_option,
     data_option,
-    find_store,
     json_option,
     role_of,
     set_option,

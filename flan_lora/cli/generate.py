@@ -17,10 +17,10 @@ from flan_lora.cli.serving import (
     adapter_option,
     columns_of,
     columns_option,
-    open_adapter,
     read_text,
     scores_option,
 )
+from flan_lora.serving.open_router import open_adapter
 from flan_lora.system.text import shorten
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import click
 
 from flan_lora.cli.options import adapters_dir_option, data_option, json_option
 from flan_lora.cli.output import percent, print_json, print_table
-from flan_lora.cli.serving import columns_of, columns_option, open_router, read_text, serving_base_option
+from flan_lora.cli.serving import columns_of, columns_option, read_text, serving_base_option
+from flan_lora.serving.open_router import open_router
 from flan_lora.system.text import shorten
 
 if TYPE_CHECKING:

@@ -114,7 +114,7 @@ def serve(
         click.echo(f"No API key: whoever reaches {host} port {port} can ask. Set FLAN_LORA_API_KEY.", err=True)
 
     def open_model() -> ServedModel:
-        from flan_lora.cli.serving import open_router
+        from flan_lora.serving.open_router import open_router
         from flan_lora.serving.openai.router_model import RouterModel
 
         limits = {"num_slots": max_loras + 1, "batch_size": max_running, "max_waiting": max_waiting}

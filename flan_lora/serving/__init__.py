@@ -1,6 +1,7 @@
 """Texts to answers.
 
 texts and adapters in, completions out, any number of threads  router
+a router over an adapter root, on its adapters' base            open_router
 texts and who answers them to requests                         preprocess
 a text to requests of the engine, outputs to a completion      prompts
 requests through the engine                                    pipeline

@@ -45,7 +45,7 @@ report("generate")
 sys.stdin = io.StringIO("/use emotion\\ni am so happy\\n")
 main(["chat"], standalone_mode=False)
 report("chat")
-from flan_lora.cli.serving import open_router
+from flan_lora.serving.open_router import open_router
 from flan_lora.serving.openai import app, server
 from flan_lora.serving.openai.router_model import RouterModel
 RouterModel(open_router("adapters", "mini"), 8).adapters()
