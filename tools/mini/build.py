@@ -190,7 +190,10 @@ def _train(trainer: Trainer, data: Path, tokenizer: Any, plan: Plan, shape: Shap
     )
     for seed, (stage, first, end, mixture) in enumerate(stages, start=plan.seed):
         if trainer.step < end:
-            cache = _pairs(data, tokenizer, seed, mixture, trainer.work / f"{stage}.npz")
+            cache = trainer.work / f"{stage}.npz"
+            if not cache.exists():
+                echo(f"{stage}: encoding the pairs of {len(mixture)} sets, some minutes without a word")
+            _pairs(data, tokenizer, seed, mixture, cache)
             spans = _windows(tokens, shape, plan.span_tokens, seed + 1) if plan.span_tokens else None
             trainer.run(_instructions(cache, seed, spans, first), end, stage, echo)
 
@@ -202,14 +205,13 @@ def _windows(tokens: Any, shape: Shape, batch_tokens: int, seed: int, micro_batc
     return denoising_batches(tokens, PATTERN, shape.vocab_size, batch_tokens, seed, micro_batches)
 
 
-def _pairs(data: Path, tokenizer: Any, seed: int, mixture: Sequence[Mix], cache: Path) -> Path:
+def _pairs(data: Path, tokenizer: Any, seed: int, mixture: Sequence[Mix], cache: Path) -> None:
     """The mixture's pairs, encoded once and kept for a resumed run."""
     from tools.mini.instruct import build_pairs
     from tools.mini.mixture import Packing, encode_pairs, save_pairs
 
     if not cache.exists():
         save_pairs(encode_pairs(tokenizer, build_pairs(data, seed, mixture), Packing()), cache)
-    return cache
 
 
 def _instructions(cache: Path, seed: int, spans: BatchOf | None, first_step: int) -> BatchOf:
