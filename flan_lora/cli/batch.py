@@ -11,6 +11,7 @@ import click
 from flan_lora.cli.generation import generation_options
 from flan_lora.cli.options import adapters_dir_option
 from flan_lora.cli.serving import (
+    ServingCommand,
     adapter_base_option,
     adapter_option,
     columns_of,
@@ -26,7 +27,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 _MAX_SHOWN_ERRORS = 20
 
 
-@click.command()
+@click.command(cls=ServingCommand)
 @click.argument("source", metavar="IN", type=FILE)
 @click.argument("target", metavar="OUT", type=FILE)
 @adapter_option

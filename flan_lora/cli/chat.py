@@ -14,7 +14,7 @@ import click
 from flan_lora.cli.generation import generation_options, params_line
 from flan_lora.cli.options import adapters_dir_option
 from flan_lora.cli.output import format_table
-from flan_lora.cli.serving import serving_base_option
+from flan_lora.cli.serving import ServingCommand, serving_base_option
 from flan_lora.errors import FlanLoraError
 from flan_lora.serving.open_router import open_router
 from flan_lora.system.text import shorten
@@ -37,7 +37,7 @@ HELP = """\
 Anything else is a text to answer; a task of several inputs asks for one after the other."""
 
 
-@click.command()
+@click.command(cls=ServingCommand)
 @click.option(
     "--adapter", "adapter_name", metavar="ADAPTER", help="The adapter to begin with. [default: the base]"
 )

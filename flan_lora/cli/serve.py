@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from flan_lora.cli.options import adapters_dir_option
-from flan_lora.cli.serving import serving_base_option
+from flan_lora.cli.serving import ServingCommand, serving_base_option
 
 if TYPE_CHECKING:
     from flan_lora.serving.openai.served import ServedModel
 
 
-@click.command()
+@click.command(cls=ServingCommand)
 @serving_base_option
 @adapters_dir_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: every address of this machine.")

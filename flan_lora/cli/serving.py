@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
+
+from flan_lora.system.quick_start import quick_start
 
 serving_base_option = click.option(
     "--base", metavar="BASE", help="`mini`, a Hub id or a folder. [default: the base that has adapters]"
@@ -32,6 +35,15 @@ columns_option = click.option(
     multiple=True,
     help="Your own name for an input of the task, e.g. --set data.columns.text=body. Repeatable.",
 )
+
+
+class ServingCommand(click.Command):
+    """One whose user waits for the first answer while torch is imported."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As `click.Command.invoke`."""
+        with quick_start():
+            return super().invoke(ctx)
 
 
 def columns_of(overrides: Sequence[str]) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flan_lora.adapters.stores import find_store, stores
+from flan_lora.system.quick_start import started
 
 if TYPE_CHECKING:
     from flan_lora.adapters.store import Store
@@ -66,4 +67,6 @@ def _open(
     """The base as this adapter was trained on it, or another name or place of it."""
     from flan_lora.serving.router import Router
 
-    return Router.open(store.root, stored.open_serving_base(base, device=device), **limits)
+    router = Router.open(store.root, stored.open_serving_base(base, device=device), **limits)
+    started()
+    return router

@@ -10,6 +10,7 @@ YAML and JSON of anybody -> plain values                    documents
 a schema whose mistakes become one line each                schema
 what malloc keeps, and giving it back                       malloc
 one OpenMP thread pool at a time                            openmp
+a command that answers once: what its start can go without   quick_start
 rows and files from the Hub                                 hub
 words of messages: the name that was meant, a text cut      text
 """
