@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flan_lora.adapters.peft_loader import load_adapter
     from flan_lora.adapters.store import Store
     from flan_lora.base.load import Base, open_base
+    from flan_lora.composition.compose import compose
     from flan_lora.data.sources import open_source
     from flan_lora.data.splits import load_split
     from flan_lora.engine.generation_params import GenerationParams, Sampling
@@ -46,6 +47,7 @@ _HOMES = {
     "Router": "serving.router",
     "Store": "adapters.store",
     "load_adapter": "adapters.peft_loader",
+    "compose": "composition.compose",
     "TASKS": "tasks",
     "Example": "tasks",
     "Prompt": "tasks",
@@ -70,6 +72,7 @@ __all__ = [
     "Task",
     "__version__",
     "build_adapter",
+    "compose",
     "get_task",
     "load_adapter",
     "load_recipe",

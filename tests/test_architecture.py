@@ -26,6 +26,7 @@ PACKAGES = (
     ("training", "engine"),
     ("serving",),
     ("compare",),
+    ("composition",),
     ("bench",),
     ("cli",),
 )

@@ -159,6 +159,34 @@ class TrainingRecord(Section):
     """Trained parameters."""
 
 
+class PartRecord(Section):
+    """One adapter of a composition."""
+
+    name: str = Field(pattern=NAME_PATTERN, max_length=64)
+    """Its published name."""
+    weight: FiniteFloat
+    """Of its update in the mix."""
+    sha256: str = Field(pattern=SHA256_PATTERN)
+    """Of its weights file."""
+
+
+class CompositionRecord(Section):
+    """Of an adapter that was not trained: a mix of others, cut to one update (`composition`, LoraHub)."""
+
+    parts: tuple[PartRecord, ...] = Field(min_length=1)
+    """The mix."""
+    num_evaluations: int = Field(ge=1)
+    """Mixes that were tried."""
+    loss: FiniteFloat
+    """Of the mix on the rows that its weights were searched on (nats per target token)."""
+    base_loss: FiniteFloat
+    """Of the bare base on them."""
+    relative_error: float = Field(ge=0.0, allow_inf_nan=False)
+    """What cutting the sum to one rank loses: ||mix - merged|| / ||mix||, Frobenius, over all linears."""
+    equal_share: float = Field(ge=0.0, le=1.0)
+    """Of the test rows that it answers word for word as the mix does."""
+
+
 class Manifest(Section):
     """``manifest.json``: written last, so a folder without a readable one was never published."""
 
@@ -180,6 +208,8 @@ class Manifest(Section):
     """The rows."""
     training: TrainingRecord
     """How the run went."""
+    composition: CompositionRecord | None = None
+    """Where it was composed of other adapters; `training` then counts no step."""
     scores: Scores
     """The adapter on the test rows."""
     base_scores: Scores = Field(default_factory=dict)

@@ -19,6 +19,7 @@ from flan_lora.cli.batch import batch
 from flan_lora.cli.bench import bench
 from flan_lora.cli.chat import chat
 from flan_lora.cli.compare import compare
+from flan_lora.cli.compose import compose
 from flan_lora.cli.data import data
 from flan_lora.cli.doctor import doctor
 from flan_lora.cli.evaluate import evaluate
@@ -111,6 +112,7 @@ for command in (
     train_all,
     evaluate,
     compare,
+    compose,
     adapter,
     generate,
     batch,

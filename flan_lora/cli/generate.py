@@ -21,7 +21,7 @@ from flan_lora.cli.serving import (
     read_text,
     scores_option,
 )
-from flan_lora.serving.open_router import open_adapter
+from flan_lora.serving.open_router import open_adapter, open_router
 from flan_lora.system.text import shorten
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ texts_argument = click.argument("texts", metavar="[TEXT|-]...", nargs=-1)
 @click.option("--compare", is_flag=True, help="Print the bare base's answer beside the adapter's.")
 @scores_option
 @columns_option
+@click.option(
+    "--task", help="Whose prompt and parser to use. [default: the adapter's own; of a mix the heaviest's]"
+)
 @generation_options
 @click.option("-i", "--input", "source", type=FILE, hidden=True)
 @click.option("-o", "--output", "target", type=FILE, hidden=True)
@@ -60,6 +63,7 @@ def generate(
     compare: bool,
     scores: bool,
     overrides: tuple[str, ...],
+    task: str | None,
     source: Path | None,
     target: Path | None,
     max_proposals: int | None,
@@ -69,6 +73,7 @@ def generate(
 ) -> None:
     """Print the adapter's answer to each TEXT.
 
+    A mix of adapters is JSON: --adapter '{"emotion": 0.8, "qa": -0.2}', asked as its heaviest one or as --task.
     Without TEXT, or with -, one text is read from standard input. `flan-lora batch` answers a whole file.
     """
     own_names = columns_of(overrides)
@@ -77,13 +82,13 @@ def generate(
         target,
         max_proposals,
         bool(texts or columns or compare),
-        bool(columns or compare or scores or params),
+        bool(columns or compare or scores or params or task),
     )
-    router, name = open_adapter(adapter_name, adapters_dir, base)
+    router, choice = _open(adapter_name, adapters_dir, base)
     if source is not None and target is not None:
         run_batch(
             router,
-            name,
+            choice,
             source,
             target,
             columns=own_names,
@@ -92,13 +97,15 @@ def generate(
             params=params,
         )
     elif max_proposals is not None:
-        _print_proposals(router, name, texts or ("-",), max_proposals, as_json=as_json)
+        _print_proposals(router, choice, texts or ("-",), max_proposals, as_json=as_json)
     else:
-        given = _read_texts(() if name == "auto" else router.inputs(name), texts, columns, own_names)
-        answers = router.generate(given, name, params=params, label_probabilities=scores)
+        given = _read_texts(_inputs(router, choice, task), texts, columns, own_names)
+        answers = router.generate(given, choice, task=task, params=params, label_probabilities=scores)
         bare = []
         if compare:
-            bare = router.generate(given, None, task_of=[item.adapter for item in answers], params=params)
+            bare = router.generate(
+                given, None, task=task, task_of=[item.adapter for item in answers], params=params
+            )
         _print_answers(given, answers, bare, scores=scores, as_json=as_json)
 
 
@@ -125,6 +132,32 @@ def propose(
     """
     router, name = open_adapter(adapter_name, adapters_dir, base)
     _print_proposals(router, name, texts or ("-",), max_proposals, as_json=as_json)
+
+
+def _open(adapter: str, adapters_dir: Path, base: str | None) -> tuple[Router, Any]:
+    """A router, and who answers: a name, or a mix from JSON, whose adapters are then all of one base."""
+    from flan_lora.system.documents import DocumentError, parse_json
+
+    if not adapter.lstrip().startswith("{"):
+        return open_adapter(adapter, adapters_dir, base)
+    try:
+        mix = parse_json(adapter.encode("utf-8", "surrogateescape"))
+    except DocumentError as error:
+        raise click.UsageError(
+            f"--adapter {shorten(adapter, 80)}: a mix is JSON, e.g. "
+            f"""'{{"emotion": 0.8, "qa": -0.2}}' ({"; ".join(error.problems)})."""
+        ) from error
+    return open_router(adapters_dir, base, num_slots=max(len(mix) + 1, 9)), mix
+
+
+def _inputs(router: Router, choice: Any, task: str | None) -> tuple[str, ...]:
+    """What a text consists of; none where the adapter is yet to be chosen."""
+    from flan_lora.serving.completion import AUTO, heaviest, mix_of
+    from flan_lora.tasks import get_task
+
+    if task is not None:
+        return get_task(task).inputs
+    return () if choice == AUTO else router.inputs(heaviest(mix_of(choice)))
 
 
 def _check_exclusions(

@@ -20,7 +20,7 @@ from torch import Tensor
 from flan_lora.engine.adapter_cache import AdapterCache
 from flan_lora.engine.batch import RunningBatch
 from flan_lora.engine.decode_group import RunningRequest, StepOutput
-from flan_lora.engine.generation import AnyWork, Encoding, Generation, LabelScores, results
+from flan_lora.engine.generation import AnyWork, Encoding, Generation, LabelScores, TargetScore, results
 from flan_lora.engine.lease import BARE_LEASE, CacheStats, Reservation
 from flan_lora.engine.model_runner import ModelRunner
 from flan_lora.engine.request import Request
@@ -141,6 +141,15 @@ class Engine:
         token by token. Raises what `submit` raises.
         """
         return results(self.submit_scores(requests))
+
+    def score_targets(self, requests: Sequence[Request]) -> list[float]:
+        """The model's log-probability of each `Request.target` (nats), its tokens fed as in training.
+
+        Raises RequestError for a request without a target, and what `submit` raises.
+        """
+        if not all(request.target for request in requests):
+            raise RequestError("a target cannot be scored:\n  target: expected token ids (got none)")
+        return results(self._enqueue(requests, partial(TargetScore, wake=self._wake)))
 
     def encode(self, sources: Sequence[Sequence[int]]) -> Tensor:
         """Mean of the bare base's encoder states over each source's tokens, (N, d_model) fp32 on the CPU."""
@@ -292,6 +301,7 @@ class Engine:
             num_prompt_tokens=sum(work.num_tokens for work in admitted),
         )
         self._run_jobs([work for work in admitted if isinstance(work, LabelScores)], self._score)
+        self._run_jobs([work for work in admitted if isinstance(work, TargetScore)], self._score_targets)
         self._run_jobs([work for work in admitted if isinstance(work, Encoding)], self._encode)
         if joining:
             batch.add(list(joining))
@@ -353,6 +363,9 @@ class Engine:
 
     def _score(self, jobs: Sequence[LabelScores]) -> Iterable[dict[str, float]]:
         return self._model.label_probabilities([job.running for job in jobs])
+
+    def _score_targets(self, jobs: Sequence[TargetScore]) -> Iterable[float]:
+        return self._model.target_log_probs([job.running for job in jobs])
 
     def _encode(self, jobs: Sequence[Encoding]) -> Iterable[Tensor]:
         return self._model.pooled_states([job.request.input_ids for job in jobs])

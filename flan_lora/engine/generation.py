@@ -115,6 +115,10 @@ class LabelScores(Work[dict[str, float]]):
     """The probabilities of a request's labels."""
 
 
+class TargetScore(Work[float]):
+    """The log-probability of a request's target."""
+
+
 class Encoding(Work[Any]):
     """The pooled encoder states of a source, (d_model,)."""
 

@@ -95,10 +95,21 @@ class ModelRunner:
         for places in groups.values():
             constraint = requests[places[0]].request.constraint
             assert constraint is not None, "only a request with labels has label probabilities"
-            log_probs = self._label_log_probs([requests[place] for place in places], list(constraint.labels))
+            labels = list(constraint.labels)
+            log_probs = self._log_probs([requests[place] for place in places], [labels] * len(places))
             for place, row in zip(places, functional.softmax(log_probs, dim=-1).tolist(), strict=True):
                 found[place] = dict(zip(constraint.labels.values(), row, strict=True))
         return found
+
+    @torch.inference_mode()
+    def target_log_probs(self, requests: Sequence[RunningRequest]) -> list[float]:
+        """Of each request's target, summed over its tokens (nats)."""
+        found: dict[int, float] = {}
+        for places in self._by_length([each.request.input_ids for each in requests]):
+            own = [requests[place] for place in places]
+            log_probs = self._log_probs(own, [[each.request.target] for each in own])
+            found.update(zip(places, log_probs[:, 0].tolist(), strict=True))
+        return [found[place] for place in range(len(requests))]
 
     @torch.inference_mode()
     def pooled_states(self, sources: Sequence[Sequence[int]]) -> Tensor:
@@ -127,24 +138,25 @@ class ModelRunner:
             mask = functional.pad(mask, (0, missing))
         return ids.to(self.device), mask.to(self.device)
 
-    def _label_log_probs(self, requests: Sequence[RunningRequest], labels: Sequence[tuple[int, ...]]) -> Tensor:
-        """(R, labels): the log-probability of each spelling, all labels of all requests side by side."""
-        longest = max(map(len, labels))
-        padded = torch.tensor([[*label, *[self._special.pad] * (longest - len(label))] for label in labels])
-        targets = padded.to(self.device).repeat(len(requests), 1)
-        lengths = torch.tensor([len(label) for label in labels], device=self.device).repeat(len(requests))
-        runner = EagerRunner(self._t5)  # a graph for every number of labels would be captured in vain
+    def _log_probs(self, requests: Sequence[RunningRequest], targets: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+        """(R, W): the log-probability of each request's W targets, those of all requests side by side."""
+        flat, width = [target for own in targets for target in own], len(targets[0])
+        longest = max(map(len, flat))
+        padded = torch.tensor([[*target, *[self._special.pad] * (longest - len(target))] for target in flat])
+        ids_of_step = padded.to(self.device).T
+        lengths = torch.tensor([len(target) for target in flat], device=self.device)
+        runner = EagerRunner(self._t5)  # a graph for every number of targets would be captured in vain
         cache = runner.prefill(
             *self._inputs([each.request.input_ids for each in requests]),
             [each.refs for each in requests],
             None,
-            width=len(labels),
+            width=width,
             max_tokens=longest,
         )
-        ids = torch.full_like(targets[:, 0], self._special.start)
-        total = torch.zeros(len(targets), device=self.device)
+        ids = torch.full_like(ids_of_step[0], self._special.start)
+        total = torch.zeros(len(flat), device=self.device)
         for step in range(longest):
             log_probs = runner.decode([cache], [ids])[0].log_softmax(dim=-1)
-            ids = targets[:, step]
+            ids = ids_of_step[step]
             total += log_probs.gather(1, ids[:, None])[:, 0] * (step < lengths)
-        return total.view(len(requests), len(labels))
+        return total.view(len(requests), width)

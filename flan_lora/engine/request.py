@@ -32,6 +32,8 @@ class Request:
     num_log_probs: int | None = None
     """Keep each token's log-probability, and those of so many likeliest tokens beside it, `MAX_LOG_PROBS` at most;
     None: their sum only. For greedy search and sampling."""
+    target: Sequence[int] = ()
+    """A given answer, eos included, whose log-probability is asked for (`Engine.score_targets`)."""
 
     def __post_init__(self) -> None:
         if not self.input_ids:

@@ -49,11 +49,23 @@ class Preprocessor:
         self, mix: Mix, known: Mapping[str, KnownAdapter], task: str | None, task_of: str | None
     ) -> tuple[str | None, ServingConfig]:
         """In whose way a text is asked, and what that is."""
+        if len(mix) > 1 and task is not None and self._is_of_none(mix, known, task):
+            return self._registry.of_task(task)
         if mix:
             return (name := heaviest(mix)), known[name].config.under(task)
         if task_of is not None:
             return task_of, self._registry.find(task_of).config.under(task)
         return (None, ServingConfig()) if task is None else self._registry.of_task(task)
+
+    @staticmethod
+    def _is_of_none(mix: Mix, known: Mapping[str, KnownAdapter], task: str) -> bool:
+        """Whether the heaviest adapter of a mix has another task than the one that is asked for.
+
+        Its limits then say nothing: the mix is asked as the bare base is, as it was composed
+        (`composition.rows.task_recipe`).
+        """
+        own = known[heaviest(mix)].config.task
+        return own is not None and own.name != task
 
 
 def _routed(text: Text, route: Route, abstain: Abstain) -> Mix:

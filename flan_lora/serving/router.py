@@ -120,7 +120,7 @@ class Router:
 
         Args:
             adapter: one for all texts, or one per text: a name, ``"auto"``, ``{name: weight, ...}`` or None for
-                the bare base. A mix is asked in the prompt of its heaviest adapter.
+                the bare base. A mix is asked in the prompt of its heaviest adapter, or as ``task`` is.
             task: whose prompt and parser to use, in place of the adapter's own; the bare base and plain folders
                 have none, and read a text as it is without it. The bare base takes limits and beams of the task's
                 published adapter (`Completion.asked_as` says which), so that the two can be compared.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from flan_lora.engine.generation import results
 from flan_lora.engine.generation_params import Sampling
 from flan_lora.engine.model_runner import ModelRunner
 from flan_lora.engine.scheduler import EngineLimits
-from flan_lora.errors import QueueFullError, UnknownAdapterError
+from flan_lora.errors import QueueFullError, RequestError, UnknownAdapterError
 from tests.engine.engines import WAIT_S, Gate, alone, ids, in_threads, make, request
 from tests.engine.running import ask, generate
 from tests.published import cache_of_two, no_adapters, stage
@@ -99,6 +100,19 @@ def test_labels_and_states_are_jobs_of_the_same_worker(tmp_path: Path) -> None:
     torch.testing.assert_close(engine.encode(sources), model.pooled_states(sources), rtol=1e-4, atol=1e-5)
     assert ids(results(busy)) == alone([each.request for each in busy])
     assert [status.num_leases for status in cache.status()] == [0, 0]
+
+
+def test_the_score_of_an_answer_is_the_log_probability_that_it_was_generated_with(tmp_path: Path) -> None:
+    engine = make(EngineLimits(max_running=5), cache_of_two(tmp_path))
+    mixes: list[dict[str, float]] = [{}, {"one": 1.0}, {"one": 0.5, "two": -0.7}]
+    asked = [ask([5 + seed] * (1 + seed % 4) + [1], mixes[seed % 3], 3 + seed % 5) for seed in range(12)]
+    answers = [each.sequences[0] for each in results(engine.submit_many(asked))]
+    scored = engine.score_targets(
+        [replace(each, target=answer.ids) for each, answer in zip(asked, answers, strict=True)]
+    )
+    assert scored == pytest.approx([answer.log_prob for answer in answers], abs=1e-4)
+    with pytest.raises(RequestError, match="expected token ids"):
+        engine.score_targets(asked)
 
 
 # Who is let in
