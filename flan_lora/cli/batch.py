@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,17 @@ from flan_lora.cli.serving import (
     ServingCommand,
     adapter_base_option,
     adapter_option,
+    check_ray_is_installed,
     columns_of,
     columns_option,
     scores_option,
 )
-from flan_lora.serving.open_router import open_adapter
+from flan_lora.errors import DataError
+from flan_lora.serving.open_router import find_adapter, open_adapter
 
 if TYPE_CHECKING:
+    from flan_lora.serving.batch_answers import BatchOptions
+    from flan_lora.serving.batch_file import BatchReport
     from flan_lora.serving.router import Router
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -28,8 +33,8 @@ _MAX_SHOWN_ERRORS = 20
 
 
 @click.command(cls=ServingCommand)
-@click.argument("source", metavar="IN", type=FILE)
-@click.argument("target", metavar="OUT", type=FILE)
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
 @adapter_option
 @adapter_base_option
 @click.option(
@@ -42,23 +47,33 @@ _MAX_SHOWN_ERRORS = 20
 @scores_option
 @columns_option
 @generation_options
+@click.option("--ray", "on_ray", is_flag=True, help="By actors on the cluster that RAY_ADDRESS names, or here.")
+@click.option("--actors", type=click.IntRange(min=1), default=1, show_default=True, help="Engines, with --ray.")
+@click.option("--actor-cpus", type=click.FloatRange(min=0), default=1.0, show_default=True, help="With --ray.")
+@click.option("--actor-gpus", type=click.FloatRange(min=0), default=0.0, show_default=True, help="With --ray.")
 @adapters_dir_option
 def batch(
-    source: Path,
-    target: Path,
+    source: str,
+    target: str,
     adapter_name: str,
     base: str | None,
     max_proposals: int | None,
     scores: bool,
     overrides: tuple[str, ...],
     params: Mapping[str, Any],
+    on_ray: bool,
+    actors: int,
+    actor_cpus: float,
+    actor_gpus: float,
     adapters_dir: Path,
 ) -> None:
-    """Answer every line of the JSONL file IN into the JSONL file OUT.
+    """Answer every line of the file IN into the file OUT.
 
     A line is a text in quotes or an object of the task's inputs, such as {"text": "..."}; "adapter" in it names
     another adapter for this line, "parameters" other ways to generate, such as {"temperature": 0.7}. With
     --propose it needs the passage alone. Answers keep the order of the lines.
+    IN and OUT may also be tables (.csv, .tsv, .parquet), whose columns are these fields, and both may be URLs that
+    fsspec knows, such as s3://bucket/rows.parquet.
     A line that cannot be answered gets its error, and the exit code is 1. After a kill, the same command goes on
     where it stopped.
     """
@@ -66,32 +81,41 @@ def batch(
         raise click.UsageError(
             "--propose scores by itself, as the adapter was evaluated: no other option beside it."
         )
-    columns = columns_of(overrides)
-    router, name = open_adapter(adapter_name, adapters_dir, base)
-    run_batch(
-        router, name, source, target, columns=columns, scores=scores, max_proposals=max_proposals, params=params
+    from flan_lora.serving.batch_answers import BatchOptions
+
+    asked = partial(
+        BatchOptions, columns=columns_of(overrides), scores=scores, max_proposals=max_proposals, params=params
     )
+    if not on_ray:
+        router, name = open_adapter(adapter_name, adapters_dir, base)
+        run_batch(router, source, target, asked(name))
+        return
+    check_ray_is_installed()
+    from flan_lora.serving.batch_file import answer_file
+    from flan_lora.serving.ray_batch import Actors, answer_on_ray
+
+    name, identity = find_adapter(adapter_name, adapters_dir, base)
+    answer = partial(
+        answer_on_ray,
+        source=source,
+        options=asked(name),
+        adapters_dir=adapters_dir,
+        base=base,
+        actors=Actors(actors, actor_cpus, actor_gpus),
+    )
+    _say(answer_file(source, target, asked(name), answer, identity=identity, progress=True), target)
 
 
-def run_batch(
-    router: Router,
-    adapter: str,
-    source: Path,
-    target: Path,
-    *,
-    columns: Mapping[str, str],
-    scores: bool,
-    max_proposals: int | None,
-    params: Mapping[str, Any],
-) -> None:
+def run_batch(router: Router, source: str, target: str, options: BatchOptions) -> None:
     """Answer a file and say how it went. Raises DataError when a line has no answer."""
-    from flan_lora.errors import DataError
-    from flan_lora.serving.batch_file import BatchOptions, answer_batch
+    from flan_lora.serving.batch_file import answer_batch
     from flan_lora.serving.completion import AUTO
 
-    identity = "" if adapter == AUTO else router.identity(adapter)
-    options = BatchOptions(adapter, scores, max_proposals, columns, params)
-    report = answer_batch(router, source, target, options, identity=identity, progress=True)
+    identity = "" if options.adapter == AUTO else router.identity(str(options.adapter))
+    _say(answer_batch(router, source, target, options, identity=identity, progress=True), target)
+
+
+def _say(report: BatchReport, target: str) -> None:
     resumed = f", {report.num_resumed:,} lines of them from before" if report.num_resumed else ""
     click.echo(f"{report.num_answers:,} answers in {target}{resumed}", err=True)
     if report.errors:

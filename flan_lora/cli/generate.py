@@ -86,16 +86,9 @@ def generate(
     )
     router, choice = _open(adapter_name, adapters_dir, base)
     if source is not None and target is not None:
-        run_batch(
-            router,
-            choice,
-            source,
-            target,
-            columns=own_names,
-            scores=scores,
-            max_proposals=max_proposals,
-            params=params,
-        )
+        from flan_lora.serving.batch_answers import BatchOptions
+
+        run_batch(router, str(source), str(target), BatchOptions(choice, scores, max_proposals, own_names, params))
     elif max_proposals is not None:
         _print_proposals(router, choice, texts or ("-",), max_proposals, as_json=as_json)
     else:
@@ -205,7 +198,7 @@ def _column(inputs: Sequence[str], text: str, own_names: Mapping[str, str]) -> t
 
 def _print_proposals(router: Router, name: str, texts: Sequence[str], limit: int, *, as_json: bool) -> None:
     """What can be asked of each text, its answer, and how sure the adapter is."""
-    from flan_lora.serving.batch_file import proposal_values
+    from flan_lora.serving.batch_answers import proposal_values
 
     given = [read_text(text) for text in texts]
     rows = [[proposal_values(item) for item in router.propose(text, name, max_proposals=limit)] for text in given]
@@ -231,7 +224,7 @@ def _print_answers(
 ) -> None:
     """The answers alone, or a table when there is more to show."""
     if as_json:
-        from flan_lora.serving.batch_file import answer_values
+        from flan_lora.serving.batch_answers import answer_values
 
         bases = [{"base": item.text} for item in bare] or [{} for _ in given]
         print_json(

@@ -33,6 +33,22 @@ def open_adapter(name: str, adapters_dir: Path, base: str | None) -> tuple[Route
     return router, found
 
 
+def find_adapter(name: str, adapters_dir: Path, base: str | None) -> tuple[str, str]:
+    """The name that an adapter has in its store, and its `Router.identity`, without a base; none of ``auto``.
+
+    Raises:
+        FlanLoraError: no such adapter, several of that name, or its folder is damaged.
+    """
+    from flan_lora.serving.completion import AUTO
+    from flan_lora.serving.router import identity_of
+
+    if name == AUTO:
+        return AUTO, ""
+    store, found = find_store(name, adapters_dir, base)
+    manifest = store.open(found).manifest
+    return found, identity_of(manifest.base.fingerprint, manifest)
+
+
 def open_router(adapters_dir: Path, base: str | None, *, device: str | None = None, **limits: Any) -> Router:
     """A router over the adapters of one base, loaded as they were trained.
 

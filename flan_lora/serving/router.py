@@ -295,7 +295,7 @@ class Router:
 
     def identity(self, name: str) -> str:
         """All that decides an adapter's answers, as one text: the base, its weights, prompt and limits."""
-        return f"{self.base.fingerprint} {self.manifest(name).model_dump_json()}"
+        return identity_of(self.base.fingerprint, self.manifest(name))
 
     def published(self) -> list[str]:
         """Names of the store's sound adapters, loaded or not."""
@@ -359,3 +359,8 @@ class Router:
     ) -> PreparedRequest:
         """What ``submit`` hands to the engine for one text. Raises what ``generate`` raises before it asks."""
         return self._preprocess([Asked(text, adapter, task_of, params)], task, abstain)[0]
+
+
+def identity_of(base_fingerprint: str, manifest: Manifest) -> str:
+    """`Router.identity` of a published adapter on a base."""
+    return f"{base_fingerprint} {manifest.model_dump_json()}"

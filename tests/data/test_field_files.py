@@ -19,7 +19,8 @@ from flan_lora.data.sources import DataSource
 from flan_lora.data.splits import load_whole_file
 from flan_lora.errors import DataError
 from flan_lora.recipe_file import find_recipe, load_recipe
-from flan_lora.serving.batch_file import BatchOptions, answer_batch
+from flan_lora.serving.batch_answers import BatchOptions
+from flan_lora.serving.batch_file import answer_batch
 from flan_lora.serving.router import Router
 from tests.checkpoint import save_checkpoint, spec_of
 from tests.conftest import REPO

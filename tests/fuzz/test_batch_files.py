@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flan_lora.errors import FlanLoraError
-from flan_lora.serving.batch_file import BatchOptions, BatchReport, answer_batch
+from flan_lora.serving.batch_answers import BatchOptions
+from flan_lora.serving.batch_file import BatchReport, answer_batch
 from flan_lora.serving.router import Router
 from tests.fuzz.routers import tiny_router
 from tests.fuzz.strategies import ODD_TEXTS, answer_or_error, fuzz, nested, values

@@ -161,7 +161,7 @@ def test_a_killed_command_goes_on_where_it_stopped(adapters_dir: Path, tmp_path:
     source.write_text("".join(f'"i am {number} and sad"\n' for number in range(40)), encoding="utf-8")
     succeed(adapters_dir, "--adapter", "emotion", "-i", source, "-o", whole)
     code = (
-        "import os, time, flan_lora.serving.batch_file as f; f._PORTION = 3; sync = os.fsync\n"
+        "import os, time, flan_lora.serving.batch_file as f; f.PORTION = 3; sync = os.fsync\n"
         "def slow(handle): sync(handle); time.sleep(0.1)\n"
         "f.os.fsync = slow; from flan_lora.cli import main; main()"
     )
@@ -227,7 +227,6 @@ def test_an_edited_unfinished_file_is_refused(
     command = ["--adapter", "emotion", "-i", source, "-o", target]
     partial, (first, second) = unfinished(adapters_dir, source, target, monkeypatch)
     edited = {
-        second + first: 1,
         first + b"not json\n": 2,
         first + b'{"line": 2}\n': 2,
         first + b"[2]\n": 2,
