@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from flan_lora.cli.options import adapters_dir_option
-from flan_lora.cli.serving import ServingCommand, serving_base_option
+from flan_lora.cli.serving import ServingCommand, check_ray_is_installed, serving_base_option
 
 if TYPE_CHECKING:
     from flan_lora.serving.openai.served import ServedModel
+
+_REPLICAS = "With --ray: processes with an engine each; MIN-MAX scales with the queue."
 
 
 @click.command(cls=ServingCommand)
@@ -62,6 +65,10 @@ if TYPE_CHECKING:
 )
 @click.option("--no-access-log", is_flag=True, help="No JSON line for each request on standard error.")
 @click.option("--log-texts", is_flag=True, help="Prompts and answers in the log.")
+@click.option("--ray", "on_ray", is_flag=True, help="On Ray Serve: the cluster that RAY_ADDRESS names, or here.")
+@click.option("--replicas", "replicas", default="1", show_default=True, metavar="N|MIN-MAX", help=_REPLICAS)
+@click.option("--replica-cpus", type=click.FloatRange(min=0), default=1.0, show_default=True, help="With --ray.")
+@click.option("--replica-gpus", type=click.FloatRange(min=0), default=0.0, show_default=True, help="With --ray.")
 def serve(
     base: str | None,
     adapters_dir: Path,
@@ -79,6 +86,10 @@ def serve(
     drain_timeout: float,
     no_access_log: bool,
     log_texts: bool,
+    on_ray: bool,
+    replicas: str,
+    replica_cpus: float,
+    replica_gpus: float,
 ) -> None:
     """Serve a base's adapters over OpenAI's HTTP API.
 
@@ -87,9 +98,11 @@ def serve(
         -d '{"model": "emotion", "prompt": "i feel so happy today"}'
 
     `model` is an adapter's name, the base's, or `auto`. The page at / tries them. SIGTERM and Ctrl-C let running
-    requests end. Needs: pip install 'flan-lora[server]'.
+    requests end. Needs: pip install 'flan-lora[server]', with --ray 'flan-lora[ray]'.
     """
     _check_installed()
+    if on_ray:
+        check_ray_is_installed()
     from flan_lora import __version__
     from flan_lora.serving.openai import server
     from flan_lora.serving.openai.access_log import json_lines
@@ -108,26 +121,64 @@ def serve(
         max_body_bytes=max_body_kb * 1024,
         request_timeout_s=request_timeout,
         drain_timeout_s=drain_timeout,
+        logs_requests=not no_access_log,
         logs_texts=log_texts,
     )
     if host not in LOOPBACK and not keys:
         click.echo(f"No API key: whoever reaches {host} port {port} can ask. Set FLAN_LORA_API_KEY.", err=True)
 
-    def open_model() -> ServedModel:
-        from flan_lora.serving.open_router import open_router
-        from flan_lora.serving.openai.router_model import RouterModel
+    if on_ray:
+        from flan_lora.serving import ray_server
+        from flan_lora.serving.ray_options import parse_options
 
-        limits = {"num_slots": max_loras + 1, "batch_size": max_running, "max_waiting": max_waiting}
-        return RouterModel(open_router(adapters_dir, base, device=device, **limits), max_loras)
+        min_replicas, max_replicas = _replicas(replicas)
+        arguments = {
+            "base": base,
+            "adapters_dir": str(adapters_dir),
+            "device": device,
+            "max_loras": max_loras,
+            "max_running": max_running,
+            "max_waiting": max_waiting,
+            "min_replicas": min_replicas,
+            "max_replicas": max_replicas,
+            "num_cpus": replica_cpus,
+            "num_gpus": replica_gpus,
+            "host": host,
+            "server": settings,
+        }
+        ray_server.serve(parse_options(arguments), port, _say_ready)
+        return
+
+    def open_model() -> ServedModel:
+        from flan_lora.serving.openai.router_model import open_router_model
+
+        return open_router_model(
+            adapters_dir,
+            base,
+            device=device,
+            max_loras=max_loras,
+            max_running=max_running,
+            max_waiting=max_waiting,
+        )
+
+    def say_ready(url: str, model: ServedModel) -> None:
+        _say_ready(url, model.base.name, [info.name for info in model.adapters()], model.describe())
 
     app = App(settings, __version__, None if no_access_log else json_lines())
-    server.serve(app, open_model, _say_ready)
+    server.serve(app, open_model, say_ready)
 
 
-def _say_ready(url: str, model: ServedModel) -> None:
-    names = [info.name for info in model.adapters()]
-    served = f"{model.base.name} and {len(names)} adapters: {', '.join(names) or 'none'}"
-    click.echo(f"Ready: {url} serves {served} ({model.describe()}).")
+def _say_ready(url: str, base: str, adapters: Sequence[str], what: str) -> None:
+    served = f"{base} and {len(adapters)} adapters: {', '.join(adapters) or 'none'}"
+    click.echo(f"Ready: {url} serves {served} ({what}).")
+
+
+def _replicas(text: str) -> tuple[int, int]:
+    """``2`` or ``1-4``. Raises UsageError."""
+    least, dash, most = text.partition("-")
+    if least.isdecimal() and (most.isdecimal() or not dash) and 1 <= int(least) <= int(most or least):
+        return int(least), int(most or least)
+    raise click.UsageError(f"--replicas: expected a number or MIN-MAX, from 1 (got {text!r}).")
 
 
 def _keys(given: tuple[str, ...]) -> tuple[str, ...]:

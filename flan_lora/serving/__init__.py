@@ -11,7 +11,9 @@ which adapters there are: load, unload, pin, names             registry
 the adapter that a text without one belongs to                 auto_route, routing_profile
 what routing sees of a text, and the texts of no adapter       text_features, background
 OpenAI's HTTP API, and a page to try the adapters              openai/, playground/
+the same on many machines: Ray Serve   ray, ray_options, ray_server
 how often "auto" is right                                      routing_report
 questions that can be asked of a passage                       propose
-a file of requests to a file of answers                        batch_file
+a file of requests to a file of answers                        batch_file, batch_answers, batch_formats
+the same over the actors of Ray Data                           ray_batch, ray_cluster
 """

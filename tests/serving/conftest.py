@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +12,9 @@ from flan_lora.base.load import Base, open_base
 from flan_lora.serving.router import Router
 from tests.checkpoint import save_checkpoint, spec_of
 from tests.serving.stores import NAMES, OPEN, publish
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +34,12 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def router(root: Path, base: Base) -> Router:
     return Router.open(root, base)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A Ray cluster of one node, small, and nothing left of it at the end."""
+    from tests.serving.ray_cluster import running_cluster
+
+    with running_cluster() as running:
+        yield running

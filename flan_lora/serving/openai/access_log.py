@@ -48,9 +48,11 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, request_id = time.perf_counter(), f"req-{uuid.uuid4().hex}"
+        start = time.perf_counter()
         log: dict[str, Any] = {}
-        scope.setdefault("state", {})["log"] = log
+        state = scope.setdefault("state", {})
+        state["log"] = log
+        request_id = state.setdefault("request_id", f"req-{uuid.uuid4().hex}")  # the ingress's, on Ray
         status = 0
 
         async def numbered(message: Message) -> None:

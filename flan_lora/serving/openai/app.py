@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,8 +60,8 @@ class App:
         changes = self.settings.allows_adapter_changes and bool(self.settings.api_keys)
         adapters = Adapters(model, changes)
 
-        async def exposition(request: Request) -> Response:
-            return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        async def exposition() -> bytes:
+            return metrics.text()
 
         self.model = model
         self._routes = Router(
@@ -74,12 +74,32 @@ class App:
                 Route("/v1/models/{id}/card", adapters.card),
                 Route("/v1/load_lora_adapter", adapters.load, methods=["POST"]),
                 Route("/v1/unload_lora_adapter", adapters.unload, methods=["POST"]),
-                Route("/metrics", exposition),
+                _metrics_route(exposition),
                 *self._probes(),
             ],
             redirect_slashes=False,
         )
         self.lifecycle.phase = Phase.READY
+
+    def forward(self, to: ASGIApp, gathered: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Have other processes answer from now on, behind the same keys, limits and log.
+
+        Args:
+            to: takes every request but those for probes, pages and metrics.
+            gathered: what `/metrics` shows, of this process's own exposition.
+        """
+        self._metrics = metrics = Metrics(None)
+
+        async def exposition() -> bytes:
+            return await gathered(metrics.text())
+
+        routes = [_metrics_route(exposition), *self._probes()]
+        self._routes = Router(routes, redirect_slashes=False, default=to)
+        self.lifecycle.phase = Phase.READY
+
+    def exposition(self) -> bytes:
+        """What `/metrics` shows of this process; nothing before there is a model."""
+        return b"" if self._metrics is None else self._metrics.text()
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Through a method, because the routes change when the model is there."""
@@ -108,3 +128,10 @@ class App:
 
     async def _version(self, request: Request) -> Response:
         return JSONResponse({"version": self.version})
+
+
+def _metrics_route(exposition: Callable[[], Awaitable[bytes]]) -> Route:
+    async def metrics(request: Request) -> Response:
+        return Response(await exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return Route("/metrics", metrics)

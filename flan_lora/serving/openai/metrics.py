@@ -7,11 +7,12 @@ have been resolved to a model become labels, and at most `MAX_MODELS` of them: t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from flan_lora.serving.openai.served import Answered, ModelStats
@@ -26,14 +27,15 @@ _TOKEN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 class Metrics:
     """What `/metrics` shows of one server."""
 
-    def __init__(self, stats: Callable[[], ModelStats]) -> None:
+    def __init__(self, stats: Callable[[], ModelStats] | None) -> None:
         """
         Args:
-            stats: the engine's counters; read whenever somebody asks.
+            stats: the engine's counters; read whenever somebody asks. None: this process has no engine.
         """
         self._models: set[str] = set()
         self._registry = CollectorRegistry()
-        self._registry.register(_Engine(stats))
+        if stats is not None:
+            self._registry.register(_Engine(stats))
         seconds = partial(Histogram, labelnames=_BY_MODEL, registry=self._registry, buckets=_SECONDS)
         tokens = partial(Counter, labelnames=_BY_MODEL, registry=self._registry)
         self._latency = seconds("flan_lora_e2e_request_latency_seconds", "From submission to the last token.")
@@ -75,6 +77,31 @@ class Metrics:
             return OTHER
         self._models.add(model)
         return model
+
+
+def by_replica(expositions: Mapping[str, bytes]) -> bytes:
+    """Several processes' expositions as one: each sample says its process in the label ``replica``.
+
+    Not summed: a sum of counters falls when a replica goes, which Prometheus takes for a restart.
+    """
+    families: dict[str, Metric] = {}
+    for replica, text in expositions.items():
+        for found in text_string_to_metric_families(text.decode("utf-8")):
+            family = families.setdefault(found.name, Metric(found.name, found.documentation, found.type))
+            family.samples += [each._replace(labels={**each.labels, "replica": replica}) for each in found.samples]
+    registry = CollectorRegistry()
+    registry.register(_Fixed(families))
+    return generate_latest(registry)
+
+
+class _Fixed(Collector):
+    """Samples that are there already."""
+
+    def __init__(self, families: Mapping[str, Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families.values()
 
 
 class _Engine(Collector):

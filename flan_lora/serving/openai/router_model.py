@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from flan_lora.base.encode import encode_sources
 from flan_lora.base.load import base_slug
 from flan_lora.engine.lease import AdapterState
 from flan_lora.errors import AdapterError, UnknownAdapterError
+from flan_lora.serving.open_router import open_router
 from flan_lora.serving.openai.answering import Backend, EngineAnswering, LoopCalls
 from flan_lora.serving.openai.served import Answering, Embedded, ModelInfo, ModelStats, Query
 from flan_lora.serving.openai.text_stream import TokenTexts
@@ -163,6 +165,20 @@ class RouterModel:
 
     def close(self, timeout_s: float) -> None:
         self._engine.close(timeout_s)
+
+
+def open_router_model(
+    adapters_dir: Path,
+    base: str | None,
+    *,
+    device: str | None,
+    max_loras: int,
+    max_running: int,
+    max_waiting: int,
+) -> RouterModel:
+    """The adapters of one base, ready to be served. Raises what `open_router` raises."""
+    limits = {"num_slots": max_loras + 1, "batch_size": max_running, "max_waiting": max_waiting}
+    return RouterModel(open_router(adapters_dir, base, device=device, **limits), max_loras)
 
 
 def _info(stored: StoredAdapter, routable: set[str]) -> ModelInfo:

@@ -24,7 +24,7 @@ _LINGER_S = 0.3
 """The socket stays open so long after the last answer: who had just connected gets a 503 and not a reset."""
 _CLOSE_S = 5.0
 """For connections to close, and the engine to end, once nothing runs any more."""
-_SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.0005
 """How long one thread keeps Python from another. The engine waits for the loop after its products, and in Python's
 own 5 ms it could have done two steps of a small base (docs/log.md: 12 to 14 % of its throughput went that way)."""
 
@@ -62,7 +62,7 @@ def serve(app: App, open_model: Callable[[], ServedModel], on_ready: Callable[[s
     """
     before = sys.getswitchinterval()
     with _listen(app.settings.host, app.settings.port) as listener:
-        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         try:
             asyncio.run(_run(app, listener, open_model, on_ready))
         finally:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """Everything about the server that is not about the model."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}  # where a config file holds it
 
     host: str = "127.0.0.1"
     port: int = 8000

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from starlette.types import ASGIApp
 
 from flan_lora.errors import DataError, FlanLoraError, QueueFullError, UnknownAdapterError
 from flan_lora.serving.openai.app import App
@@ -198,12 +199,19 @@ def running_app(model: ServedModel, **settings: Any) -> Iterator[tuple[App, str,
     log: list[dict[str, Any]] = []
     app = App(ServerSettings(**settings), "1.2.3", log.append)
     app.serve(model)
+    with listening(app) as url:
+        yield app, url, log
+
+
+@contextmanager
+def listening(app: ASGIApp) -> Iterator[str]:
+    """An application's URL on a free port of the loopback; stopped at the end."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_until(lambda: server.started)
     try:
-        yield app, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", log
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(60)

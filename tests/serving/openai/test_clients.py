@@ -14,6 +14,7 @@ from langchain_openai import OpenAI as LangChainOpenAI
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI, UnprocessableEntityError
 
 from flan_lora.tasks import TASKS
+from tests.serving.openai.conftest import needs_ray
 from tests.serving.openai.process import Process
 
 pytestmark = pytest.mark.xdist_group("server")
@@ -22,14 +23,21 @@ HAPPY = "i feel so happy that the whole family came to visit"
 DIALOGUE = "Ann: are you coming on Friday? | Bob: yes, at eight. | Ann: great, please bring some cake! | Bob: ok"
 
 
+@pytest.fixture(scope="module", params=["mini", pytest.param("mini_on_ray", marks=needs_ray)])
+def served_mini(request: pytest.FixtureRequest) -> Process:
+    """The same adapters served by one process, and by two replicas on Ray."""
+    served: Process = request.getfixturevalue(request.param)
+    return served
+
+
 @pytest.fixture(scope="module")
-def client(mini: Process) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{mini.url}/v1", api_key="none", max_retries=0, timeout=60) as made:
+def client(served_mini: Process) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{served_mini.url}/v1", api_key="none", max_retries=0, timeout=60) as made:
         yield made
 
 
-def test_the_ready_line_says_what_is_served(mini: Process) -> None:
-    assert "serves mini and 6 adapters: emotion, paraphrase, qa" in mini.ready_line
+def test_the_ready_line_says_what_is_served(served_mini: Process) -> None:
+    assert "serves mini and 6 adapters: emotion, paraphrase, qa" in served_mini.ready_line
 
 
 def test_openai_completes_chats_and_lists(client: OpenAI) -> None:
@@ -115,9 +123,11 @@ def test_openai_embeds_texts_of_length_one(client: OpenAI) -> None:
     assert abs(sum(value * value for value in first) - 1) < 1e-3
 
 
-def test_async_openai_answers_side_by_side(mini: Process) -> None:
+def test_async_openai_answers_side_by_side(served_mini: Process) -> None:
     async def ask() -> list[str]:
-        async with AsyncOpenAI(base_url=f"{mini.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+        async with AsyncOpenAI(
+            base_url=f"{served_mini.url}/v1", api_key="none", max_retries=0, timeout=60
+        ) as client:
             names = ["emotion", "summarization", "mini", "paraphrase"] * 2
             whole = [client.completions.create(model=name, prompt=HAPPY, max_tokens=12) for name in names]
             answers = [answer.choices[0].text for answer in await asyncio.gather(*whole)]
@@ -128,8 +138,8 @@ def test_async_openai_answers_side_by_side(mini: Process) -> None:
     assert answers[:4] == answers[4:] and answers[0] == streamed == "joy" and len(set(answers)) > 1
 
 
-def test_langchain_asks_streams_and_embeds(mini: Process) -> None:
-    common = {"base_url": f"{mini.url}/v1", "api_key": "none", "max_retries": 0}
+def test_langchain_asks_streams_and_embeds(served_mini: Process) -> None:
+    common = {"base_url": f"{served_mini.url}/v1", "api_key": "none", "max_retries": 0}
     chat = ChatOpenAI(model="summarization", **common)
     whole = chat.invoke(DIALOGUE).content
     assert whole and "".join(chunk.content for chunk in chat.stream(DIALOGUE)) == whole
@@ -140,9 +150,9 @@ def test_langchain_asks_streams_and_embeds(mini: Process) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
-def test_curl_asks_and_streams(mini: Process) -> None:
+def test_curl_asks_and_streams(served_mini: Process) -> None:
     def curl(body: dict[str, object]) -> str:
-        command = ["curl", "-sN", "--max-time", "60", f"{mini.url}/v1/completions"]
+        command = ["curl", "-sN", "--max-time", "60", f"{served_mini.url}/v1/completions"]
         header = ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
         return subprocess.run([*command, *header], capture_output=True, text=True, check=True).stdout
 

@@ -5,22 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from flan_lora.engine.generation_params import GenerationParams
 from flan_lora.errors import QueueFullError
-from tests.serving.openai.fake import Served, served
+from tests.serving.openai.fake import Served
 from tests.serving.openai.responses import error_of
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    with served(max_body_bytes=5000, max_prompts=4) as running:
-        yield running
-
 
 # Completions
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
@@ -11,13 +9,6 @@ from flan_lora.errors import DataError
 from tests.serving.openai.fake import FakeModel, Served, served
 from tests.serving.openai.responses import error_of, events_of
 from tests.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    with served(max_body_bytes=5000, max_prompts=4) as running:
-        yield running
-
 
 # Streams
 

@@ -1,0 +1,44 @@
+"""A Ray cluster for tests: two CPUs, little memory, the loopback, and no process of it left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+from ray.cluster_utils import Cluster
+
+NODE = {"num_cpus": 2, "object_store_memory": 200_000_000, "include_dashboard": False}
+
+
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """One node; `Cluster.address` is what RAY_ADDRESS takes."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_raylet_start_wait_time_s"] = "120"  # 30 are not enough where the machine is busy
+    started: list[psutil.Process] = []
+    cluster = Cluster(initialize_head=True, head_node_args=dict(NODE))
+    try:
+        yield cluster
+    finally:
+        started = processes_of(cluster)
+        cluster.shutdown()
+        for process in psutil.wait_procs(started, timeout=10)[1]:
+            process.kill()
+
+
+def processes_of(cluster: Cluster) -> list[psutil.Process]:
+    """Those of the node, and the workers that it started."""
+    found = []
+    for infos in cluster.head_node.all_processes.values():
+        for info in infos:
+            if info.process.poll() is None:
+                process = psutil.Process(info.process.pid)
+                found += [process, *process.children(recursive=True)]
+    return found
+
+
+def engines_of(cluster: Cluster) -> list[psutil.Process]:
+    """The processes of the engine's replicas, which Ray names after the deployment."""
+    return [process for process in processes_of(cluster) if ":engine" in " ".join(process.cmdline())]
