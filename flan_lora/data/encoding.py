@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from flan_lora.base.encode import EncodedSource, encode_targets
 from flan_lora.base.sliding_window import encode_for_training
 from flan_lora.data.splits import Split, sha256_of
-from flan_lora.data.token_cache import BrokenCacheError, CacheFile, default_cache_dir, read_cache, write_cache
+from flan_lora.data.token_cache import BrokenCacheError, CacheFile, read_cache, write_cache
 from flan_lora.recipe import Recipe
+from flan_lora.system.cache_dir import default_cache_dir
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,17 +32,6 @@ class CacheFile:
 
     lists: dict[str, list[list[int]]]
     numbers: dict[str, float]
-
-
-def default_cache_dir() -> Path | None:
-    """$FLAN_LORA_CACHE, else ~/.cache/flan_lora; none (no caching) when the variable is empty or ``off``."""
-    setting = os.environ.get("FLAN_LORA_CACHE")
-    if setting is not None:
-        return None if setting.strip().lower() in {"", "off"} else Path(setting).expanduser()
-    try:
-        return Path.home() / ".cache" / "flan_lora"
-    except RuntimeError:  # an account without a home
-        return None
 
 
 def write_cache(path: Path, lists: Mapping[str, Ragged], numbers: Mapping[str, float]) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from flan_lora.engine.int8_kernel import int8_kernel, suits
 from flan_lora.engine.lora_batch import LoraBatch
 from flan_lora.errors import BaseModelError
 
@@ -52,6 +53,11 @@ class Linear:
     """Of floats: `linear` or `invariant_linear`."""
     nf4_state: Any = None
     """bitsandbytes' QuantState of 4-bit codes, which ``weight`` then holds, two in a byte."""
+
+    @cached_property
+    def suits_kernel(self) -> bool:
+        """Whether `Int8Kernel` can read its codes as they lie."""
+        return suits(self.weight, self.scale)
 
     def floats(self, x: Tensor) -> Tensor:
         """The product of ``x`` with floats, or with what 4-bit codes stand for."""
@@ -177,13 +183,22 @@ def _int8_products(linears: Sequence[Linear], x: Tensor) -> list[Tensor]:
     if flat.is_cuda:
         outputs = _bitsandbytes_products(linears, flat)
     else:
-        outputs = [x.new_empty(len(flat), linear.weight.shape[0]) for linear in linears]
-        for start in range(0, len(flat), _TOKENS_IN_CACHE):
-            part = slice(start, start + _TOKENS_IN_CACHE)
-            codes, scale = _quantise(flat[part])
-            for linear, out in zip(linears, outputs, strict=True):
-                _int8_product(codes, scale, linear, out[part])
+        parts = [_cpu_products(linears, part) for part in torch.split(flat, _TOKENS_IN_CACHE)]
+        outputs = parts[0] if len(parts) == 1 else [torch.cat(each) for each in zip(*parts, strict=True)]
     return [out.view(*x.shape[:-1], -1) for out in outputs]
+
+
+def _cpu_products(linears: Sequence[Linear], rows: Tensor) -> list[Tensor]:
+    """Each int8 linear of tokens (N, in), in C where that can be had: with the same bits."""
+    kernel = int8_kernel()
+    if kernel is not None and kernel.takes(rows) and all(each.suits_kernel for each in linears):
+        pairs = [(each.weight, each.scale) for each in linears if each.scale is not None]
+        return kernel.products(rows, pairs, _DEQUANTISE)
+    codes, scale = _quantise(rows)
+    outputs = [rows.new_empty(len(rows), each.weight.shape[0]) for each in linears]
+    for each, out in zip(linears, outputs, strict=True):
+        _int8_product(codes, scale, each, out)
+    return outputs
 
 
 def _bitsandbytes_products(linears: Sequence[Linear], flat: Tensor) -> list[Tensor]:

@@ -8,6 +8,8 @@ one process at a time for a file or folder                  lock
 call whoever asked to hear of something                     listeners
 YAML and JSON of anybody -> plain values                    documents
 a schema whose mistakes become one line each                schema
+where a file lies that can be made again                    cache_dir
+C compiled on the machine that runs it                      compiled
 what malloc keeps, and giving it back                       malloc
 one OpenMP thread pool at a time                            openmp
 a command that answers once: what its start can go without   quick_start

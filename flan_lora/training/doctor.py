@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 from flan_lora.base.fingerprint import short
 from flan_lora.base.load import MINI, open_base, open_config
 from flan_lora.base.quantised import quiet_bitsandbytes
-from flan_lora.data.token_cache import default_cache_dir
 from flan_lora.errors import FlanLoraError
 from flan_lora.recipe import BaseSection, LoraSection, Recipe
 from flan_lora.recipe_file import known_recipes, load_recipe
+from flan_lora.system.cache_dir import default_cache_dir
 from flan_lora.system.devices import choose_device, has_bf16
 from flan_lora.system.hub import hub_is_reachable
 from flan_lora.training.estimate import Estimate, Machine, Speed, estimate

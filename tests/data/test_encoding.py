@@ -16,8 +16,9 @@ from flan_lora.base.encode import encode_source, encode_target
 from flan_lora.data.encoding import EncodedSplit, encode_split, tokenizer_identity
 from flan_lora.data.sources import DataSource
 from flan_lora.data.splits import Split, load_split
-from flan_lora.data.token_cache import BrokenCacheError, default_cache_dir, read_cache, write_cache
+from flan_lora.data.token_cache import BrokenCacheError, read_cache, write_cache
 from flan_lora.recipe_file import load_recipe
+from flan_lora.system.cache_dir import default_cache_dir
 from tests.data.rows import local_root, recipe_of
 from tests.tiny import tiny_tokenizer
 
