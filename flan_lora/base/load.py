@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -374,7 +374,17 @@ def enable_gradient_checkpointing(base: Base) -> None:
     the embeddings are frozen. It saves less in int8 than in bf16: bitsandbytes keeps the input of every int8
     linear where checkpointing cannot see it.
     """
-    name = "activation_checkpointing_enable"  # transformers < 5.20 has only the name it deprecates
-    if not hasattr(base.model, name):
-        name = "gradient_checkpointing_enable"
-    getattr(base.model, name)({"use_reentrant": False})
+    _checkpointing(base, "enable")({"use_reentrant": False})
+
+
+def disable_gradient_checkpointing(base: Base) -> None:
+    """Keep the activations again."""
+    _checkpointing(base, "disable")()
+
+
+def _checkpointing(base: Base, verb: str) -> Callable[..., None]:
+    name = f"activation_checkpointing_{verb}"  # transformers < 5.20 has only the name it deprecates
+    method: Callable[..., None] = getattr(
+        base.model, name if hasattr(base.model, name) else f"gradient_checkpointing_{verb}"
+    )
+    return method

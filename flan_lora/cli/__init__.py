@@ -28,6 +28,7 @@ from flan_lora.cli.mini import mini
 from flan_lora.cli.recipe import recipe
 from flan_lora.cli.route import route
 from flan_lora.cli.serve import serve
+from flan_lora.cli.sweep import sweep
 from flan_lora.cli.train import train
 from flan_lora.cli.train_all import train_all
 from flan_lora.errors import FlanLoraError
@@ -110,6 +111,7 @@ for command in (
     data,
     train,
     train_all,
+    sweep,
     evaluate,
     compare,
     compose,

@@ -17,4 +17,5 @@ a published adapter scored again                  reevaluate
 what a run writes into the manifest               record
 logging, interruption, TensorBoard, W&B, MLflow   callbacks
 batches of near-equal length                      sampler
+which values of its fields score best             sweep/
 """

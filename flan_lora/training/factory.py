@@ -6,7 +6,7 @@ Composes the modules above it; every step is theirs. Only the command line stand
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ from flan_lora.training.run_dir import Origin, Run, can_resume, resume_run, sole
 from flan_lora.training.trainer import TrainedAdapter, restore, train
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 Echo = Callable[[str], None]
 _GO_ON = (
@@ -220,7 +220,14 @@ def open_run(run_dir: Path, recipe: Recipe, origin: Origin, *, resume: bool, is_
 
 
 def train_or_restore(
-    recipe: Recipe, base: Base, rows: Rows, run: Run, *, resume: bool, report_to: str
+    recipe: Recipe,
+    base: Base,
+    rows: Rows,
+    run: Run,
+    *,
+    resume: bool,
+    report_to: str,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainedAdapter:
     """Train, or pick up an adapter whose training had ended before the run was cut off."""
     if resume and run.done_path.is_file():
@@ -235,6 +242,7 @@ def train_or_restore(
         resume=resume,
         report_to=report_to,
         augmented=rows.augmented,
+        callbacks=callbacks,
     )
 
 

@@ -43,3 +43,20 @@ def add_lora(recipe: Recipe, base: Base) -> PeftModel:
     if recipe.training.gradient_checkpointing:
         enable_gradient_checkpointing(base)
     return get_peft_model(base.model, peft_config(recipe, linear_names(base.model.config)))
+
+
+def remove_lora(base: Base) -> None:
+    """Make the base what it was before `add_lora`: the same linears, frozen. Without LoRA nothing happens."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    from flan_lora.base.load import disable_gradient_checkpointing
+
+    layers = [name for name, module in base.model.named_modules() if isinstance(module, BaseTunerLayer)]
+    for name in layers:
+        parent, _, last = name.rpartition(".")
+        layer = base.model.get_submodule(name)
+        setattr(base.model.get_submodule(parent), last, layer.get_base_layer())
+    if hasattr(base.model, "peft_config"):  # else PEFT warns of a second adapter at the next `add_lora`
+        del base.model.peft_config
+    disable_gradient_checkpointing(base)
+    base.model.requires_grad_(False).eval()

@@ -6,7 +6,7 @@ import hashlib
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
     Seq2SeqTrainer,
+    TrainerCallback,
     TrainerControl,
     set_seed,
 )
@@ -71,6 +72,7 @@ def train(
     resume: bool = False,
     report_to: str = "none",
     augmented: AugmentedRows | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainedAdapter:
     """Train one LoRA adapter on the frozen base and stage the best checkpoint.
 
@@ -83,13 +85,22 @@ def train(
         resume: continue from the last whole checkpoint of ``run``, bit-identically.
         report_to: trackers of the Trainer, comma separated: tensorboard, wandb, mlflow, or none.
         augmented: the rows as each epoch writes them, read in place of ``rows``, whose lengths order them.
+        callbacks: of the Trainer, beside our own.
 
     Raises:
         TrainingError: batch sizes that do not divide, nothing to resume, out of memory, a diverged loss,
             or an interrupt (checkpoint saved; the text says how to resume).
     """
     trainer = build_trainer(
-        recipe, base, rows, validation, validation_rows, run=run, report_to=report_to, augmented=augmented
+        recipe,
+        base,
+        rows,
+        validation,
+        validation_rows,
+        run=run,
+        report_to=report_to,
+        augmented=augmented,
+        callbacks=callbacks,
     )
     # no whole checkpoint: the run died before its first, and starts at step 0
     checkpoint = run.last_checkpoint(trainer.args.world_size) if resume else None
@@ -131,6 +142,7 @@ def build_trainer(
     run: Run,
     report_to: str = "none",
     augmented: AugmentedRows | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> LoraTrainer:
     """The trainer, ready to go: LoRA layers in place, order, callbacks and arguments set."""
     set_seed(recipe.training.seed)
@@ -151,7 +163,7 @@ def build_trainer(
         order=order,
         score_validation=validation_scorer(recipe, base, validation),
         interrupt=StopOnInterrupt(),
-        callbacks=_callbacks(recipe, order, run),
+        callbacks=[*_callbacks(recipe, order, run), *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
