@@ -202,6 +202,8 @@ class TrainingSection(Section):
 
     learning_rate: float = Field(1e-3, gt=0.0, le=1.0)
     """Peak rate. LoRA's is about ten times that of full fine-tuning (3e-5 in the source project)."""
+    loraplus_lr_ratio: float = Field(1.0, ge=1.0, le=1_000.0)
+    """Rate of B over that of A, which is `learning_rate` (LoRA+, arXiv:2402.12354); 1 = one rate for both."""
     epochs: float = Field(3.0, gt=0.0, le=10_000.0)
     """Passes over the training rows."""
     max_steps: int | None = Field(None, ge=1, le=1_000_000_000)
@@ -284,6 +286,7 @@ _YOUNGER = (
     ("base", "nf4_double_quant"),
     ("data", "encoding"),
     ("data", "augment"),
+    ("training", "loraplus_lr_ratio"),
     *(("evaluation", name) for name in GENERATION_FIELDS if name != "num_beams"),
 )
 """Fields that are younger than published adapters, whose recipes must stay theirs."""

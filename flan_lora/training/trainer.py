@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
+from peft.optimizers import create_loraplus_optimizer
 from safetensors.torch import load
 from transformers import (
     EarlyStoppingCallback,
@@ -164,6 +165,7 @@ def build_trainer(
         score_validation=validation_scorer(recipe, base, validation),
         interrupt=StopOnInterrupt(),
         callbacks=[*_callbacks(recipe, order, run), *callbacks],
+        loraplus_lr_ratio=training.loraplus_lr_ratio,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -178,6 +180,7 @@ class LoraTrainer(Seq2SeqTrainer):  # type: ignore[misc]
     """
 
     lr_scheduler: Any
+    optimizer: Any
 
     def __init__(
         self,
@@ -186,14 +189,31 @@ class LoraTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         score_validation: Callable[[PeftModel, int, int], dict[str, float]],
         interrupt: StopOnInterrupt,
         callbacks: list[Any],
+        loraplus_lr_ratio: float = 1.0,
         **arguments: Any,
     ) -> None:
+        self.loraplus_lr_ratio = loraplus_lr_ratio
         super().__init__(callbacks=[*callbacks, interrupt], **arguments)
         self.interrupt = interrupt
         self.order = order
         self.score_validation = score_validation
         self.model_accepts_loss_kwargs = True  # makes the Trainer count the target tokens of a step for us
         self.loss_is_scaled_for_ga = True  # and leave the division to compute_loss
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """AdamW; of LoRA+ with a rate of its own for B, and for DoRA's magnitudes."""
+        ratio = self.loraplus_lr_ratio
+        if ratio == 1.0 or self.optimizer is not None:
+            return super().create_optimizer(*(() if model is None else (model,)))
+        optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        self.optimizer = create_loraplus_optimizer(
+            self.model,
+            optimizer_class,
+            loraplus_lr_ratio=ratio,
+            loraplus_weight_decay=self.args.weight_decay,
+            **settings,
+        )
+        return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """A rate above 0 from the first step on (`schedule.rate_share`)."""

@@ -184,6 +184,18 @@ def test_a_mix_of_one_is_that_adapter(router: Router) -> None:
             router.generate("sad", mix)
 
 
+def test_a_mix_under_a_task_of_none_of_it_is_asked_as_the_base_is(router: Router) -> None:
+    """`hearts` was evaluated with three beams: what another task is answered with is not for it to say."""
+    mix, other = {"hearts": 0.9, "moods": -0.5}, "summarization"
+    asked = router.prepare("a: no\nb: yes", mix, task=other)
+    bare = router.prepare("a: no\nb: yes", None, task=other)
+    assert (asked.asked_as, asked.config) == (bare.asked_as, bare.config) and asked.mix == mix
+    assert asked.windows[0].params.num_beams == 1
+    own = router.prepare("i am sad", mix, task="emotion")
+    assert own.asked_as == "hearts" and own.windows[0].params.num_beams == 3
+    assert router.prepare("a: no\nb: yes", "hearts", task=other).windows[0].params.num_beams == 3
+
+
 def test_an_adapter_is_a_name_or_a_mix(router: Router) -> None:
     for wrong in (5, True, 1.5, b"emotion"):
         with pytest.raises(RequestError, match="an adapter is a name, a mix"):

@@ -99,6 +99,29 @@ def test_resume_is_bit_identical_with_dropout_and_length_groups(
     assert steps == sorted(set(steps)), "the log holds each evaluation once"
 
 
+def test_loraplus_gives_b_a_rate_of_its_own_and_resumes_bit_identically(tmp_path, validation, undisturbed):
+    recipe = twelve_steps(2)
+    training = recipe.training.model_copy(update={"loraplus_lr_ratio": 8.0, "weight_decay": 0.01})
+    recipe = recipe.model_copy(update={"training": training})
+    rows, validation_rows = rows_of_unequal_length(), rows_of_unequal_length(4)
+    run = start_run(tmp_path / "looked at", recipe, ORIGIN)
+    trainer = build_trainer(recipe, tiny_base(recipe), rows, validation, validation_rows, run=run)
+    groups = trainer.create_optimizer().param_groups
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    named = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
+    rate = recipe.training.learning_rate
+    for name, parameter in named.items():
+        assert rates.pop(id(parameter)) == (8 * rate if "lora_B" in name else rate, 0.01), name
+    assert not rates and any("lora_B" in name for name in named)
+
+    whole, _ = run_training(recipe, tmp_path / "whole", validation)
+    assert not all(torch.equal(whole[key], undisturbed[2][key]) for key in whole)
+    run = start_run(tmp_path / "killed", recipe, ORIGIN)
+    train_and_die(recipe, run, validation, at_step=7)
+    resumed, _ = run_training(recipe, None, validation, run=run, resume=True)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
 def rows_of_epochs(asked: list[int]) -> AugmentedRows:
     """64 rows that begin with another token in each epoch; ``asked`` gets the epochs that were encoded."""
     plain = rows_of_unequal_length()
