@@ -62,5 +62,9 @@ class AdapterCorruptError(AdapterError):
     """Files are missing, truncated, altered, or of a kind that is never loaded (pickle)."""
 
 
+class RemoteError(AdapterError):
+    """An adapter root at a URL cannot be reached, read or written; the text names the URL and the next step."""
+
+
 class AdapterMismatchError(AdapterError):
     """The adapter was trained on another base, revision, shape or prompt version."""

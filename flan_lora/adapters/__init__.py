@@ -5,6 +5,7 @@ is this folder sound; the opened adapter  validation
 adapter_config.json, its target modules   lora_config, module_pattern
 can it be served beside others            servable
 publish, open, list, verify, remove       store
+adapter roots at s3://, gs://, hf://      remote_store, remote_folder
 the stores of several bases, by name      stores
 the LoRA tensors, checked against a base  weights
 onto its base as a PeftModel              peft_loader

@@ -66,6 +66,12 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self.place = str(root)
+        """For messages: where the adapters lie."""
+
+    def has(self, name: str) -> bool:
+        """Whether something of that name is published, sound or not. ``name``: checked (`check_name`)."""
+        return (self.root / name).is_dir()
 
     def publish(self, staged_dir: str | Path, manifest: Manifest, *, weights_sha256: str | None = None) -> Path:
         """Make a staged PEFT folder the adapter ``manifest.name``, in place of one of that name; return its path.
@@ -117,7 +123,7 @@ class Store:
     ) -> tuple[StoredAdapter, AdapterFiles]:
         """`open`, and the weights from the very bytes that it checked: for who needs them at once."""
         stored, contents = self._open(name, fingerprint, base_name)
-        return stored, parsed(f"adapter {name!r} in {self.root} is damaged", contents, _publish_again(name))
+        return stored, parsed(f"adapter {name!r} in {self.place} is damaged", contents, _publish_again(name))
 
     def list(self) -> Listing:
         """Every adapter folder by name, damaged ones with their problems; empty when the store does not exist."""
@@ -178,7 +184,7 @@ class Store:
         there = f"there are: {', '.join(names)}" if names else "nothing is published there"
         hint = suggest(name, names, list_known=False) or "."
         raise UnknownAdapterError(
-            f"no adapter {name!r} in {self.root}{hint}\n  {there}\n"
+            f"no adapter {name!r} in {self.place}{hint}\n  {there}\n"
             f"Publish it with flan-lora train recipes/{name}.yaml, or point at the folder that has it."
         )
 
@@ -198,7 +204,7 @@ class Store:
         found = inspect(path, self.root)
         if found.manifest is None or found.problems:
             raise corrupt(
-                f"adapter {name!r} in {self.root} is damaged",
+                f"adapter {name!r} in {self.place} is damaged",
                 found.problems,
                 _publish_again(name),
             )

@@ -12,15 +12,22 @@ if TYPE_CHECKING:
 
 def stores(adapters_dir: Path, base: str | None = None) -> list[Store]:
     """The store of every base under ``adapters_dir``, or of one base."""
-    from flan_lora.adapters.store import Store
+    from flan_lora.adapters.remote_store import bases_of, store_at
 
     if base is not None:
         from flan_lora.base.load import base_slug
         from flan_lora.recipe import BaseSection
 
-        return [Store(adapters_dir / base_slug(BaseSection(model=base)))]
-    folders = sorted(adapters_dir.iterdir()) if adapters_dir.is_dir() else []
-    return [Store(folder) for folder in folders if folder.is_dir()]
+        return [store_at(adapters_dir / base_slug(BaseSection(model=base)))]
+    return [store_at(adapters_dir / name) for name in bases_of(adapters_dir)]
+
+
+def shown_root(adapters_dir: Path) -> str:
+    """An adapter root as the user named it: its URL, where it is the mirror of one."""
+    from flan_lora.adapters.remote_store import remote_of
+
+    remote = remote_of(adapters_dir)
+    return str(adapters_dir) if remote is None else remote.shown
 
 
 def find_store(name: str, adapters_dir: Path, base: str | None = None) -> tuple[Store, str]:
@@ -32,17 +39,17 @@ def find_store(name: str, adapters_dir: Path, base: str | None = None) -> tuple[
         UnknownAdapterError: no base has an adapter of that name.
         AdapterError: several bases have one.
     """
-    from flan_lora.adapters.store import Store
+    from flan_lora.adapters.remote_store import store_at
     from flan_lora.adapters.validation import check_name
     from flan_lora.errors import AdapterError, UnknownAdapterError
 
     with suppress(OSError, ValueError):  # longer than a path may be, or with a null character: then it is none
         if (Path(name) / "manifest.json").is_file():
             folder = Path(name).resolve()
-            return Store(folder.parent), folder.name
+            return store_at(folder.parent), folder.name
     check_name(name)
     searched = stores(adapters_dir, base)
-    homes = [store for store in searched if (store.root / name).is_dir()]
+    homes = [store for store in searched if store.has(name)]
     if len(homes) == 1:
         return homes[0], name
     if homes:
@@ -50,7 +57,7 @@ def find_store(name: str, adapters_dir: Path, base: str | None = None) -> tuple[
         raise AdapterError(f"{len(homes)} bases have an adapter {name!r}: {bases}.\nSay which with --base.")
     known = [f"{store.root.name}/{item.name}" for store in searched for item in store.list()]
     raise UnknownAdapterError(
-        f"no adapter {name!r}{f' for base {base}' if base else ''} under {adapters_dir}.\n"
+        f"no adapter {name!r}{f' for base {base}' if base else ''} under {shown_root(adapters_dir)}.\n"
         f"  published  {', '.join(known) or 'none'}\n"
         "Train one (flan-lora train RECIPE), or say where it lies (--adapters-dir)."
     )

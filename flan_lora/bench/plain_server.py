@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from flan_lora.adapters.store import Store
+from flan_lora.adapters.remote_store import store_at
 from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.base.decode import decode, generation_config, label_constraint
 from flan_lora.base.encode import encode_sources
@@ -87,7 +87,7 @@ def make_app(model: PlainModel) -> Starlette:
 
 def main(root: Path) -> None:
     """Serve the adapters of one base on a free port, and print it."""
-    stored = [item for item in Store(root).list() if isinstance(item, StoredAdapter)]
+    stored = [item for item in store_at(root).list() if isinstance(item, StoredAdapter)]
     app = make_app(PlainModel(stored))
     config = uvicorn.Config(app, port=0, lifespan="off", log_level="error", access_log=False)
     listener = config.bind_socket()

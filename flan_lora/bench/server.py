@@ -26,7 +26,7 @@ from typing import IO
 
 import psutil
 
-from flan_lora.adapters.store import Store
+from flan_lora.adapters.remote_store import store_at
 from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.bench.load import Body, LoadReport, mixed_bodies, run_closed, run_open
 from flan_lora.errors import FlanLoraError
@@ -93,7 +93,7 @@ def run(options: ServerOptions) -> list[Row]:
     Raises:
         FlanLoraError: a server does not start.
     """
-    stored = [item for item in Store(options.root).list() if isinstance(item, StoredAdapter)]
+    stored = [item for item in store_at(options.root).list() if isinstance(item, StoredAdapter)]
     if not stored:
         raise FlanLoraError(f"no adapters in {options.root}. Train one: flan-lora train RECIPE")
     tasks = {item.name: item.manifest.task for item in stored}

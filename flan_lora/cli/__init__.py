@@ -15,6 +15,7 @@ import click
 
 from flan_lora import __version__
 from flan_lora.cli.adapter import adapter
+from flan_lora.cli.adapter_roots import publish, pull
 from flan_lora.cli.batch import batch
 from flan_lora.cli.bench import bench
 from flan_lora.cli.chat import chat
@@ -127,3 +128,5 @@ for command in (
     mini,
 ):
     main.add_command(command)
+for command in (pull, publish):
+    adapter.add_command(command)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flan_lora.adapters.stores import find_store, stores
+from flan_lora.adapters.stores import find_store, shown_root, stores
 from flan_lora.cli.options import (
     adapter_argument,
     adapters_dir_option,
@@ -55,7 +55,7 @@ def list_(base: str | None, adapters_dir: Path, as_json: bool) -> None:
     for slug, item in broken:
         click.echo(f"{slug}/{item.name} is damaged: {item.problems[0]}")
     if not found:
-        click.echo(f"No adapters under {adapters_dir}. Train one: flan-lora train RECIPE")
+        click.echo(f"No adapters under {shown_root(adapters_dir)}. Train one: flan-lora train RECIPE")
 
 
 @adapter.command()

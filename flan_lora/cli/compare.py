@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flan_lora.adapters.stores import find_store, stores
+from flan_lora.adapters.stores import find_store, shown_root, stores
 from flan_lora.cli.options import (
     adapters_dir_option,
     data_option,
@@ -135,7 +135,9 @@ def _published(adapters_dir: Path, base: str | None) -> list[tuple[Store, str]]:
 
     found = [(s, i.name) for s in stores(adapters_dir, base) for i in s.list() if isinstance(i, StoredAdapter)]
     if not found:
-        raise AdapterError(f"there is nothing to compare under {adapters_dir}.\nTrain one: flan-lora train RECIPE")
+        raise AdapterError(
+            f"there is nothing to compare under {shown_root(adapters_dir)}.\nTrain one: flan-lora train RECIPE"
+        )
     return found
 
 

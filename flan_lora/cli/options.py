@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from flan_lora.recipe import Recipe, Role
 
 Command = TypeVar("Command", bound=Callable[..., object])
+
+
+class AdapterRoot(click.Path):
+    """A folder, or a URL, which stands for its local mirror."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and "://" in value:
+            from flan_lora.adapters.remote_store import adapter_root
+
+            return adapter_root(value)
+        return super().convert(value, param, ctx)
+
 
 recipe_argument = click.argument("recipe_name", metavar="RECIPE")
 adapter_argument = click.argument("adapter_name", metavar="ADAPTER")
@@ -43,10 +58,10 @@ split_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 adapters_dir_option = click.option(
     "--adapters-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("adapters"),
+    type=AdapterRoot(),
+    default="adapters",
     show_default=True,
-    help="Where adapters are published, as <adapters-dir>/<base>/<name>.",
+    help="Where adapters are published, as <adapters-dir>/<base>/<name>: a folder, s3://, gs://, hf://, ...",
 )
 
 

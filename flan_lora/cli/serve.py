@@ -128,13 +128,14 @@ def serve(
         click.echo(f"No API key: whoever reaches {host} port {port} can ask. Set FLAN_LORA_API_KEY.", err=True)
 
     if on_ray:
+        from flan_lora.adapters.remote_store import place_of
         from flan_lora.serving import ray_server
         from flan_lora.serving.ray_options import parse_options
 
         min_replicas, max_replicas = _replicas(replicas)
         arguments = {
             "base": base,
-            "adapters_dir": str(adapters_dir),
+            "adapters_dir": place_of(adapters_dir),
             "device": device,
             "max_loras": max_loras,
             "max_running": max_running,

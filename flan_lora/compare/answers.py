@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from flan_lora.adapters.store import Store
+from flan_lora.adapters.remote_store import store_at
 from flan_lora.adapters.validation import StoredAdapter
 from flan_lora.base.load import Base
 from flan_lora.engine.request import Mix
@@ -57,7 +57,7 @@ class AnswerCollector:
         # the model's own probabilities, of the order given: what is compared, not what is served calibrated
         self._config = replace(ServingConfig.of(stored), label_temperature=1.0, averages_orders=False)
         limits = EngineLimits(max_running=stored.recipe.evaluation.batch_size, max_waiting=None)
-        self._pipeline = Pipeline(base, Store(stored.path.parent), limits, num_slots=2)
+        self._pipeline = Pipeline(base, store_at(stored.path.parent), limits, num_slots=2)
         self._pipeline.registry.load(stored.name)
 
     def own(self, task: Task) -> Query:

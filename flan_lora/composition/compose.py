@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flan_lora.adapters.manifest import ExampleRecord
+from flan_lora.adapters.remote_store import store_at
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import StoredAdapter, check_name
 from flan_lora.base.load import open_tokenizer
@@ -127,7 +128,7 @@ def compose(
         FlanLoraError: nevergrad is missing, rows or adapters are not to be had, or nothing can be published.
     """
     check_nevergrad()
-    store = Store(adapters_dir)
+    store = store_at(adapters_dir)
     parts = _open_parts(store, names)
     spec = next(iter(parts.values())).recipe.base.at(base)
     recipe = task_recipe(task, spec, tuple(parts.values()), overrides)

@@ -36,7 +36,7 @@ def target_exists(target: str | Path) -> bool:
     """Raises OSError where a URL cannot be looked at."""
     if not is_remote(target):
         return Path(target).exists()
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+    from fsspec.core import url_to_fs
 
     filesystem, path = _opened(target, lambda: url_to_fs(str(target)))
     return bool(filesystem.exists(path))
@@ -70,7 +70,7 @@ def _read(source: str | Path) -> bytes:
 
 
 def _download(url: str | Path) -> bytes:
-    import fsspec  # type: ignore[import-untyped]
+    import fsspec
 
     with _opened(url, lambda: fsspec.open(str(url), "rb")) as file:
         content: bytes = file.read()

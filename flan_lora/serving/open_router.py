@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flan_lora.adapters.stores import find_store, stores
+from flan_lora.adapters.stores import find_store, shown_root, stores
 from flan_lora.system.quick_start import started
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ def open_router(adapters_dir: Path, base: str | None, *, device: str | None = No
     }
     if not found:
         where = f" for base {base}" if base else ""
-        raise AdapterError(f"no adapters{where} under {adapters_dir}. Train one: flan-lora train RECIPE")
+        raise AdapterError(
+            f"no adapters{where} under {shown_root(adapters_dir)}. Train one: flan-lora train RECIPE"
+        )
     if len(found) > 1:
         names = ", ".join(store.root.name for store in found)
         raise AdapterError(f"{len(found)} bases have adapters: {names}.\nSay which with --base.")

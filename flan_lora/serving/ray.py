@@ -18,7 +18,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -28,6 +27,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flan_lora.adapters.remote_store import adapter_root
 from flan_lora.errors import FlanLoraError, QueueFullError
 from flan_lora.serving.completion import AUTO
 from flan_lora.serving.openai.access_log import json_lines
@@ -326,7 +326,7 @@ def _name() -> str:
 
 def _open_model(options: RayServeOptions) -> ServedModel:
     return open_router_model(
-        Path(options.adapters_dir),
+        adapter_root(options.adapters_dir),
         options.base,
         device=options.device,
         max_loras=options.max_loras,

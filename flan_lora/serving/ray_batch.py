@@ -19,6 +19,7 @@ from typing import Any
 
 import ray
 
+from flan_lora.adapters.remote_store import adapter_root, place_of
 from flan_lora.serving.batch_answers import BatchOptions, Line, answer_lines
 from flan_lora.serving.batch_file import PORTION, Record
 from flan_lora.serving.batch_formats import cell_of, line_of
@@ -50,14 +51,14 @@ class BatchAnswerer:
     def __init__(self, options: BatchOptions, adapters_dir: str = "adapters", base: str | None = None) -> None:
         """
         Args:
-            adapters_dir: the adapter root, at the same place on every node.
+            adapters_dir: the adapter root, at the same place on every node, or a URL.
             base: `mini`, a Hub id or a folder; None: the base that has adapters.
 
         Raises:
             AdapterError: no base has adapters, or several have and ``base`` does not say which.
         """
         self._options = options
-        self._router = open_router(Path(adapters_dir), base)
+        self._router = open_router(adapter_root(adapters_dir), base)
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         rows = [dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)]
@@ -102,7 +103,7 @@ def answer_on_ray(
         ray.data.DataContext.get_current().enable_progress_bars = False  # the file's own says more
         answered = ray.data.from_items(items, override_num_blocks=num_blocks).map_batches(
             _LineAnswerer,
-            fn_constructor_args=(source, options, str(adapters_dir.absolute()), base),
+            fn_constructor_args=(source, options, place_of(adapters_dir), base),
             batch_size=None,  # a block is a portion
             compute=ray.data.ActorPoolStrategy(size=actors.num_actors),
             num_cpus=actors.num_cpus,

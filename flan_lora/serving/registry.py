@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flan_lora.adapters.manifest import Manifest
+from flan_lora.adapters.remote_store import store_at
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import MANIFEST, REQUIRED, RESERVED_NAMES, StoredAdapter, check_name
 from flan_lora.adapters.weights import PlainFolder, Source, base_linears, bind_to_base, open_folder
@@ -229,11 +230,15 @@ class AdapterRegistry:
         check_name(name if known is None else known.home.name)  # a name, never a path
         home = self.store.root / name if known is None else known.home
         stamp = _stamp(home)  # before reading: what is published meanwhile is noticed the next time
-        source = _named(self._published(Store(home.parent).open, home.name), name)
+        source = _named(self._published(self._store_of(home).open, home.name), name)
         if known is not None and known.source == source:  # touched, and no more
             return replace(known, stamp=stamp)
         is_loaded = known is not None and known.is_loaded
         return KnownAdapter(source, ServingConfig.of(source), home, stamp, is_loaded)
+
+    def _store_of(self, home: Path) -> Store:
+        """The store that an adapter lies in: our own, or another one where it was loaded from a folder."""
+        return self.store if home.parent == self.store.root else store_at(home.parent)
 
     def _open_plain_again(self, name: str, known: KnownAdapter) -> KnownAdapter:
         """What lies in a plain folder now. Raises what `open_folder` and `bind_to_base` raise."""
@@ -250,7 +255,7 @@ class AdapterRegistry:
             before = self._known.get(name)
         if (home / MANIFEST).is_file():
             stamp = _stamp(home)
-            stored, files = self._published(Store(home.parent).read, home.name)
+            stored, files = self._published(self._store_of(home).read, home.name)
             source: Source = _named(stored, name)
             known = KnownAdapter(source, ServingConfig.of(source), home, stamp, is_loaded=True)
         else:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from flan_lora.adapters.manifest import Manifest
+from flan_lora.adapters.remote_store import keep_fresh, store_at
 from flan_lora.adapters.store import Store
 from flan_lora.base.load import MINI, Base
 from flan_lora.base.serving import open_serving_base
@@ -65,6 +66,7 @@ class Router:
         limits = EngineLimits(max_running=batch_size, max_waiting=max_waiting)
         self.pipeline = Pipeline(base, store, limits, num_slots=num_slots, deterministic=deterministic)
         self._registry = self.pipeline.registry
+        keep_fresh(store)
         self._auto = AutoRouter(base, self._registry, self.pipeline.engine)
         self._preprocess = Preprocessor(self._registry, self._auto, self.pipeline.prompts)
 
@@ -83,7 +85,7 @@ class Router:
         """A router over adapters/<base>; loads nothing but the base. Raises what `open_serving_base` raises."""
         if isinstance(base, str):
             base = open_serving_base(BaseSection(model=base, quantization=quantization), device=device)
-        store, size, wait, exact = Store(adapters_dir), batch_size, max_waiting, deterministic
+        store, size, wait, exact = store_at(adapters_dir), batch_size, max_waiting, deterministic
         return Router(base, store, num_slots=num_slots, batch_size=size, max_waiting=wait, deterministic=exact)
 
     # Answers

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flan_lora.adapters import remote_store
 from flan_lora.adapters.validation import check_name
 from flan_lora.base.architecture import linear_names
 from flan_lora.base.decode import label_constraint
@@ -34,11 +35,13 @@ def check_places(recipe: Recipe, adapters_dir: Path, run_dir: Path, num_trainabl
     Raises:
         AdapterError: the recipe's name cannot be an adapter's.
         DiskError: we may not write there, or the checkpoints and the adapter would not fit.
+        RemoteError: the adapter root is a URL, and nothing can be written there.
     """
     check_name(recipe.name)
     slug = base_slug(recipe.base)
     check_writable(run_dir, num_trainable * (12 * _NUM_CHECKPOINTS + 4))
     check_writable(adapters_dir / slug / recipe.name, num_trainable * 4)
+    remote_store.check_writable(adapters_dir / slug)
 
 
 def check_lora(recipe: Recipe, config: T5Config) -> None:

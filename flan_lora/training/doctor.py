@@ -21,13 +21,13 @@ from flan_lora.base.quantised import quiet_bitsandbytes
 from flan_lora.errors import FlanLoraError
 from flan_lora.recipe import BaseSection, LoraSection, Recipe
 from flan_lora.recipe_file import known_recipes, load_recipe
-from flan_lora.system.cache_dir import default_cache_dir
 from flan_lora.system.devices import choose_device, has_bf16
 from flan_lora.system.hub import hub_is_reachable
 from flan_lora.training.estimate import Estimate, Machine, Speed, estimate
 
 if TYPE_CHECKING:
     import torch
+from flan_lora.system.cache_dir import default_cache_dir
 from flan_lora.training.speed import measure_speed, quantised_linear, typical_lengths
 
 MINIMUM_PYTHON = (3, 10)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from flan_lora.adapters.card import card
 from flan_lora.adapters.figures import LIGHT, has_matplotlib, training_curve
 from flan_lora.adapters.manifest import dump, portable_recipe
-from flan_lora.adapters.store import Store
+from flan_lora.adapters.remote_store import store_at
 from flan_lora.adapters.training_log import log_text
 from flan_lora.adapters.validation import CARD, LOG, METRICS, PICTURE, check_name
 from flan_lora.base.architecture import for_base
@@ -126,7 +126,7 @@ def is_published(recipe: Recipe, source: DataSource, adapters_dir: Path) -> bool
     Raises:
         FlanLoraError: rows or base are not to be had.
     """
-    store = Store(adapters_dir / base_slug(recipe.base))
+    store = store_at(adapters_dir / base_slug(recipe.base))
     recipe = on_its_base(recipe)
     try:
         stored = store.open(recipe.name)
@@ -257,7 +257,7 @@ def publish(finished: FinishedRun, adapters_dir: Path, run: Run) -> Path:
     (staged_dir / METRICS).write_text(dump(metrics), encoding="utf-8")
     text = card(manifest, metrics, picture=PICTURE if has_picture else None)
     (staged_dir / CARD).write_text(text, encoding="utf-8")
-    store = Store(adapters_dir / finished.base.slug)
+    store = store_at(adapters_dir / finished.base.slug)
     return store.publish(staged_dir, manifest, weights_sha256=finished.trained.weights_sha256)
 
 
@@ -279,7 +279,7 @@ def _conclusion(recipe: Recipe, evaluations: Evaluations, path: Path) -> str:
         f"{key} on {evaluations.adapter.num_rows:,} test examples: {score.value:.4g} "
         f"(95 % interval {score.low:.4g} to {score.high:.4g}); {others}\n"
         + "".join(f"{note}\n" for note in evaluations.adapter.notes)
-        + f"published {path}"
+        + f"published {store_at(path.parent).place}/{path.name}"
     )
 
 

@@ -17,6 +17,7 @@ from flan_lora.errors import (
     DataError,
     FlanLoraError,
     QueueFullError,
+    RemoteError,
     RequestError,
     UnknownAdapterError,
 )
@@ -41,6 +42,7 @@ KINDS: Mapping[type[FlanLoraError], ErrorKind] = {  # the first that fits, so ch
     UnknownAdapterError: ErrorKind(404, INVALID, "model_not_found"),
     AdapterMismatchError: ErrorKind(409, INVALID, "adapter_mismatch"),
     AdapterCorruptError: ErrorKind(409, INVALID, "adapter_corrupt"),
+    RemoteError: ErrorKind(503, SERVER, "adapter_root_unavailable"),
     AdapterError: ErrorKind(409, INVALID, "adapter_unusable"),
     QueueFullError: ErrorKind(429, RATE_LIMIT, "queue_full"),
     RequestError: ErrorKind(400, INVALID, "invalid_request"),
@@ -50,6 +52,7 @@ KINDS: Mapping[type[FlanLoraError], ErrorKind] = {  # the first that fits, so ch
 """Those that a request can meet; the rest (recipes, training) are the operator's to fix, so 500."""
 
 _INTERNAL = ErrorKind(500, SERVER, "internal_error")
+_URLS = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"]*/")
 _FOLDERS = re.compile(r"(?<![\w./:])/(?:[^\s/'\"]+/)+")
 _HTTP = {404: "not_found", 405: "method_not_allowed"}
 
@@ -97,7 +100,7 @@ def as_api_error(error: BaseException) -> ApiError:
 
 def _without_folders(message: str) -> str:
     """An error's text for somebody elsewhere: where things lie on this machine is not for them."""
-    return _FOLDERS.sub("", message)
+    return _FOLDERS.sub("", _URLS.sub("", message))
 
 
 def error_body(error: ApiError) -> dict[str, Any]:
