@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flan_lora.adapters import remote_store
 from flan_lora.adapters.manifest import ExampleRecord
 from flan_lora.adapters.remote_store import store_at
 from flan_lora.adapters.store import Store
@@ -78,7 +79,8 @@ class Composition:
     compared: tuple[Compared, ...]
     """On the held-out rows, the mix first; empty without such rows."""
     merged: MergeReport | None = None
-    published: Path | None = None
+    published: str | None = None
+    """Where the merged adapter lies: a folder, or the URL of an adapter root that is one."""
 
 
 @dataclass(frozen=True)
@@ -175,12 +177,12 @@ class _Run:
             started_s = time.perf_counter()
             compared, answers = self._compare(candidates)
             answer_seconds = time.perf_counter() - started_s
-        report = path = None
+        report = published = None
         if merged is not None:
             assert options.publish_as is not None
             share = equal_share(answers[MIX], answers[MERGED])
             report = MergeReport(merged.rank, merged.relative_error, merged.largest_error, share, merged.errors)
-            path = publish_merged(
+            publish_merged(
                 FinishedComposition(
                     merged_recipe(self._recipe, options.publish_as, merged),
                     source,
@@ -198,6 +200,7 @@ class _Run:
                 ),
                 store,
             )
+            published = f"{store.place}/{options.publish_as}"
         return Composition(
             self._recipe.task,
             self._recipe.base.model,
@@ -209,7 +212,7 @@ class _Run:
             seconds,
             compared,
             report,
-            path,
+            published,
         )
 
     def _search(self) -> SearchResult:
@@ -298,7 +301,7 @@ def _open_parts(store: Store, names: Sequence[str]) -> dict[str, StoredAdapter]:
         return {name: store.open(name) for name in names}
     sound = [item for item in store.list() if isinstance(item, StoredAdapter)]
     if not sound:
-        raise AdapterError(f"no adapters in {store.root} to compose. Train some: flan-lora train RECIPE")
+        raise AdapterError(f"no adapters in {store.place} to compose. Train some: flan-lora train RECIPE")
     return {item.name: item for item in sound}
 
 
@@ -310,6 +313,7 @@ def _check_publish(options: ComposeOptions, store: Store, rows: FewRows) -> None
         return
     check_name(options.publish_as)
     check_writable(store.root / options.publish_as)
+    remote_store.check_writable(store.root)
     if options.rank is not None and not 1 <= options.rank <= MAX_RANK:
         raise RequestError(f"rank: expected 1 to {MAX_RANK} (got {options.rank}).")
     if rows.held_out is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from flan_lora.composition.rows import read_rows, task_recipe
 from flan_lora.composition.search import SearchSettings
 from flan_lora.data.encoding import encode_afresh
 from flan_lora.data.sources import open_source
-from flan_lora.errors import AdapterError, DataError, RequestError
+from flan_lora.data.splits import load_split
+from flan_lora.errors import AdapterError, DataError, FlanLoraError, RequestError
 from flan_lora.serving.router import Router
+from flan_lora.tasks import TASKS
+from flan_lora.tasks.sentiment import FILM_REVIEWS
 from tests.checkpoint import save_checkpoint
 from tests.cli.running import run, succeed
 from tests.published import tiny_fingerprint
@@ -109,6 +113,30 @@ def test_rows_of_the_search_are_never_compared_on(rows: Path, base: str) -> None
     assert smaller is not None and len(smaller.examples) == 5
 
 
+def test_rows_of_a_data_set_are_searched_on_in_train_and_compared_on_in_test(base: str) -> None:
+    recipe = task_recipe("emotion", open_spec(base), ())
+    few = read_rows(recipe, open_source("sample"), num_rows=9, max_held_out=None, seed=0)
+    held_out = load_split(recipe, "test", open_source("sample"))
+    assert few.held_out is not None and len(few.search.examples) == 9 and few.search.role == "train"
+    assert [each.inputs for each in few.held_out.examples] == [each.inputs for each in held_out.examples]
+
+
+def test_a_task_of_ones_own_needs_no_recipe_and_another_adapters_columns_are_not_asked_for(
+    root: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TASKS, "sentiment", FILM_REVIEWS)
+    recipe = task_recipe("sentiment", open_spec(base), (), ["data.max_source_tokens=99"])
+    assert recipe.task_definition is FILM_REVIEWS and recipe.data.max_source_tokens == 99
+    stored = Store(root).open("moods")
+    values = {**stored.manifest.recipe, "data": {**stored.manifest.recipe["data"], "columns": {"text": "post"}}}
+    values["evaluation"] = {**values["evaluation"], "num_beams": 3}
+    stored = replace(stored, manifest=stored.manifest.model_copy(update={"recipe": values}))
+    own = task_recipe("emotion", open_spec(base), (stored,))
+    assert own.data.columns == {} and own.evaluation.num_beams == 3, "its limits hold, its rows' columns do not"
+    with pytest.raises(FlanLoraError, match="unknown task 'emotoin', did you mean 'emotion'"):
+        task_recipe("emotoin", open_spec(base), ())
+
+
 def open_spec(base: str) -> Any:
     from tests.checkpoint import spec_of
 
@@ -127,7 +155,7 @@ def test_a_mix_is_published_as_one_adapter_that_serves_as_it_was_compared(
         score = each.scores[found.select_on]
         assert score.low <= score.value <= score.high
         assert bool(each.against_mix) == (each.name != "mix")
-    assert found.merged is not None and found.published == root / "mixed"
+    assert found.merged is not None and found.published == str(root / "mixed")
     assert found.merged.relative_error < 1e-5 and found.merged.equal_share == 1.0, "rank 8 has room for 4 + 4"
     stored = Store(root).open("mixed")
     assert Store(root).verify("mixed") == []
