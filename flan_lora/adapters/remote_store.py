@@ -237,16 +237,22 @@ class RemoteStore(Store):
         raise AdapterCorruptError(problem)
 
     def refresh(self) -> None:
-        """Fetch anew what is in the mirror and has changed; raises like `fetch`."""
-        stamps = self.remote.stamps(MANIFEST)
+        """Fetch anew what is in the mirror and has changed; raises like `fetch`, after all of them."""
+        stamps, problems = self.remote.stamps(MANIFEST), []
         for folder in sorted(self.root.glob(f"*/{MANIFEST}")):
             name = folder.parent.name
             if stamps.get(name) != self._stamps.get(name) or name not in stamps:
-                self.fetch(name)
+                try:
+                    self.fetch(name)
+                except AdapterCorruptError as error:
+                    problems.append(str(error))
+                    stamps.pop(name, None)  # looked at again the next time
         if stamps != self._stamps:
             self._stamps = stamps
             with suppress(OSError):
                 os.utime(self.root)  # whoever keeps something of the listing looks again
+        if problems:
+            raise AdapterCorruptError("\n".join(problems))
 
     def _mirrored(self, name: str, file: str) -> bytes | None:
         try:
@@ -343,13 +349,17 @@ def keep_fresh(store: Store, interval_s: float | None = None) -> threading.Event
     ended, reference = threading.Event(), weakref.ref(store)
 
     def run() -> None:
+        said = ""
         while not ended.wait(REFRESH_S if interval_s is None else interval_s):
             if (mine := reference()) is None:
                 return
             try:
                 mine.refresh()
+                said = ""
             except (RemoteError, AdapterCorruptError, DiskError) as error:
-                log.warning("%s", error)
+                if str(error) != said:
+                    log.warning("%s", error)
+                said = str(error)
             del mine
 
     threading.Thread(target=run, name="adapter-root-refresh", daemon=True).start()

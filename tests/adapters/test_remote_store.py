@@ -274,6 +274,26 @@ def test_what_is_published_anew_comes_into_a_served_mirror(
         ended.set()
 
 
+def test_one_damaged_adapter_does_not_keep_the_others_from_being_fetched_anew(
+    staged_dirs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"memory://{tmp_path.name}/adapters"
+    monkeypatch.setenv("FLAN_LORA_CACHE", str(tmp_path / "cache"))
+    publisher = store_of(url)
+    for name in ("emotion", "moods"):
+        publisher.publish(staged_dirs[0], manifest(name, created_at=OLD))
+    reader = another_machine(url, monkeypatch, tmp_path)
+    path = reader.open("moods").path
+    reader.open("emotion")
+    publisher.publish(staged_dirs[1], manifest("moods", created_at=NEW))
+    document = json.loads(reader.remote.read(f"emotion/{MANIFEST}", 1 << 20) or b"")
+    document["files"][WEIGHTS]["sha256"] = "0" * 64
+    reader.remote.write(f"emotion/{MANIFEST}", json.dumps(document).encode())
+    with pytest.raises(AdapterCorruptError, match=r"mini/emotion/.* is not what its manifest says"):
+        reader.refresh()
+    assert (path / WEIGHTS).read_bytes() == (staged_dirs[1] / WEIGHTS).read_bytes()
+
+
 # URLs, and what cannot be
 
 

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -197,4 +198,7 @@ def _paint_dial(panel: Axes, theme: Theme, results: Results, dial: Dial) -> None
         panel.set_xlim(-0.5, len(dial.choices) - 0.5)
     elif dial.kind == "log":
         panel.set_xscale("log")
+        ticks = [dial.low, math.sqrt(dial.low * dial.high), dial.high]  # matplotlib's own lie over each other
+        panel.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        panel.minorticks_off()
     panel.set_xlabel(dial.key)
