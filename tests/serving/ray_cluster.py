@@ -1,4 +1,4 @@
-"""A Ray cluster for tests: two CPUs, little memory, the loopback, and no process of it left behind."""
+"""A Ray cluster for tests: four CPUs by name, little memory, the loopback, and no process of it left behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psutil
 from ray.cluster_utils import Cluster
 
-NODE = {"num_cpus": 2, "object_store_memory": 200_000_000, "include_dashboard": False}
+NODE = {"num_cpus": 4, "object_store_memory": 200_000_000, "include_dashboard": False}
 
 
 @contextmanager
