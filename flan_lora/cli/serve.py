@@ -12,6 +12,7 @@ from flan_lora.cli.options import adapters_dir_option
 from flan_lora.cli.serving import ServingCommand, check_ray_is_installed, serving_base_option
 
 if TYPE_CHECKING:
+    from flan_lora.engine.model_runner import ServePrecision
     from flan_lora.serving.openai.served import ServedModel
 
 _REPLICAS = "With --ray: processes with an engine each; MIN-MAX scales with the queue."
@@ -43,6 +44,13 @@ _REPLICAS = "With --ray: processes with an engine each; MIN-MAX scales with the 
     help="Texts in the queue; beyond that, 429.",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: the GPU when there is one.")
+@click.option(
+    "--serve-precision",
+    type=click.Choice(["exact", "int8"]),
+    default="exact",
+    show_default=True,
+    help="int8: the head and the feed-forwards' way back in int8, too; faster on a CPU, some answers differ.",
+)
 @click.option(
     "--allow-adapter-changes", is_flag=True, help="Load and unload adapters over HTTP; needs an API key."
 )
@@ -79,6 +87,7 @@ def serve(
     max_running: int,
     max_waiting: int,
     device: str | None,
+    serve_precision: ServePrecision,
     allow_adapter_changes: bool,
     origins: tuple[str, ...],
     max_body_kb: int,
@@ -137,6 +146,7 @@ def serve(
             "base": base,
             "adapters_dir": place_of(adapters_dir),
             "device": device,
+            "serve_precision": serve_precision,
             "max_loras": max_loras,
             "max_running": max_running,
             "max_waiting": max_waiting,
@@ -160,6 +170,7 @@ def serve(
             max_loras=max_loras,
             max_running=max_running,
             max_waiting=max_waiting,
+            serve_precision=serve_precision,
         )
 
     def say_ready(url: str, model: ServedModel) -> None:

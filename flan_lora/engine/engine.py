@@ -22,7 +22,7 @@ from flan_lora.engine.batch import RunningBatch
 from flan_lora.engine.decode_group import RunningRequest, StepOutput
 from flan_lora.engine.generation import AnyWork, Encoding, Generation, LabelScores, TargetScore, results
 from flan_lora.engine.lease import BARE_LEASE, CacheStats, Reservation
-from flan_lora.engine.model_runner import ModelRunner
+from flan_lora.engine.model_runner import ModelRunner, ServePrecision
 from flan_lora.engine.request import Request
 from flan_lora.engine.scheduler import DEFAULT_LIMITS, EngineLimits, WaitingQueue, admit
 from flan_lora.errors import RequestError
@@ -87,15 +87,18 @@ class Engine:
         limits: EngineLimits = DEFAULT_LIMITS,
         graphs: bool | None = None,
         deterministic: bool = False,
+        serve_precision: ServePrecision = "exact",
     ) -> None:
         """
         Args:
-            graphs, deterministic: as of `ModelRunner`.
+            graphs, deterministic, serve_precision: as of `ModelRunner`.
 
         Raises:
             AdapterError: PEFT has put an adapter into the base.
         """
-        self._model = ModelRunner(base_model, graphs=graphs, deterministic=deterministic)
+        self._model = ModelRunner(
+            base_model, graphs=graphs, deterministic=deterministic, serve_precision=serve_precision
+        )
         self._adapters, self._limits = adapters, limits
         self._changed = threading.Condition()
         self._queue = WaitingQueue(limits)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from flan_lora.base.fingerprint import int8_scale
+from flan_lora.base.frozen_t5 import Int8Linear
 from flan_lora.engine.int8_kernel import int8_kernel, suits
 from flan_lora.engine.lora_batch import LoraBatch
 from flan_lora.errors import BaseModelError
@@ -174,6 +176,12 @@ def by_onednn(x: Tensor, weight: Tensor) -> Tensor:
 
 
 # int8 weights
+
+
+def in_int8(linear: Linear) -> Linear:
+    """The same linear by codes of its own, made as a base's int8 linears are (`base.frozen_t5.Int8Linear`)."""
+    quantised = Int8Linear(linear.weight)
+    return replace(linear, weight=quantised.weight.data, scale=int8_scale(quantised))
 
 
 def _int8_products(linears: Sequence[Linear], x: Tensor) -> list[Tensor]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from flan_lora.base.encode import Collator
+from flan_lora.base.fingerprint import int8_scale
 from flan_lora.engine.beam_search import BeamGroup
 from flan_lora.engine.decode_group import DecodeGroup, RunningRequest, SpecialTokens
 from flan_lora.engine.graphs.cuda_graph import GraphPool
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import T5ForConditionalGeneration
 
 
+ServePrecision = Literal["exact", "int8"]
+
 _PADDED_TO = 32
 """Multiples of tokens that sources are padded to where an answer must not depend on its neighbours' lengths."""
 
@@ -31,21 +34,30 @@ class ModelRunner:
     """The one base and how to run it. It keeps nothing of a request, so any number of threads may use it."""
 
     def __init__(
-        self, base: T5ForConditionalGeneration, *, graphs: bool | None = None, deterministic: bool = False
+        self,
+        base: T5ForConditionalGeneration,
+        *,
+        graphs: bool | None = None,
+        deterministic: bool = False,
+        serve_precision: ServePrecision = "exact",
     ) -> None:
         """
         Args:
             graphs: run by CUDA graphs (`flan_lora.engine.graphs`); None is on a GPU, where that pays.
             deterministic: an answer, and its log-probability, is the same to the last bit whatever else is in the
                 batch: products of fixed shapes, sources padded to lengths of their own. On a CPU only.
+            serve_precision: ``exact`` computes what adapters were trained on; ``int8`` multiplies the head and the
+                feed-forwards' ``wo`` in int8, too. On a CPU, of an int8 base only.
 
         Raises:
             AdapterError: PEFT has put an adapter into the base.
-            BaseModelError: ``deterministic`` cannot be had here.
+            BaseModelError: ``deterministic`` or ``serve_precision`` cannot be had here.
         """
         if deterministic and base.device.type != "cpu":
             raise BaseModelError(f"deterministic: on a CPU only (got {base.device}). Open the base on the CPU.")
-        self._t5 = T5(base, is_invariant=deterministic)
+        if serve_precision == "int8":
+            _check_int8(base)
+        self._t5 = T5(base, is_invariant=deterministic, all_int8=serve_precision == "int8")
         has_graphs = self._t5.device.type == "cuda" if graphs is None else graphs
         self._graph_pool = GraphPool.on(self._t5.device) if has_graphs else None
         config = base.config
@@ -160,3 +172,13 @@ class ModelRunner:
             ids = ids_of_step[step]
             total += log_probs.gather(1, ids[:, None])[:, 0] * (step < lengths)
         return total.view(len(requests), width)
+
+
+def _check_int8(base: T5ForConditionalGeneration) -> None:
+    is_int8 = any(isinstance(each, nn.Linear) and int8_scale(each) is not None for each in base.modules())
+    if base.device.type != "cpu" or not is_int8:
+        got = f"got {'int8' if is_int8 else 'another precision'} on {base.device.type}"
+        raise BaseModelError(
+            f"serve_precision: int8 is for an int8 base on a CPU ({got}).\n"
+            "Open the base in int8 on the CPU, or serve it in the precision exact."
+        )

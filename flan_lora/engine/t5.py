@@ -8,7 +8,7 @@ and values of the cross attention, position biases.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,8 +19,15 @@ from flan_lora.base.architecture import has_bias_per_layer, output_scale
 from flan_lora.base.fingerprint import int8_scale
 from flan_lora.base.quantised import nf4_state
 from flan_lora.engine.kv_cache import KVCache, attend
-from flan_lora.engine.linear import Linear, check_invariant, invariant_linear, linear, linear_with_lora
-from flan_lora.engine.lora_batch import LoraBatch
+from flan_lora.engine.linear import (
+    Linear,
+    check_invariant,
+    in_int8,
+    invariant_linear,
+    linear,
+    linear_with_lora,
+)
+from flan_lora.engine.lora_batch import NO_LORA, LoraBatch
 from flan_lora.errors import AdapterError
 
 if TYPE_CHECKING:
@@ -82,10 +89,13 @@ class Block:
 class T5:
     """The two stacks of one base."""
 
-    def __init__(self, base: T5ForConditionalGeneration, *, is_invariant: bool = False) -> None:
+    def __init__(
+        self, base: T5ForConditionalGeneration, *, is_invariant: bool = False, all_int8: bool = False
+    ) -> None:
         """
         Args:
             is_invariant: whether a row's bits must not depend on the number of rows, on a CPU.
+            all_int8: whether head and feed-forwards' ``wo`` are multiplied in int8, too, by codes of its own.
 
         Raises:
             AdapterError: PEFT has put an adapter into the base.
@@ -95,16 +105,21 @@ class T5:
         self.is_invariant = is_invariant
         self._product = invariant_linear if is_invariant else linear
         self.device: torch.device = base.shared.weight.device
-        self._shared, self._head = base.shared.weight, base.lm_head.weight
+        self._shared = base.shared.weight
+        self._head = Linear("lm_head", base.lm_head.weight.data, None, self._product)
         self._output_scale = output_scale(config)
         self._num_heads, self._head_size = config.num_heads, config.d_kv
         self._encoder, self._decoder = (
             _blocks(base, "encoder", self._product),
             _blocks(base, "decoder", self._product),
         )
+        if all_int8:
+            self._head = in_int8(self._head)
+            self._encoder, self._decoder = _with_int8_wo(self._encoder), _with_int8_wo(self._decoder)
         if is_invariant:
-            weights = [each.dense() for each in _linears(self._encoder + self._decoder) if each.scale is None]
-            for weight in {(each.shape, each.dtype): each for each in (*weights, self._head)}.values():
+            linears = (*_linears(self._encoder + self._decoder), self._head)
+            weights = [each.dense() for each in linears if each.scale is None]
+            for weight in {(each.shape, each.dtype): each for each in weights}.values():
                 check_invariant(weight)
         self._encoder_norm, self._decoder_norm = (
             _norm(base.encoder.final_layer_norm),
@@ -178,7 +193,7 @@ class T5:
         x = self._decoder_norm(x[:, 0])
         if self._output_scale is not None:
             x = x * self._output_scale
-        return self._product(x, self._head).float()
+        return linear_with_lora((self._head,), x, NO_LORA)[0].float()
 
     def _heads(self, projected: Sequence[Tensor]) -> list[Tensor]:
         """(N, T, H * D) -> (N, H, T, D)"""
@@ -217,6 +232,13 @@ def _feed_forward(layer: FeedForward, x: Tensor, lora: LoraBatch) -> Tensor:
     if gate:
         hidden = hidden.mul_(gate[0])
     return linear_with_lora((layer.wo,), hidden, lora)[0].to(x.dtype)
+
+
+def _with_int8_wo(blocks: Sequence[Block]) -> list[Block]:
+    return [
+        replace(block, feed_forward=replace(block.feed_forward, wo=in_int8(block.feed_forward.wo)))
+        for block in blocks
+    ]
 
 
 def _linears(blocks: Sequence[Block]) -> Iterator[Linear]:

@@ -13,6 +13,7 @@ from flan_lora.base.quantised import weight_of
 from flan_lora.engine.adapter_cache import AdapterCache
 from flan_lora.engine.engine import Engine
 from flan_lora.engine.generation import Generation, LabelScores
+from flan_lora.engine.model_runner import ServePrecision
 from flan_lora.engine.request import Request
 from flan_lora.engine.scheduler import EngineLimits
 from flan_lora.errors import UnknownAdapterError
@@ -29,7 +30,14 @@ class Pipeline:
     """One engine and the adapters that it serves. Any number of threads may use it."""
 
     def __init__(
-        self, base: Base, store: Store, limits: EngineLimits, *, num_slots: int, deterministic: bool = False
+        self,
+        base: Base,
+        store: Store,
+        limits: EngineLimits,
+        *,
+        num_slots: int,
+        deterministic: bool = False,
+        serve_precision: ServePrecision = "exact",
     ) -> None:
         self.prompts = PromptEncoder(base.tokenizer)
         cache = AdapterCache(
@@ -40,7 +48,9 @@ class Pipeline:
             weight_of=weight_of(base.model),
         )
         self.registry = AdapterRegistry(base, store, cache)
-        self.engine = Engine(base.model, cache, limits=limits, deterministic=deterministic)
+        self.engine = Engine(
+            base.model, cache, limits=limits, deterministic=deterministic, serve_precision=serve_precision
+        )
 
     def submit_texts(
         self, prepare: Prepare, *, start: float | None = None, label_probabilities: bool = False

@@ -332,6 +332,7 @@ def _open_model(options: RayServeOptions) -> ServedModel:
         max_loras=options.max_loras,
         max_running=options.max_running,
         max_waiting=options.max_waiting,
+        serve_precision=options.serve_precision,
     )
 
 

@@ -32,6 +32,8 @@ class RayServeOptions(Section):
     """The adapter root, at the same place on every node."""
     device: Literal["cpu", "cuda"] | None = None
     """None: the GPU when the replica has one."""
+    serve_precision: Literal["exact", "int8"] = "exact"
+    """Of `Router.open`."""
     max_loras: int = Field(8, ge=1)
     """Adapters that stay in a replica's memory."""
     max_running: int = Field(32, ge=1)

@@ -17,6 +17,7 @@ from flan_lora.base.load import MINI, Base
 from flan_lora.base.serving import open_serving_base
 from flan_lora.engine.engine import EngineStats
 from flan_lora.engine.lease import AdapterStatus
+from flan_lora.engine.model_runner import ServePrecision
 from flan_lora.engine.scheduler import EngineLimits
 from flan_lora.recipe import BaseSection
 from flan_lora.serving.auto_route import AutoRouter
@@ -54,6 +55,7 @@ class Router:
         batch_size: int = 32,
         max_waiting: int | None = None,
         deterministic: bool = False,
+        serve_precision: ServePrecision = "exact",
     ) -> None:
         """
         Args:
@@ -61,10 +63,14 @@ class Router:
             batch_size: texts in one pass of the base, of all threads together.
             max_waiting: texts that wait for their turn; beyond that, QueueFullError. None: any number.
             deterministic: no bit of an answer depends on the other texts; slower, on a CPU only.
+            serve_precision: ``int8`` multiplies the head and ``wo`` in int8, too: faster, and some answers differ.
         """
         self.base, self.store = base, store
         limits = EngineLimits(max_running=batch_size, max_waiting=max_waiting)
-        self.pipeline = Pipeline(base, store, limits, num_slots=num_slots, deterministic=deterministic)
+        self.pipeline = Pipeline(
+            base, store, limits,
+            num_slots=num_slots, deterministic=deterministic, serve_precision=serve_precision,
+        )  # fmt: skip
         self._registry = self.pipeline.registry
         keep_fresh(store)
         self._auto = AutoRouter(base, self._registry, self.pipeline.engine)
@@ -81,12 +87,16 @@ class Router:
         batch_size: int = 32,
         max_waiting: int | None = None,
         deterministic: bool = False,
+        serve_precision: ServePrecision = "exact",
     ) -> Router:
         """A router over adapters/<base>; loads nothing but the base. Raises what `open_serving_base` raises."""
         if isinstance(base, str):
             base = open_serving_base(BaseSection(model=base, quantization=quantization), device=device)
-        store, size, wait, exact = store_at(adapters_dir), batch_size, max_waiting, deterministic
-        return Router(base, store, num_slots=num_slots, batch_size=size, max_waiting=wait, deterministic=exact)
+        return Router(
+            base, store_at(adapters_dir),
+            num_slots=num_slots, batch_size=batch_size, max_waiting=max_waiting,
+            deterministic=deterministic, serve_precision=serve_precision,
+        )  # fmt: skip
 
     # Answers
 

@@ -19,6 +19,7 @@ from flan_lora.engine.engine import Engine
 from flan_lora.engine.generation import results
 from flan_lora.engine.generation_params import Sampling
 from flan_lora.engine.linear import LEAST_ROWS, check_invariant, invariant_linear
+from flan_lora.engine.model_runner import ServePrecision
 from flan_lora.engine.request import Request
 from flan_lora.engine.scheduler import EngineLimits
 from flan_lora.errors import BaseModelError
@@ -43,12 +44,14 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return open_base(spec_of(save_checkpoint(tmp_path_factory.mktemp("base")), request.param), device="cpu")
 
 
-def open_engine(base: Base, adapters: Path, *, deterministic: bool) -> Engine:
+def open_engine(
+    base: Base, adapters: Path, *, deterministic: bool, serve_precision: ServePrecision = "exact"
+) -> Engine:
     cache = AdapterCache(base_linears(base.model), fingerprint="x" * 64)
     for name in ("one", "two"):
         cache.add(*open_folder(name, adapters / name))
     limits = EngineLimits(max_running=16)
-    return Engine(base.model, cache, limits=limits, deterministic=deterministic)
+    return Engine(base.model, cache, limits=limits, deterministic=deterministic, serve_precision=serve_precision)
 
 
 def some_requests(number: int) -> list[Request]:
@@ -83,6 +86,16 @@ def test_an_answer_has_the_same_bits_whatever_else_is_in_the_batch(base: Base, a
     alone = answers(engine, requests, together=False)
     assert answers(engine, requests, together=True) == alone
     assert answers(engine, requests[::-1], together=True) == alone[::-1]
+
+
+def test_in_int8_throughout_too(base: Base, adapters: Path) -> None:
+    if base.spec.quantization != "int8":
+        pytest.skip("int8 throughout is for an int8 base")
+    engine = open_engine(base, adapters, deterministic=True, serve_precision="int8")
+    requests = some_requests(16)
+    alone = answers(engine, requests, together=False)
+    assert answers(engine, requests, together=True) == alone
+    assert alone != answers(open_engine(base, adapters, deterministic=True), requests, together=False)
 
 
 def test_labels_and_states_have_the_same_bits_too(base: Base, adapters: Path) -> None:

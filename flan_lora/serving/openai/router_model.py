@@ -23,6 +23,7 @@ from flan_lora.base.decode import decode
 from flan_lora.base.encode import encode_sources
 from flan_lora.base.load import base_slug
 from flan_lora.engine.lease import AdapterState
+from flan_lora.engine.model_runner import ServePrecision
 from flan_lora.errors import AdapterError, UnknownAdapterError
 from flan_lora.serving.open_router import open_router
 from flan_lora.serving.openai.answering import Backend, EngineAnswering, LoopCalls
@@ -175,10 +176,12 @@ def open_router_model(
     max_loras: int,
     max_running: int,
     max_waiting: int,
+    serve_precision: ServePrecision = "exact",
 ) -> RouterModel:
     """The adapters of one base, ready to be served. Raises what `open_router` raises."""
     limits = {"num_slots": max_loras + 1, "batch_size": max_running, "max_waiting": max_waiting}
-    return RouterModel(open_router(adapters_dir, base, device=device, **limits), max_loras)
+    router = open_router(adapters_dir, base, device=device, serve_precision=serve_precision, **limits)
+    return RouterModel(router, max_loras)
 
 
 def _info(stored: StoredAdapter, routable: set[str]) -> ModelInfo:
