@@ -191,9 +191,13 @@ def _int8_products(linears: Sequence[Linear], x: Tensor) -> list[Tensor]:
     if flat.is_cuda:
         outputs = _bitsandbytes_products(linears, flat)
     else:
-        parts = [_cpu_products(linears, part) for part in torch.split(flat, _TOKENS_IN_CACHE)]
-        outputs = parts[0] if len(parts) == 1 else [torch.cat(each) for each in zip(*parts, strict=True)]
+        outputs = _in_parts(linears, flat) if len(flat) > _TOKENS_IN_CACHE else _cpu_products(linears, flat)
     return [out.view(*x.shape[:-1], -1) for out in outputs]
+
+
+def _in_parts(linears: Sequence[Linear], rows: Tensor) -> list[Tensor]:
+    parts = [_cpu_products(linears, part) for part in torch.split(rows, _TOKENS_IN_CACHE)]
+    return [torch.cat(each) for each in zip(*parts, strict=True)]
 
 
 def _cpu_products(linears: Sequence[Linear], rows: Tensor) -> list[Tensor]:
