@@ -16,6 +16,7 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.schema import ServeDeploySchema
 
 from flan_lora.serving.openai.lifecycle import Phase
+from flan_lora.serving.ray import CarriedRequest
 from flan_lora.serving.ray_options import RayOptionsError, parse_options
 from tests.serving.openai.fake import FakeModel
 from tests.serving.openai.responses import error_of, events_of
@@ -110,13 +111,21 @@ def test_metrics_are_those_of_every_process(monkeypatch: pytest.MonkeyPatch) -> 
     assert text.count("# TYPE flan_lora_num_requests_running gauge") == 1
 
 
-def test_what_changes_adapters_is_done_by_every_replica() -> None:
+def test_what_changes_adapters_is_done_by_every_replica(monkeypatch: pytest.MonkeyPatch) -> None:
     with carried(num_replicas=2, api_keys=["one"], allows_adapter_changes=True) as on_ray:
         header = {"Authorization": "Bearer one"}
         response = on_ray.served.post("/v1/load_lora_adapter", {"lora_name": "emotion"}, headers=header)
         assert response.json()["status"] == "loaded" and on_ray.served.model.loaded == ["emotion", "emotion"]
         response = on_ray.served.post("/v1/load_lora_adapter", {"lora_name": "other"}, headers=header)
         assert error_of(response, 404)["code"] == "model_not_found"
+
+        async def damaged(request: CarriedRequest) -> list[dict[str, Any]]:
+            start = {"type": "http.response.start", "status": 409, "headers": []}
+            return [start, {"type": "http.response.body", "body": b"{}"}]
+
+        monkeypatch.setattr(on_ray.handle.replicas[1], "answer_whole", damaged)
+        response = on_ray.served.post("/v1/load_lora_adapter", {"lora_name": "emotion"}, headers=header)
+        assert response.status_code == 409  # though the first has it
 
 
 def test_a_draining_ingress_lets_nobody_in() -> None:
