@@ -16,6 +16,7 @@ NODE = {"num_cpus": 4, "object_store_memory": 200_000_000, "include_dashboard": 
 def running_cluster() -> Iterator[Cluster]:
     """One node; `Cluster.address` is what RAY_ADDRESS takes."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # at Ray's own 15 the workers starve beside anything else
     started: list[psutil.Process] = []
     cluster = _begun()
     try:
