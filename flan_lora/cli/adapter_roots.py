@@ -46,9 +46,9 @@ def pull(adapter_names: tuple[str, ...], base: str | None, adapters_dir: Path, a
 @adapters_dir_option
 @json_option
 def publish(adapter_name: str, root: Path, base: str | None, adapters_dir: Path, as_json: bool) -> None:
-    """Publish ADAPTER in another adapter root, a folder or a URL, in place of one of its name there.
+    """Publish ADAPTER in another adapter root, a folder or a URL.
 
-    Readers find the old adapter or the new one, never half of one.
+    It takes the place of one of its name there: readers find the old adapter or the new one, never half of one.
     """
     from flan_lora.adapters.remote_store import store_at
 

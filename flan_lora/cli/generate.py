@@ -13,7 +13,7 @@ from flan_lora.cli.generation import generation_options
 from flan_lora.cli.options import adapters_dir_option, json_option
 from flan_lora.cli.output import print_json, print_table
 from flan_lora.cli.serving import (
-    ServingCommand,
+    AnsweringCommand,
     adapter_base_option,
     adapter_option,
     columns_of,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 texts_argument = click.argument("texts", metavar="[TEXT|-]...", nargs=-1)
 
 
-@click.command(cls=ServingCommand)
+@click.command(cls=AnsweringCommand)
 @texts_argument
 @adapter_option
 @click.option(
@@ -102,7 +102,7 @@ def generate(
         _print_answers(given, answers, bare, scores=scores, as_json=as_json)
 
 
-@click.command(cls=ServingCommand, name="propose")
+@click.command(cls=AnsweringCommand, name="propose")
 @texts_argument
 @adapter_option
 @click.option(

@@ -10,7 +10,7 @@ import click
 
 from flan_lora.cli.options import adapters_dir_option, data_option, json_option
 from flan_lora.cli.output import percent, print_json, print_table
-from flan_lora.cli.serving import ServingCommand, columns_of, columns_option, read_text, serving_base_option
+from flan_lora.cli.serving import AnsweringCommand, columns_of, columns_option, read_text, serving_base_option
 from flan_lora.serving.open_router import open_router
 from flan_lora.system.text import shorten
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flan_lora.serving.router import Router
 
 
-@click.command(cls=ServingCommand)
+@click.command(cls=AnsweringCommand)
 @click.argument("text", metavar="TEXT|-", required=False)
 @click.option("--report", "with_report", is_flag=True, help="Route test texts of all adapters, and count.")
 @data_option

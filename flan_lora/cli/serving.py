@@ -40,10 +40,18 @@ columns_option = click.option(
 class ServingCommand(click.Command):
     """One whose user waits for the first answer while torch is imported."""
 
+    answers_once = False
+
     def invoke(self, ctx: click.Context) -> Any:
         """As `click.Command.invoke`."""
-        with quick_start():
+        with quick_start(answers_once=self.answers_once):
             return super().invoke(ctx)
+
+
+class AnsweringCommand(ServingCommand):
+    """One that ends with the answers to the texts of its command line."""
+
+    answers_once = True
 
 
 def columns_of(overrides: Sequence[str]) -> Mapping[str, str]:

@@ -84,7 +84,9 @@ def sweep(
     sweep_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Train RECIPE many times with other values of some fields, and rank them by its score on validation.
+    """Train RECIPE with many values of some fields, and rank them.
+
+    The score is the recipe's own, on validation.
 
     \b
       flan-lora sweep emotion --grid lora.rank=4,16 --log training.learning_rate=1e-4..3e-3 --samples 4

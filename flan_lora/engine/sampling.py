@@ -12,6 +12,7 @@ from flan_lora.engine.generation_params import GenerationParams
 from flan_lora.engine.kv_cache import Cache
 from flan_lora.engine.logits_process import LogitsProcessor
 from flan_lora.engine.request import MAX_LOG_PROBS, Request, SequenceOutput, TokenLogProbs
+from flan_lora.system.quick_start import load_meta_kernels
 
 
 class SamplingGroup(DecodeGroup[Cache]):
@@ -93,6 +94,7 @@ class _Sequence:
         self.token_log_probs: list[TokenLogProbs] = []
         self.generator: torch.Generator | None = None
         if request.params.do_sample:
+            load_meta_kernels()  # torch's generators need them
             self.generator = torch.Generator().manual_seed((request.params.seed << 16) + number)
 
     def append(self, token: int, log_prob: float, eos: int) -> None:

@@ -24,15 +24,19 @@ _TRACERS = frozenset(
 
 
 @contextmanager
-def quick_start() -> Iterator[None]:
-    """Let a command start: no search for garbage until `started`, no meta kernels until something may need them.
+def quick_start(*, answers_once: bool) -> Iterator[None]:
+    """Let a command start: no search for garbage until `started`.
+
+    With `answers_once` no meta kernels either, until something may need them. Only for a process that ends with
+    its answers: which operations need them is torch's own affair (`torch.Generator` does), so whoever stays up has
+    them.
 
     Does nothing where torch has been imported already, for the process then is not the command's alone.
     """
     if "torch" in sys.modules:
         yield
         return
-    sys.meta_path.insert(0, _Deferring())
+    sys.meta_path.insert(0, _Starting(answers_once))
     gc.disable()
     try:
         yield
@@ -46,16 +50,17 @@ def started() -> None:
     Does nothing where no command is starting.
     """
     for finder in sys.meta_path:
-        if isinstance(finder, _Deferring) and finder.is_starting:
+        if isinstance(finder, _Starting) and finder.is_starting:
             finder.is_starting = False
             gc.freeze()
             gc.enable()
 
 
-class _Deferring(MetaPathFinder):
+class _Starting(MetaPathFinder):
     """Lets torch import the meta kernels without running them, which happens before a tracer is imported."""
 
-    is_starting = True
+    def __init__(self, defers_kernels: bool) -> None:
+        self.is_starting, self._defers_kernels = True, defers_kernels
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -63,7 +68,7 @@ class _Deferring(MetaPathFinder):
         """As `importlib.abc.MetaPathFinder`."""
         if fullname in _TRACERS:
             load_meta_kernels()
-        if fullname != _META_KERNELS:
+        if fullname != _META_KERNELS or not self._defers_kernels:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and isinstance(spec.loader, Loader):

@@ -35,7 +35,7 @@ def run(code: str) -> list[str]:
 
 def test_meta_kernels_wait_for_whoever_traces() -> None:
     found = run(
-        "with quick_start():\n"
+        "with quick_start(answers_once=True):\n"
         "    import torch\n"
         "    print(is_deferred(), product_of_no_numbers())\n"
         "    import torch._dynamo\n"
@@ -46,7 +46,7 @@ def test_meta_kernels_wait_for_whoever_traces() -> None:
 
 def test_whoever_reads_the_module_gets_all_of_it() -> None:
     found = run(
-        "with quick_start():\n"
+        "with quick_start(answers_once=True):\n"
         "    from torch._meta_registrations import meta_index_Tensor\n"
         "    print(is_deferred(), product_of_no_numbers())\n"
     )
@@ -55,12 +55,12 @@ def test_whoever_reads_the_module_gets_all_of_it() -> None:
 
 def test_garbage_is_searched_for_again_once_started() -> None:
     found = run(
-        "with quick_start():\n"
+        "with quick_start(answers_once=True):\n"
         "    print(gc.isenabled())\n"
         "    started()\n"
         "    print(gc.isenabled(), gc.get_freeze_count() > 1000)\n"
         "try:\n"
-        "    with quick_start():\n"
+        "    with quick_start(answers_once=True):\n"
         "        raise ValueError\n"
         "except ValueError:\n"
         "    print(gc.isenabled())\n"
@@ -72,7 +72,7 @@ def test_a_process_that_has_torch_is_left_as_it_is() -> None:
     import torch  # noqa: F401
 
     finders, frozen = list(sys.meta_path), gc.get_freeze_count()
-    with quick_start():
+    with quick_start(answers_once=True):
         assert gc.isenabled() and sys.meta_path == finders
         started()
     assert gc.isenabled() and gc.get_freeze_count() == frozen
@@ -87,3 +87,24 @@ def test_a_command_that_serves_answers_without_meta_kernels() -> None:
         "print(is_deferred(), product_of_no_numbers())\n"
     )
     assert found == ["joy", "True True", "False (3, 3)"]
+
+
+def test_a_command_that_stays_up_has_the_meta_kernels() -> None:
+    found = run(
+        "with quick_start(answers_once=False):\n"
+        "    import torch\n"
+        "    print(is_deferred(), product_of_no_numbers())\n"
+    )
+    assert found == ["False (3, 3)"]
+
+
+def test_what_answers_once_samples_and_searches_by_beams() -> None:
+    ask = "main(['generate', 'i am so happy', '--adapter', 'summarization', *{}], standalone_mode=False)\n"
+    found = run(
+        "from flan_lora.cli import main\n"
+        + ask.format(["--num-beams", "3"])
+        + "print(is_deferred())\n"
+        + ask.format(["--temperature", "1.5", "--seed", "3", "--num-beams", "1"])
+        + "print(is_deferred())\n"
+    )
+    assert found[1::2] == ["True", "False"] and all(found[::2])

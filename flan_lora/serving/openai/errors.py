@@ -52,7 +52,7 @@ KINDS: Mapping[type[FlanLoraError], ErrorKind] = {  # the first that fits, so ch
 """Those that a request can meet; the rest (recipes, training) are the operator's to fix, so 500."""
 
 _INTERNAL = ErrorKind(500, SERVER, "internal_error")
-_URLS = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"]*/")
+_STORAGE = re.compile(r"(?<![\w+.-])(?!https?:)[a-z][a-z0-9+.-]*://[^\s'\"]*/")
 _FOLDERS = re.compile(r"(?<![\w./:])/(?:[^\s/'\"]+/)+")
 _HTTP = {404: "not_found", 405: "method_not_allowed"}
 
@@ -100,7 +100,7 @@ def as_api_error(error: BaseException) -> ApiError:
 
 def _without_folders(message: str) -> str:
     """An error's text for somebody elsewhere: where things lie on this machine is not for them."""
-    return _FOLDERS.sub("", _URLS.sub("", message))
+    return _FOLDERS.sub("", _STORAGE.sub("", message))
 
 
 def error_body(error: ApiError) -> dict[str, Any]:

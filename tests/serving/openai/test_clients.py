@@ -23,7 +23,7 @@ HAPPY = "i feel so happy that the whole family came to visit"
 DIALOGUE = "Ann: are you coming on Friday? | Bob: yes, at eight. | Ann: great, please bring some cake! | Bob: ok"
 
 
-@pytest.fixture(scope="module", params=["mini", pytest.param("mini_on_ray", marks=needs_ray)])
+@pytest.fixture(scope="module", params=["mini", pytest.param("mini_on_ray", marks=[needs_ray, pytest.mark.slow])])
 def served_mini(request: pytest.FixtureRequest) -> Process:
     """The same adapters served by one process, and by two replicas on Ray."""
     served: Process = request.getfixturevalue(request.param)

@@ -177,5 +177,7 @@ def test_an_error_names_no_folder_of_the_machine() -> None:
 
     error = AdapterCorruptError("/srv/adapters/mini/emotion/manifest.json is missing (see '/etc/x/y').")
     assert as_api_error(error).message == "manifest.json is missing (see 'y')."
+    error = AdapterCorruptError("s3://bucket/prefix/mini/emotion is not whole (at 's3://bucket/a/b').")
+    assert as_api_error(error).message == "emotion is not whole (at 'b')."
     kept = "3/4 of adapters/mini/emotion, https://example.org/a/b and and/or"
     assert as_api_error(DataError(kept)).message == kept
