@@ -17,6 +17,7 @@ from typing import Any
 
 from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
+from ray.serve.context import _get_global_client
 
 from flan_lora.serving.ray import app
 from flan_lora.serving.ray_cluster import ClusterError, connected
@@ -32,19 +33,26 @@ def serve(options: RayServeOptions, port: int, on_ready: Callable[[str, str, Seq
     """Serve until a signal ends it, on the cluster that RAY_ADDRESS names or that runs here, else on an own one.
 
     Args:
-        port: of Serve's proxies; 0 takes a free one. A cluster whose Serve runs already keeps its own.
+        port: of Serve's proxies; 0 takes a free one. A cluster whose Serve runs already keeps its own, host and
+            port, which is what `on_ready` gets.
         on_ready: called once with the URL, the base's name, the adapters' and a line on replicas.
 
     Raises:
-        ClusterError: the cluster cannot be reached, or the application does not start.
+        ClusterError: the cluster cannot be reached or serves the application already, or it does not start.
     """
     port = port or _free_port(options.host)
     with connected(), _until_signal() as stopped:  # after Ray's own handlers, which end the process at once
+        ray_serve.start(http_options=HTTPOptions(host=options.host, port=port))
+        if NAME in ray_serve.status().applications:
+            raise ClusterError(
+                f"this cluster serves the application {NAME!r} already.\n"
+                f"End the other `flan-lora serve --ray`, or take it down with `serve.delete({NAME!r})`."
+            )
         try:
-            ray_serve.start(http_options=HTTPOptions(host=options.host, port=port))
             ingress = _deploy(options)
             base, adapters = ingress.served.remote().result(timeout_s=options.settings.request_timeout_s)
-            on_ready(f"http://{options.host}:{port}", base, adapters, f"Ray Serve, {_scale(options)}")
+            http = _get_global_client().http_config
+            on_ready(f"http://{http.host}:{http.port}", base, adapters, f"Ray Serve, {_scale(options)}")
             stopped.wait()
             drain_s = options.settings.drain_timeout_s
             ingress.broadcast("drain", drain_s).results(timeout_s=drain_s + _SLACK_S)

@@ -40,8 +40,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> object:
 NUM_FINDINGS = {"tests": 1, "mixed": 5, "kernels": 4, "captured": 15, "train-int8": 2, "train-bf16": 2}
 
 
-SLOW = {"train-bf16"}
-"""What takes processes of its own again, and hardly differs from another part."""
+SLOW = {"mixed", "train-int8", "train-bf16"}
+"""What takes 20 s each, in processes of its own."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A Ray cluster for tests: four CPUs by name, little memory, the loopback, and no process of it left behind."""
+"""A Ray cluster for tests: two nodes on this machine, little memory, and no process of it left behind."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from contextlib import contextmanager
 import psutil
 from ray.cluster_utils import Cluster
 
-NODE = {"num_cpus": 4, "object_store_memory": 200_000_000, "include_dashboard": False}
+NODE = {"num_cpus": 2, "object_store_memory": 200_000_000, "include_dashboard": False}
+"""CPUs by name: what is started may use those that there are."""
 
 
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
-    """One node; `Cluster.address` is what RAY_ADDRESS takes."""
+    """Two nodes; `Cluster.address` is what RAY_ADDRESS takes."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_worker_niceness"] = "0"  # at Ray's own 15 the workers starve beside anything else
     started: list[psutil.Process] = []
@@ -33,20 +34,23 @@ def _begun(num_tries: int = 3) -> Cluster:
     while True:
         num_tries -= 1
         try:
-            return Cluster(initialize_head=True, head_node_args=dict(NODE))
+            cluster = Cluster(initialize_head=True, head_node_args=dict(NODE))
+            cluster.add_node(**NODE)
+            return cluster
         except Exception as error:
             if not num_tries or "timed out during startup" not in str(error):
                 raise
 
 
 def processes_of(cluster: Cluster) -> list[psutil.Process]:
-    """Those of the node, and the workers that it started."""
+    """Those of the nodes, and the workers that they started."""
     found = []
-    for infos in cluster.head_node.all_processes.values():
-        for info in infos:
-            if info.process.poll() is None:
-                process = psutil.Process(info.process.pid)
-                found += [process, *process.children(recursive=True)]
+    for node in cluster.list_all_nodes():
+        for infos in node.all_processes.values():
+            for info in infos:
+                if info.process.poll() is None:
+                    process = psutil.Process(info.process.pid)
+                    found += [process, *process.children(recursive=True)]
     return found
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +18,8 @@ pytest.importorskip("ray", reason="Ray is not installed here")
 from ray.cluster_utils import Cluster
 
 from tests.serving.openai.fake import TLS
-from tests.serving.openai.process import Process, serving
-from tests.serving.ray_cluster import engines_of
+from tests.serving.openai.process import REPO, Process, serving
+from tests.serving.ray_cluster import engines_of, running_cluster
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("server")
@@ -76,8 +79,20 @@ def num_running(client: httpx.Client) -> float:
 
 
 @pytest.mark.slow
-def test_sigterm_under_load_loses_no_request_that_was_let_in(cluster: Cluster, tmp_path: Path) -> None:
-    with serving(tmp_path, "--ray", RAY_ADDRESS=cluster.address, FLAN_LORA_API_KEY="one") as server:
+def test_a_cluster_that_serves_already_is_left_alone(mini_on_ray: Process, cluster: Cluster) -> None:
+    command = [sys.executable, "-m", "flan_lora", "serve", "--ray", "--base", "mini", "--port", "0"]
+    environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+    done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "serves the application 'flan-lora' already" in done.stderr
+    assert "Traceback" not in done.stderr and answers(mini_on_ray, ASKED[:2])
+
+
+@pytest.mark.slow
+def test_sigterm_under_load_loses_no_request_that_was_let_in(tmp_path: Path) -> None:
+    with (
+        running_cluster() as cluster,
+        serving(tmp_path, "--ray", RAY_ADDRESS=cluster.address, FLAN_LORA_API_KEY="one") as server,
+    ):
         header = {"Authorization": "Bearer one"}
         assert httpx.get(f"{server.url}/v1/models", verify=TLS).status_code == 401
 
