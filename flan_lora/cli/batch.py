@@ -15,13 +15,13 @@ from flan_lora.cli.serving import (
     ServingCommand,
     adapter_base_option,
     adapter_option,
-    check_ray_is_installed,
     columns_of,
     columns_option,
     scores_option,
 )
 from flan_lora.errors import DataError
 from flan_lora.serving.open_router import find_adapter, open_adapter
+from flan_lora.system.ray_cluster import check_ray
 
 if TYPE_CHECKING:
     from flan_lora.serving.batch_answers import BatchOptions
@@ -90,7 +90,7 @@ def batch(
         router, name = open_adapter(adapter_name, adapters_dir, base)
         run_batch(router, source, target, asked(name))
         return
-    check_ray_is_installed()
+    check_ray()
     from flan_lora.serving.batch_file import answer_file
     from flan_lora.serving.ray_batch import Actors, answer_on_ray
 

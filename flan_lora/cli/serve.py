@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from flan_lora.cli.options import adapters_dir_option
-from flan_lora.cli.serving import ServingCommand, check_ray_is_installed, serving_base_option
+from flan_lora.cli.serving import ServingCommand, serving_base_option
+from flan_lora.system.ray_cluster import check_ray
 
 if TYPE_CHECKING:
     from flan_lora.engine.model_runner import ServePrecision
@@ -111,7 +112,7 @@ def serve(
     """
     _check_installed()
     if on_ray:
-        check_ray_is_installed()
+        check_ray()
     from flan_lora import __version__
     from flan_lora.serving.openai import server
     from flan_lora.serving.openai.access_log import json_lines

@@ -75,13 +75,3 @@ def columns_of(overrides: Sequence[str]) -> Mapping[str, str]:
 def read_text(text: str) -> str:
     """A text as given, or standard input for ``-``."""
     return sys.stdin.read().strip() if text == "-" else text
-
-
-def check_ray_is_installed() -> None:
-    """Raises FlanLoraError where it is not."""
-    from importlib.util import find_spec
-
-    from flan_lora.errors import FlanLoraError
-
-    if find_spec("ray") is None:
-        raise FlanLoraError("--ray needs ray, not installed here.\nInstall: pip install 'flan-lora[ray]'")

@@ -62,10 +62,10 @@ def merge_mix(
             "Serve the mix as it is, or compose without it (--adapter)."
         )
     rank = max(part.rank for part in parts) if rank is None else rank
-    changed = {_short(name) for part in parts for name in part.pairs}
+    changed = {short_name(name) for part in parts for name in part.pairs}
     pairs, errors, lost, total = {}, {}, 0.0, 0.0
     for name, (features_in, features_out) in sorted(linears.items()):
-        if _short(name) not in changed:
+        if short_name(name) not in changed:
             continue
         a, b = _stacked(parts, mix, name, features_in, features_out)
         pairs[name], kept_square, square = _cut(a, b, rank)
@@ -74,7 +74,8 @@ def merge_mix(
     return MergedUpdate(rank, pairs, errors, math.sqrt(max(lost, 0.0) / total) if total else 0.0)
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """Of a linear: ``q``, ``wi_0``."""
     return name.rsplit(".", 1)[-1]
 
 

@@ -30,7 +30,7 @@ from flan_lora.adapters.manifest import (
 from flan_lora.adapters.store import Store
 from flan_lora.adapters.validation import CARD, METRICS, WEIGHTS, StoredAdapter
 from flan_lora.composition.candidates import BASE, MERGED, MIX, Compared
-from flan_lora.composition.merged import MergedUpdate
+from flan_lora.composition.merged import MergedUpdate, short_name
 from flan_lora.composition.rows import FewRows
 from flan_lora.composition.search import SearchResult
 from flan_lora.data.sources import DataSource
@@ -68,7 +68,7 @@ class FinishedComposition:
 def merged_recipe(recipe: Recipe, name: str, merged: MergedUpdate) -> Recipe:
     """The recipe with the update that the merged adapter has: scale 1, and the linears that it changes."""
     order = LoraSection(target_modules=("all-linear",)).modules(("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"))
-    changed = {path.rsplit(".", 1)[-1] for path in merged.pairs}
+    changed = set(map(short_name, merged.pairs))
     lora = LoraSection.model_validate(
         {
             "rank": merged.rank,
@@ -99,7 +99,8 @@ def write_peft_folder(folder: Path, recipe: Recipe, merged: MergedUpdate) -> Pat
 
 def publish_merged(finished: FinishedComposition, store: Store) -> Path:
     """Write the folder and hand it to the store. Raises what `Store.publish` raises."""
-    manifest, metrics = _manifest(finished), _metrics(finished)
+    metrics = _metrics(finished)
+    manifest = _manifest(finished, metrics)
     with tempfile.TemporaryDirectory(prefix="flan-lora-") as place:
         staged = write_peft_folder(Path(place), finished.recipe, finished.merged)
         (staged / METRICS).write_text(dump(metrics), encoding="utf-8")
@@ -107,8 +108,8 @@ def publish_merged(finished: FinishedComposition, store: Store) -> Path:
         return store.publish(staged, manifest)
 
 
-def _manifest(finished: FinishedComposition) -> Manifest:
-    recipe, base, metrics = finished.recipe, finished.base, _metrics(finished)
+def _manifest(finished: FinishedComposition, metrics: Metrics) -> Manifest:
+    recipe, base = finished.recipe, finished.base
     held_out = finished.rows.held_out
     assert held_out is not None, "nothing is published without a score"
     best = finished.found.best

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from flan_lora.system.compiled import NotCompiledError, compiled
+from flan_lora.system.devices import processor_fields
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def suits(weight: Tensor, scale: Tensor | None) -> bool:
 @cache
 def int8_kernel() -> Int8Kernel | None:
     """The kernel, compiled on first use; None where the processor or the compiler is not made for it."""
-    flags = _processor_flags()
+    flags = processor_fields().get("flags", "").split()
     if "avx512_vnni" not in flags:
         return None
     try:
@@ -111,12 +112,3 @@ def _load(processor: str) -> Int8Kernel:
         return Int8Kernel(library.quantise, library.vnni_product, library.vnni_product, has_amx=False)
     library.amx_product.argtypes, library.amx_product.restype = product, None
     return Int8Kernel(library.quantise, library.vnni_product, library.amx_product, has_amx=True)
-
-
-def _processor_flags() -> list[str]:
-    """Of the first processor, as Linux lists them; none elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    return next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), [])

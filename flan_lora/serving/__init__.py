@@ -15,5 +15,5 @@ the same on many machines: Ray Serve   ray, ray_options, ray_server
 how often "auto" is right                                      routing_report
 questions that can be asked of a passage                       propose
 a file of requests to a file of answers                        batch_file, batch_answers, batch_formats
-the same over the actors of Ray Data                           ray_batch, ray_cluster
+the same over the actors of Ray Data                           ray_batch
 """

@@ -21,9 +21,10 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from flan_lora.adapters.remote_folder import is_url
 from flan_lora.errors import DataError
 from flan_lora.serving.batch_answers import BatchOptions, Line, answer_lines
-from flan_lora.serving.batch_formats import is_remote, publish, read_lines, target_exists
+from flan_lora.serving.batch_formats import publish, read_lines, target_exists
 from flan_lora.serving.router import Router
 from flan_lora.system.documents import DocumentError, parse_json
 from flan_lora.system.lock import sole_owner
@@ -96,7 +97,7 @@ def answer_file(
     content, lines = read_lines(source)
     if not lines:
         raise DataError(f"{source}: the file has no lines.")
-    beside = Path(str(target).rpartition("/")[2]) if is_remote(target) else Path(target)
+    beside = Path(str(target).rpartition("/")[2]) if is_url(str(target)) else Path(target)
     try:
         beside.parent.mkdir(parents=True, exist_ok=True)
         with sole_owner(beside.with_name(f".{beside.name}.lock"), f"the output {target}"):

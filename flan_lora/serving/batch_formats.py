@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flan_lora.adapters.remote_folder import is_url
 from flan_lora.data.file_formats import kind_of, read_rows
 from flan_lora.errors import DataError
 from flan_lora.serving.batch_answers import Line
@@ -27,14 +28,9 @@ _SETTINGS = ("adapter", "parameters")
 """Columns that are about a row's answer; an empty cell leaves them unsaid."""
 
 
-def is_remote(path: str | Path) -> bool:
-    """Whether it is a URL of fsspec's, such as ``s3://bucket/rows.csv``."""
-    return "://" in str(path)
-
-
 def target_exists(target: str | Path) -> bool:
     """Raises OSError where a URL cannot be looked at."""
-    if not is_remote(target):
+    if not is_url(str(target)):
         return Path(target).exists()
     from fsspec.core import url_to_fs
 
@@ -60,7 +56,7 @@ def read_lines(source: str | Path) -> tuple[bytes, list[Line]]:
 
 def _read(source: str | Path) -> bytes:
     try:
-        if is_remote(source):
+        if is_url(str(source)):
             return _download(source)
         if not Path(source).is_file():
             raise DataError(f"{shorten(str(source), 300)}: no such file.")
@@ -89,7 +85,7 @@ def _read_table(source: str | Path) -> tuple[bytes, list[Line]]:
     """Each row as a line of JSON, read as training reads tables; rows count from 1, without the header."""
     content = _read(source)
     path = Path(source)
-    if is_remote(source):  # under its own name, which says what it is
+    if is_url(str(source)):  # under its own name, which says what it is
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / path.name
             copy.write_bytes(content)
@@ -134,13 +130,13 @@ def publish(
         OSError: it cannot be written; ``partial`` stays.
     """
     kind = Path(target).suffix.lower()
-    if kind not in _WRITTEN_TABLES and is_in_order and not is_remote(target):
+    if kind not in _WRITTEN_TABLES and is_in_order and not is_url(str(target)):
         os.replace(partial, target)
         return
     content = (
         _table(kind, records) if kind in _WRITTEN_TABLES else b"".join(dumps(each) + b"\n" for each in records)
     )
-    if is_remote(target):
+    if is_url(str(target)):
         import fsspec
 
         with _opened(target, lambda: fsspec.open(str(target), "wb")) as file:

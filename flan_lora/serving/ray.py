@@ -51,8 +51,11 @@ _MAX_ONGOING = 10_000
 _FOR_ALL = frozenset(("/v1/load_lora_adapter", "/v1/unload_lora_adapter"))
 _LOG = "flan_lora.log"
 """The type of a replica's last message: what its application adds to the line of the log."""
-_CARRIED = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "headers")
-_CARRIED_TOO = ("root_path", "client", "server")
+_CARRIED = (
+    "type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "headers",
+    "root_path", "client", "server",
+)  # fmt: skip
+"""Of ASGI's scope, where the server gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +340,7 @@ def _open_model(options: RayServeOptions) -> ServedModel:
 
 
 def _carried(scope: Scope) -> dict[str, Any]:
-    carried = {key: scope[key] for key in (*_CARRIED, *_CARRIED_TOO) if key in scope}
+    carried = {key: scope[key] for key in _CARRIED if key in scope}
     return {**carried, "state": {"request_id": scope["state"]["request_id"]}}
 
 

@@ -24,7 +24,7 @@ from flan_lora.serving.batch_answers import BatchOptions, Line, answer_lines
 from flan_lora.serving.batch_file import PORTION, Record
 from flan_lora.serving.batch_formats import cell_of, line_of
 from flan_lora.serving.open_router import open_router
-from flan_lora.serving.ray_cluster import ClusterError, connected
+from flan_lora.system.ray_cluster import ClusterError, connected
 
 _MAX_BLOCKS = 2000
 """Of a dataset; each is a task of Ray's."""

@@ -20,8 +20,8 @@ from ray.serve.config import HTTPOptions
 from ray.serve.context import _get_global_client
 
 from flan_lora.serving.ray import app
-from flan_lora.serving.ray_cluster import ClusterError, connected
 from flan_lora.serving.ray_options import RayServeOptions
+from flan_lora.system.ray_cluster import ClusterError, connected
 
 NAME = "flan-lora"
 """Of the application."""

@@ -14,5 +14,6 @@ what malloc keeps, and giving it back                       malloc
 one OpenMP thread pool at a time                            openmp
 a command that answers once: what its start can go without   quick_start
 rows and files from the Hub                                 hub
+a Ray cluster to run on                                     ray_cluster
 words of messages: the name that was meant, a text cut      text
 """

@@ -79,13 +79,19 @@ def measured_on(device: torch.device) -> str:
     return f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {processor()}"
 
 
-def processor(info: Path = Path("/proc/cpuinfo")) -> str:
-    """The CPU's name, with what tells its generation apart where a cloud hides it from the name."""
+def processor_fields(info: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """What Linux says of the first processor, such as ``model name`` and ``flags``; empty elsewhere."""
     fields: dict[str, str] = {}
     with suppress(OSError):
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")
             fields.setdefault(name.strip(), value.strip())
+    return fields
+
+
+def processor(info: Path = Path("/proc/cpuinfo")) -> str:
+    """The CPU's name, with what tells its generation apart where a cloud hides it from the name."""
+    fields = processor_fields(info)
     if "model name" not in fields:
         return platform.processor() or platform.machine()
     generation = [

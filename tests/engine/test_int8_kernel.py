@@ -153,6 +153,6 @@ def test_without_compiler_or_cache_torch_multiplies(
 
 @pytest.mark.usefixtures("_anew")
 def test_a_processor_without_vnni_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_processor_flags", lambda: ["sse2", "avx2"])
+    monkeypatch.setattr(module, "processor_fields", lambda: {"flags": "sse2 avx2"})
     monkeypatch.setattr(module, "compiled", lambda *_: pytest.fail("compiled"))
     assert int8_kernel() is None

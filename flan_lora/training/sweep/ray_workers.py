@@ -5,16 +5,15 @@ Ray places processes and starts them again; what is tried and who stops stays wi
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flan_lora.data.sources import DataSource
 from flan_lora.errors import FlanLoraError
+from flan_lora.system.ray_cluster import connected
 
 _RESTARTS = 3
 """Of a worker that dies (a machine that goes away, the kernel's out-of-memory killer); its trial goes on."""
@@ -51,12 +50,6 @@ class RayWorker:
         return number, None
 
 
-def check_ray() -> None:
-    """Raise FlanLoraError with the remedy where Ray is not installed."""
-    if importlib.util.find_spec("ray") is None:
-        raise FlanLoraError("--ray needs Ray, which is not installed.\nInstall it: pip install 'flan-lora[ray]'")
-
-
 def run(
     folder: Path,
     source: DataSource,
@@ -80,7 +73,7 @@ def run(
 
     if source.path is not None:
         source = replace(source, path=source.path.resolve())
-    with _connected():
+    with connected(log_to_driver=False, logging_level="ERROR"):
         num_workers, options = _shares(resources, len(numbers))
         actor = ray.remote(RayWorker).options(max_restarts=_RESTARTS, max_task_retries=_RESTARTS, **options)
         workers = [actor.remote(folder.resolve(), source, str(Path.cwd())) for _ in range(num_workers)]
@@ -95,21 +88,6 @@ def run(
         finally:
             for worker in workers:
                 ray.kill(worker)
-
-
-@contextmanager
-def _connected() -> Iterator[None]:
-    """To Ray; what was started or connected here is let go of here."""
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _shares(resources: Resources, num_trials: int) -> tuple[int, dict[str, float]]:

@@ -10,6 +10,7 @@ from flan_lora.base.load import open_config
 from flan_lora.data.sources import DataSource
 from flan_lora.recipe import Recipe
 from flan_lora.system.files import disk_errors
+from flan_lora.system.ray_cluster import check_ray
 from flan_lora.training.checks import check_lora, check_places
 from flan_lora.training.factory import on_its_base, prepare_rows
 from flan_lora.training.run_dir import sole_use
@@ -66,7 +67,7 @@ def sweep(
     """
     check_optuna()
     if ray is not None:
-        ray_workers.check_ray()
+        check_ray()
     dials = check_dials(recipe, dials)
     planned = plan_trials(recipe, dials, sampling.samples, sampling.seed)
     check_places(recipe, sweep_dir, sweep_dir)
